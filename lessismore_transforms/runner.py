@@ -1,0 +1,402 @@
+"""Reduce a data set: volumes as tasks, results that do not depend on how many workers there were or who was killed.
+
+Each finished volume leaves `store/<volume>.npy` and then `parts/<volume>.json`, both written whole or not at all.
+A run that was killed goes on from its parts; when all volumes are done the parts become the manifest.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lessismore_transforms import __version__
+from lessismore_transforms.atomic import remove_temporaries, write_json
+from lessismore_transforms.executor import available_cores, make_executor
+from lessismore_transforms.manifest import Manifest, Selection, check_name, write_manifest, write_selection
+from lessismore_transforms.patients import hash_patient, load_key
+from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.store import STORE, read_index, write_index
+from lessismore_transforms.task import PARTS, THUMBNAILS, RunError, Settings, Task, reduce_volume
+from lessismore_transforms.volumes import Found, VolumeError, find_volumes
+
+VOLUMES_WITH_THUMBNAILS = 8
+_DEATHS = 2  # how often the process of a volume may die, alone, before the volume counts as broken
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcome of a run: counts, and the volumes that failed as (path, reason)."""
+
+    volumes: int
+    slices: int
+    kept: int
+    failures: list[tuple[str, str]]
+    skipped: int
+    resumed: int
+
+
+def reduce_dataset(
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    settings: Settings | None = None,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    patient_key: str | Path | None = None,
+    png_dir: str | Path | None = None,
+) -> Summary:
+    """Rank the slices of every volume below `dataset_dir` and store those worth learning from in `output_dir`.
+
+    Args:
+        dataset_dir: folder of CT volumes, any depth.
+        output_dir: made if missing. An interrupted run with the same settings goes on where it stopped.
+        settings: what to keep and how.
+        workers: number of processes; 0 works in this one, None takes one per processor.
+        strict: stop at the first volume that cannot be read instead of listing it and going on.
+        patient_key: file with the secret that patients are hashed with; by default one in the user's configuration.
+        png_dir: where to write the kept slices as PNG as well, under the names of the released scripts.
+
+    Raises:
+        NotADirectoryError: `dataset_dir` is no folder.
+        RunError: there are no volumes, or the output cannot be written or belongs to another run.
+        VolumeError: with `strict`, the first volume that cannot be read.
+    """
+    settings = settings or Settings()
+    dataset_dir, output_dir = Path(dataset_dir).resolve(), Path(output_dir).resolve()
+    key = load_key(None if patient_key is None else Path(patient_key))
+    workers = available_cores() if workers is None else workers
+    found = find(dataset_dir, settings, workers)
+    described = {**settings.as_dict(key), "target": settings.target.as_dict()}
+    if output_dir == dataset_dir or output_dir.is_relative_to(dataset_dir):
+        raise RunError(f"the output folder {output_dir} lies inside the data set {dataset_dir}: name one outside")
+    _prepare(output_dir, described, found)
+    log = _Log(output_dir / "run.jsonl")
+    log.write("start", dataset_dir=str(dataset_dir), workers=workers, version=__version__, **described)
+
+    tasks = _tasks(found, dataset_dir, output_dir, settings, key, None if png_dir is None else Path(png_dir))
+    open_tasks = [task for task in tasks if not _part(task).is_file()]
+    failures: dict[str, str] = {}
+    slices = sum(task.volume.shape[0] for task in tasks)
+    done = slices - sum(task.volume.shape[0] for task in open_tasks)
+    with tqdm(total=slices, initial=done, unit=" slices", desc="reduce", disable=None) as bar:
+        for task, error in _run(open_tasks, workers):
+            bar.update(task.volume.shape[0])
+            if error is None:
+                continue
+            if isinstance(error, RunError) or (strict and isinstance(error, VolumeError)):
+                raise error
+            reason = str(error) if isinstance(error, VolumeError) else f"{task.volume.path}: {error!r}"
+            failures[task.volume.volume] = reason
+            log.write("failure", path=task.volume.path, reason=reason)
+            tqdm.write(f"failed: {reason}", file=sys.stderr)
+    kept = _assemble(tasks, found, failures, described, output_dir)
+    summary = Summary(
+        volumes=len(tasks) - len(failures),
+        slices=slices - sum(task.volume.shape[0] for task in tasks if task.volume.volume in failures),
+        kept=kept,
+        failures=[(task.volume.path, failures[task.volume.volume]) for task in tasks if task.volume.volume in failures],
+        skipped=len(found.skipped),
+        resumed=len(tasks) - len(open_tasks),
+    )
+    log.write("end", volumes=summary.volumes, slices=summary.slices, kept=kept, failures=len(failures))
+    return summary
+
+
+def find(dataset_dir: Path, settings: Settings, workers: int = 0) -> Found:
+    """The volumes below `dataset_dir` that `settings` ask for.
+
+    Raises:
+        NotADirectoryError: `dataset_dir` is no folder.
+        RunError: it holds no volume.
+    """
+
+    def map_headers(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+        if len(tasks) < 2 * workers:  # not worth starting processes for
+            yield from map(function, tasks)
+            return
+        with make_executor(workers) as executor:
+            yield from tqdm(executor.map(function, tasks), total=len(tasks), desc="read headers", disable=None)
+
+    found = find_volumes(
+        dataset_dir,
+        include=settings.include,
+        patterns=settings.patterns,
+        stored=settings.as_released,
+        map_headers=map_headers,
+    )
+    if not found.volumes:
+        expected = f"expected CT volumes (DICOM, NIfTI, NRRD, MetaImage or named PNG) below {dataset_dir}, found none"
+        if not found.skipped:
+            raise RunError(f"{expected}: the folder holds no files")
+        first, more = found.skipped[0], len(found.skipped) - 1
+        raise RunError(f"{expected}: skipped {first.path} ({first.reason}) and {more} more files")
+    return found
+
+
+def _prepare(output_dir: Path, described: dict[str, Any], found: Found) -> None:
+    """Make the output folder ready for a first run, for one that goes on, or for one with more volumes than before."""
+    record = output_dir / PARTS / "settings.json"
+    finished = (output_dir / "manifest.json").is_file()
+    before: dict[str, Any] | None = None
+    if finished:
+        manifest = Manifest.read(output_dir)
+        before = {**manifest.settings, "target": Selection.read(output_dir).target.as_dict()}
+    elif record.is_file():
+        before = json.loads(record.read_text(encoding="utf-8"))
+    elif output_dir.is_dir() and any(output_dir.iterdir()):
+        raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
+    if before is not None and before != described:
+        name = next(name for name in described if before.get(name) != described[name])
+        was, asked = (Target(**value) if name == "target" else value for value in (before.get(name), described[name]))
+        raise RunError(
+            f"{output_dir} holds a run with {name} {was}, now {asked} is asked for: name another folder, "
+            "or use `select` for another threshold or fraction"
+        )
+    try:
+        (output_dir / THUMBNAILS).mkdir(parents=True, exist_ok=True)
+        (output_dir / PARTS).mkdir(exist_ok=True)
+        for folder in (PARTS, STORE, THUMBNAILS):
+            remove_temporaries(output_dir / folder)
+        write_json(record, described)
+    except OSError as error:
+        raise RunError(f"cannot write to {output_dir}: {error.strerror}: name a folder that can be written") from error
+    if finished:
+        _reopen(manifest, output_dir, {volume.volume for volume in found.volumes})
+
+
+def _reopen(manifest: Manifest, output_dir: Path, found: set[str]) -> None:
+    """Turn a finished manifest back into parts, so that volumes can be added to it."""
+    if gone := [record["path"] for record in manifest.volumes if record["volume"] not in found]:
+        raise RunError(
+            f"{len(gone)} volumes of {output_dir} (the first: {gone[0]}) are no longer in the data set: "
+            "bring them back or name another folder"
+        )
+    with (
+        (output_dir / "manifest.csv").open(encoding="utf-8", newline="") as rows_file,
+        (output_dir / "selections" / "default.csv").open(encoding="utf-8", newline="") as selection_file,
+    ):
+        rows, selection = csv.reader(rows_file), csv.reader(selection_file)
+        next(rows), next(selection)
+        for record in manifest.volumes:
+            part = {
+                "record": record,
+                "rows": list(islice(rows, record["slices"])),
+                "selection": list(islice(selection, record["slices"])),
+            }
+            write_json(output_dir / PARTS / f"{record['volume']}.json", part)
+
+
+def _tasks(
+    found: Found, dataset_dir: Path, output_dir: Path, settings: Settings, key: bytes, png_dir: Path | None
+) -> list[Task]:
+    if png_dir is not None:
+        try:
+            png_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write PNG files to {png_dir}: {error.strerror}") from error
+    shown = set(sorted(volume.volume for volume in found.volumes)[:VOLUMES_WITH_THUMBNAILS])
+    tasks = []
+    dicom_slices = files = 0
+    for volume in found.volumes:
+        patient = volume.patient if settings.keep_patient_ids else hash_patient(volume.patient, key)
+        # The released names: DICOM slices are numbered through the whole data set, files by volume and slice.
+        first, name = 0, re.sub(r"[^A-Za-z0-9.-]", "_", patient)
+        if volume.format == "dicom":
+            first = dicom_slices
+            dicom_slices += volume.shape[0]
+        elif volume.format != "images":
+            files += 1
+            name = f"{name}_{files}"
+        tasks.append(
+            Task(
+                volume=volume,
+                dataset_dir=dataset_dir,
+                output_dir=output_dir,
+                settings=settings,
+                patient=patient,
+                thumbnails=volume.volume in shown,
+                png_dir=png_dir,
+                released_name=name,
+                first_number=first,
+            )
+        )
+    return tasks
+
+
+def _part(task: Task) -> Path:
+    return task.output_dir / PARTS / f"{task.volume.volume}.json"
+
+
+def _run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, BaseException | None]]:
+    """Run the tasks in any order and yield each with its error.
+
+    When a worker process dies, the tasks that were under way are set aside and run one by one at the end, so that
+    the one that kills its process is found and costs the others nothing.
+    """
+    waiting = deque(tasks)
+    suspects: list[Task] = []
+    while waiting:
+        flying: dict[Future[int], Task] = {}
+        executor = make_executor(workers)
+        try:
+            while waiting or flying:
+                while waiting and len(flying) <= workers:
+                    flying[executor.submit(reduce_volume, waiting[0])] = waiting[0]
+                    waiting.popleft()
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    error = future.exception()
+                    if isinstance(error, BrokenProcessPool):
+                        raise error
+                    yield flying.pop(future), error
+        except BrokenProcessPool:
+            suspects += flying.values()
+        finally:
+            executor.shutdown(cancel_futures=True)
+    for task in suspects:
+        yield task, _run_alone(task)
+
+
+def _run_alone(task: Task) -> BaseException | None:
+    for _ in range(_DEATHS):
+        with make_executor(1) as executor:
+            error = executor.submit(reduce_volume, task).exception()
+        if not isinstance(error, BrokenProcessPool):
+            return error
+    return VolumeError(f"{task.volume.path}: its process died {_DEATHS + 1} times, killed or out of memory")
+
+
+def _assemble(
+    tasks: Sequence[Task], found: Found, failures: dict[str, str], described: dict[str, Any], output_dir: Path
+) -> int:
+    """Turn the parts into manifest, default selection and store index; returns the number of kept slices."""
+    finished = [task for task in tasks if task.volume.volume not in failures]
+
+    def parts() -> Iterator[dict[str, Any]]:
+        for task in finished:
+            yield json.loads(_part(task).read_text(encoding="utf-8"))
+
+    records, stored = [], []
+    for part in parts():
+        records.append(part["record"])
+        stored.append((part["record"]["volume"], [i for i, row in enumerate(part["selection"]) if row[1] == "1"]))
+    kept, count = sum(len(indices) for _, indices in stored), sum(record["slices"] for record in records)
+    shown = {task.volume.volume for task in tasks if task.thumbnails}
+    for path in (output_dir / THUMBNAILS).glob("*.npy"):
+        if path.stem not in shown:
+            path.unlink()
+    settings = {name: value for name, value in described.items() if name != "target"}
+    info = {
+        "version": __version__,
+        "settings": settings,
+        "volumes": records,
+        "failures": [
+            {"path": task.volume.path, "reason": failures[task.volume.volume]}
+            for task in tasks
+            if task.volume.volume in failures
+        ],
+        "skipped": [{"path": item.path, "reason": item.reason} for item in found.skipped],
+    }
+    try:
+        write_index(output_dir, stored)
+        rows = (row for part in parts() for row in part["selection"])
+        write_selection(output_dir, "default", rows, Target(**described["target"]), kept, count)
+        write_manifest(output_dir, (row for part in parts() for row in part["rows"]), info)
+        shutil.rmtree(output_dir / PARTS)
+    except OSError as error:
+        raise RunError(f"cannot write to {output_dir}: {error.strerror}: run the same command again") from error
+    return kept
+
+
+class _Log:
+    """run.jsonl: what happened when, a JSON object per line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, event: str, **content: Any) -> None:
+        line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **content}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a reduction will take, judged by up to three volumes of each format: wall minutes, bytes of the store."""
+
+    volumes: int
+    slices: int
+    minutes: float
+    kept: int
+    store_bytes: int
+    skipped: int
+
+
+def estimate(dataset_dir: str | Path, settings: Settings, *, workers: int | None = None) -> Estimate:
+    """What `reduce_dataset` will take; writes nothing but to a temporary folder."""
+    dataset_dir = Path(dataset_dir).resolve()
+    workers = available_cores() if workers is None else workers
+    found = find(dataset_dir, settings, workers)
+    seconds = kept = store = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        output_dir = Path(folder)
+        (output_dir / PARTS).mkdir()
+        (output_dir / THUMBNAILS).mkdir(parents=True)
+        tasks = _tasks(found, dataset_dir, output_dir, settings, b"", None)
+        for volume_format in sorted({task.volume.format for task in tasks}):
+            same = [task for task in tasks if task.volume.format == volume_format]
+            begin, tried, sizes = time.perf_counter(), 0, []
+            for task in {task.volume.volume: task for task in (same[0], same[len(same) // 2], same[-1])}.values():
+                try:
+                    tried += reduce_volume(task)
+                except VolumeError:
+                    continue
+                pixels = np.load(output_dir / STORE / f"{task.volume.volume}.npy", mmap_mode="r")
+                sizes.append((len(pixels), pixels.nbytes))
+            share = sum(task.volume.shape[0] for task in same) / max(tried, 1)
+            seconds += (time.perf_counter() - begin) * share
+            kept += sum(count for count, _ in sizes) * share
+            store += sum(size for _, size in sizes) * share
+    return Estimate(
+        volumes=len(tasks),
+        slices=sum(task.volume.shape[0] for task in tasks),
+        minutes=seconds / 60 / max(workers, 1),
+        kept=round(kept),
+        store_bytes=round(store),
+        skipped=len(found.skipped),
+    )
+
+
+def select(output_dir: str | Path, target: Target, name: str) -> tuple[Selection, int]:
+    """Write the selection `name` of a finished output; no image is read.
+
+    Returns:
+        The selection, and how many of its slices the store lacks.
+
+    Raises:
+        ManifestError: the output is incomplete or damaged.
+        ValueError: the name is that of the run's own selection, or holds odd characters.
+    """
+    output_dir = Path(output_dir)
+    if check_name(name) == "default":
+        raise ValueError("the selection 'default' is the one of the run itself: choose another name")
+    selection = Manifest.read(output_dir).select(target)
+    selection.write(output_dir, name)
+    rows = read_index(output_dir)
+    return selection, sum(kept not in rows for kept in selection.kept_ids)

@@ -1,0 +1,131 @@
+"""Volumes stored as folders of 2-D PNG or JPEG slices whose names tell volume and index.
+
+Such pictures hold grey values, no HU and no geometry: positions are slice numbers, orientation is as stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Array, Orientation
+from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, StoredSlice, Volume, to_hu, volume_id
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+# Matched against the file name without its suffix. `index` orders the slices; everything before it names the volume.
+PATTERNS = {
+    "lidc": r"(?P<patient>LIDC-IDRI-\d+)_(?P<index>\d+)",
+    "petct": r"(?P<patient>PETCT_[0-9a-f]+)_(?P<study>\d+)_(?P<index>\d+)",
+    "numbered": r"(?P<patient>.*?)[_-]?(?P<index>\d+)",
+}
+DEFAULT_PATTERNS = (PATTERNS["lidc"], PATTERNS["petct"])
+
+
+def compile_pattern(text: str) -> re.Pattern[str]:
+    """A preset's name or a regular expression with a group `index`, as a pattern of file names.
+
+    Raises:
+        ValueError: no preset, and no regular expression with a group `index`.
+    """
+    try:
+        pattern = re.compile(PATTERNS.get(text, text))
+    except re.error as error:
+        raise ValueError(f"the pattern {text!r} is no regular expression ({error})") from error
+    if "index" not in pattern.groupindex:
+        presets = ", ".join(PATTERNS)
+        raise ValueError(f"expected one of {presets} or a regular expression with (?P<index>...), found {text!r}")
+    return pattern
+
+
+def find(
+    paths: Sequence[str], root: Path, patterns: Sequence[re.Pattern[str]], *, stored: bool = False
+) -> tuple[list[Volume], list[Skipped]]:
+    """Volumes among 2-D images, and the images that belong to none.
+
+    Args:
+        paths: image files relative to `root`.
+        root: the data set's folder.
+        patterns: the first that fits a whole name (without suffix) decides.
+        stored: order by file name as text, like the released scripts, not by the number in it.
+    """
+    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    patients: dict[str, str] = {}
+    skipped = []
+    for path in sorted(paths):
+        name = PurePosixPath(path)
+        match = next(filter(None, (pattern.fullmatch(name.stem) for pattern in patterns)), None)
+        if match is None:
+            skipped.append(Skipped(path, "its name fits no slice pattern: name one with --pattern"))
+            continue
+        group = str(name.parent / name.stem[: match.start("index")].rstrip("_-"))
+        groups[group].append((int(match["index"]), path))
+        patients[group] = match.groupdict().get("patient") or file_patient_of(path)
+    volumes: list[Volume] = []
+    for group, members in groups.items():
+        sizes: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
+        taken: dict[int, str] = {}
+        for index, path in members:
+            if (first := taken.setdefault(index, path)) != path:
+                skipped.append(Skipped(path, f"has the same slice number as {first}, which was kept"))
+                continue
+            try:
+                with Image.open(root / path) as image:
+                    sizes[image.size[::-1]].append((index, path))
+            except OSError as error:
+                skipped.append(Skipped(path, f"cannot be opened as an image: {error}"))
+        parts = sorted(sizes.items(), key=lambda part: (-len(part[1]), part[0]))
+        for number, (size, part) in enumerate(parts):
+            key = group if number == 0 else f"{group}/{number}"
+            volumes.append(_build(key, patients[group], part, size, stored=stored))
+    return volumes, skipped
+
+
+def file_patient_of(path: str) -> str:
+    """The patient of an image whose name does not tell: its folder below the root."""
+    return path.split("/")[0]
+
+
+def _build(key: str, patient: str, members: list[tuple[int, str]], size: tuple[int, int], *, stored: bool) -> Volume:
+    members = sorted(members, key=lambda member: member[1]) if stored else sorted(members)
+    missing = max(index for index, _ in members) - min(index for index, _ in members) + 1 - len(members)
+    notes = ["2-D images: grey values for HU, slice numbers for positions"]
+    if missing:
+        notes.append(f"{missing} slice numbers are missing")
+    folders = Counter(str(PurePosixPath(path).parent) for _, path in members)
+    return Volume(
+        volume=volume_id(key),
+        patient=patient,
+        series="",
+        format="images",
+        path=folders.most_common(1)[0][0],
+        shape=(len(members), *size),
+        affine=tuple(map(tuple, LPS_TO_RAS.tolist())),
+        orientation=Orientation(),
+        slices=tuple(StoredSlice(path, float(index)) for index, path in members),
+        notes=tuple(notes),
+    )
+
+
+def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
+    """The slices of `volume` as grey values; one that cannot be read comes with its reason."""
+    for index, stored in enumerate(volume.slices):
+        try:
+            data = (root / stored.path).read_bytes()
+            crc.update(data)
+            hu, _ = to_hu(_grey(root / stored.path))
+        except Exception as error:  # one bad file must not lose the volume; image decoders raise many kinds
+            yield Slice(index, np.empty((0, 0), np.int16), reason=f"{stored.path}: {error}")
+            continue
+        yield Slice(index, hu)
+
+
+def _grey(path: Path) -> Array:
+    with Image.open(path) as image:
+        grey = image.mode in ("L", "I", "I;16", "F")
+        return np.asarray(image if grey else image.convert("RGB").convert("L"))

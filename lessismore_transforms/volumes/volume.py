@@ -1,0 +1,170 @@
+"""What is known of a volume before its pixels are read, and what reading it yields."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from isal import isal_zlib
+
+from lessismore_transforms.volumes.geometry import Array, Orientation, slice_positions
+
+Format = Literal["dicom", "nifti", "itk", "images"]
+
+
+class VolumeError(Exception):
+    """A volume that cannot be read; the message names the file, what was expected and what was found."""
+
+
+def volume_id(key: str) -> str:
+    """First 16 hex digits of the SHA-256 of a series UID or of a path relative to the data set's root (posix)."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or folder that is no slice of a CT volume, with the reason; `path` is relative to the root."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSlice:
+    """One file of a volume that is stored as a file per slice.
+
+    `offset` is where uncompressed DICOM pixels begin and `dtype` how they are stored; an offset of -1 leaves the
+    decoding to the library that knows the format.
+    """
+
+    path: str
+    position_mm: float
+    slope: float = 1.0
+    intercept: float = 0.0
+    offset: int = -1
+    dtype: str = ""
+    bits: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as `find_volumes` found it.
+
+    Args:
+        volume: id, see `volume_id`.
+        patient: the patient as the data set names it: a DICOM PatientID, a folder or a group of images. Private:
+            written out only as a keyed hash unless the user asks for it.
+        series: SeriesInstanceUID, with `/k` for the k-th part of a series that had to be split; empty for files.
+        format: how it is stored: `itk` is NRRD or MetaImage, `images` a group of 2-D PNG or JPEG files.
+        path: the file, or the folder that holds the slices, relative to the root (posix).
+        shape: canonical (slices, rows, columns).
+        affine: RAS+ (4, 4) in mm of the canonical grid (column, row, slice), as nested tuples.
+        orientation: takes stored slices to canonical ones.
+        slices: the files in canonical order where each slice is a file, else empty.
+        notes: what a careful reader should know: gaps in mm, gantry tilt, odd spacing.
+    """
+
+    volume: str
+    patient: str
+    series: str
+    format: Format
+    path: str
+    shape: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+    orientation: Orientation
+    slices: tuple[StoredSlice, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance in mm between slices, rows and columns."""
+        column, row, depth = np.linalg.norm(np.asarray(self.affine)[:3, :3], axis=0).tolist()
+        return depth, row, column
+
+    @property
+    def positions_mm(self) -> list[float]:
+        """Position in mm of each slice on the slice normal, in canonical order."""
+        if self.slices:
+            return [stored.position_mm for stored in self.slices]
+        positions: list[float] = slice_positions(np.asarray(self.affine), self.shape[0]).tolist()
+        return positions
+
+    def slice_path(self, index: int) -> str:
+        """The file that holds slice `index`, relative to the root."""
+        return self.slices[index].path if self.slices else self.path
+
+    def as_dict(self, root: Path) -> dict[str, Any]:
+        """The volume as MONAI takes it: strings and a path, or a list of paths in slice order, under `image`."""
+        image: str | list[str] = str(root / self.path)
+        if self.slices:
+            image = [str(root / stored.path) for stored in self.slices]
+        return {
+            "image": image,
+            "volume": self.volume,
+            "patient": self.patient,
+            "series": self.series,
+            "format": self.format,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One slice as read.
+
+    Args:
+        index: canonical index in the volume; slices come in the order they are stored.
+        hu: (rows, columns) in HU, int16, int32 or float32, finite, canonical orientation; may be a view.
+        rescale: slope and intercept that took the stored values to HU.
+        replaced: number of NaN or infinite voxels that were set to the slice's lowest finite value.
+        reason: why the slice could not be read; `hu` is then empty.
+    """
+
+    index: int
+    hu: Array
+    rescale: tuple[float, float] = (1.0, 0.0)
+    replaced: int = 0
+    reason: str = ""
+
+
+class Crc32:
+    """CRC32 of the bytes of a volume's files, fed while they are read."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take `data` in."""
+        self.value = isal_zlib.crc32(data, self.value)
+
+
+def to_hu(raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int | None = None) -> tuple[Array, int]:
+    """Stored values to finite HU, and how many voxels were not finite.
+
+    Whole numbers stay whole (int16, or int32 where that is too small); all else is computed in float64 and kept as
+    float32. A whole number is the same in all three, so every route sees the same HU.
+
+    Args:
+        raw: stored values, any shape.
+        slope: HU per stored unit.
+        intercept: HU of a stored zero.
+        bits: number of bits in use, where fewer than the type holds.
+    """
+    if raw.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        used = bits or 8 * raw.dtype.itemsize
+        low, high = (-(2 ** (used - 1)), 2 ** (used - 1) - 1) if raw.dtype.kind == "i" else (0, 2**used - 1)
+        ends = sorted((low * slope + intercept, high * slope + intercept))
+        for dtype in (np.int16, np.int32):
+            if np.iinfo(dtype).min <= ends[0] and ends[1] <= np.iinfo(dtype).max:
+                hu: Any = raw.astype(dtype, copy=False)  # may wrap around; the sum below wraps back
+                hu = hu if slope == 1 else hu * dtype(slope)
+                return (hu if intercept == 0 else hu + dtype(intercept)), 0
+    scaled = raw if (slope, intercept) == (1, 0) else raw.astype(np.float64) * slope + intercept
+    hu = scaled.astype(np.float32, copy=False)
+    finite = np.isfinite(hu)
+    replaced = int(hu.size - np.count_nonzero(finite))
+    if replaced:
+        hu = np.where(finite, hu, hu[finite].min() if replaced < hu.size else np.float32(0))
+    return hu, replaced

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+
+from lessismore_transforms.phantom import PhantomScan, phantom_scan, write_dicom
+from lessismore_transforms.volumes import Crc32, Found, find_volumes, read_slices, volume_id
+
+SLICES, SIZE = 12, 40
+
+
+@pytest.fixture(scope="module")
+def scan() -> PhantomScan:
+    return phantom_scan(3, slices=SLICES, size=SIZE)
+
+
+@pytest.fixture
+def series(scan: PhantomScan, tmp_path: Path) -> list[Path]:
+    """The files of one series below tmp_path/data, feet to head."""
+    return write_dicom(scan, tmp_path / "data" / "p1" / "s1")
+
+
+def edit(path: Path, change: Callable[[pydicom.Dataset], object]) -> None:
+    dataset = pydicom.dcmread(path)
+    change(dataset)
+    dataset.save_as(path)
+
+
+def find(series: list[Path]) -> Found:
+    return find_volumes(series[0].parents[2])
+
+
+def stack(found: Found, root: Path, number: int = 0) -> np.ndarray:
+    volume = found.volumes[number]
+    hu = np.full(volume.shape, -9999, dtype=np.float64)
+    for piece in read_slices(volume, root):
+        assert not piece.reason
+        hu[piece.index] = piece.hu
+    return hu
+
+
+def test_a_series_is_one_volume_feet_to_head(series: list[Path], scan: PhantomScan) -> None:
+    found = find(series)
+    (volume,) = found.volumes
+    root = series[0].parents[2]
+    np.testing.assert_array_equal(stack(found, root), scan.hu)
+    assert found.skipped == []
+    assert volume.series == pydicom.dcmread(series[0]).SeriesInstanceUID
+    assert volume.volume == volume_id(volume.series)
+    assert volume.patient == scan.patient
+    assert volume.shape == (SLICES, SIZE, SIZE)
+    np.testing.assert_allclose(volume.spacing_mm, scan.spacing_mm)
+    np.testing.assert_allclose(volume.positions_mm, scan.origin_mm[2] + scan.spacing_mm[0] * np.arange(SLICES))
+    assert volume.as_dict(root)["image"] == [str(path) for path in series]
+    assert volume.notes == ()
+
+
+def test_the_checksum_covers_every_byte_in_slice_order(series: list[Path]) -> None:
+    root, crc, expected = series[0].parents[2], Crc32(), Crc32()
+    list(read_slices(find(series).volumes[0], root, crc))
+    for path in series:
+        expected.update(path.read_bytes())
+    assert crc.value == expected.value
+
+
+def test_names_and_instance_numbers_decide_nothing(series: list[Path], scan: PhantomScan) -> None:
+    for number, path in enumerate(np.random.default_rng(0).permutation(series)):
+        edit(path, lambda dataset, number=number: setattr(dataset, "InstanceNumber", number))
+        path.rename(path.with_name(f"x{number}"))  # no suffix either
+    np.testing.assert_array_equal(stack(find(series), series[0].parents[2]), scan.hu)
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_any_plane_and_direction_gets_the_canonical_orientation(plane: str, series: list[Path]) -> None:
+    # Slices stored in the opposite of each canonical direction: rows and columns swapped and flipped.
+    directions = {
+        "axial": [0, -1, 0, -1, 0, 0],
+        "coronal": [0, 0, 1, -1, 0, 0],
+        "sagittal": [0, 0, 1, 0, -1, 0],
+    }[plane]
+    normal = np.cross(directions[:3], directions[3:])
+    for k, path in enumerate(series):
+        edit(path, lambda dataset, k=k: setattr(dataset, "ImageOrientationPatient", directions))
+        edit(path, lambda dataset, k=k: setattr(dataset, "ImagePositionPatient", (k * 2.0 * normal).tolist()))
+    found, root = find(series), series[0].parents[2]
+    stored = np.stack([pydicom.dcmread(path).pixel_array.astype(float) for path in series]) - 1024
+    increasing = normal[np.abs(normal).argmax()] > 0  # canonical slices run along the larger LPS coordinate
+    expected = stored.transpose(0, 2, 1)[:, ::-1, ::-1][:: 1 if increasing else -1]
+    np.testing.assert_array_equal(stack(found, root), expected)
+    assert found.volumes[0].orientation.plane == plane
+    assert (np.diff(found.volumes[0].positions_mm) > 0).all()
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_transfer_syntaxes(series: list[Path], scan: PhantomScan, syntax: str) -> None:
+    for path in series:
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+            list(dataset.iterall())  # decodes every element, so that all are encoded anew
+            pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=False)
+        else:
+            dataset.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+    found = find(series)
+    np.testing.assert_array_equal(stack(found, series[0].parents[2]), scan.hu)
+    assert (found.volumes[0].slices[0].offset >= 0) == (syntax == ImplicitVRLittleEndian)
+
+
+def test_compressed_pixels(series: list[Path], scan: PhantomScan) -> None:
+    for path in series:
+        edit(path, lambda dataset: dataset.compress(RLELossless, generate_instance_uid=False))
+    np.testing.assert_array_equal(stack(find(series), series[0].parents[2]), scan.hu)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("JPEG", "JPEG Lossless"), ("JPEG2000", "JPEG 2000 Image Compression (Loss")]
+)
+def test_jpeg_by_pydicom_or_by_gdcm(series: list[Path], scan: PhantomScan, kind: str, name: str) -> None:
+    import itk
+
+    for path in series:
+        reader, writer = itk.GDCMImageIO.New(), itk.GDCMImageIO.New()
+        image = itk.imread(str(path), itk.SS, imageio=reader)
+        image.SetMetaDataDictionary(reader.GetMetaDataDictionary())
+        writer.SetCompressionType(getattr(itk.GDCMImageIOEnums, f"Compression_{kind}"))
+        writer.KeepOriginalUIDOn()
+        itk.imwrite(image, str(path), imageio=writer, compression=True)
+    assert pydicom.dcmread(series[0]).file_meta.TransferSyntaxUID.name.startswith(name)
+    np.testing.assert_array_equal(stack(find(series), series[0].parents[2]), scan.hu)
+
+
+def test_a_rescale_per_slice_and_unused_high_bits(series: list[Path], scan: PhantomScan) -> None:
+    def change(dataset: pydicom.Dataset) -> None:
+        stored = np.frombuffer(dataset.PixelData, "<u2") + np.uint16(24)
+        dataset.PixelData = (stored | np.uint16(0x8000)).tobytes()  # an overlay in a bit that is not in use
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        dataset.RescaleIntercept = -1048
+
+    edit(series[4], change)
+    found = find(series)
+    np.testing.assert_array_equal(stack(found, series[0].parents[2]), scan.hu)
+    assert any("2 different rescales" in note for note in found.volumes[0].notes)
+
+
+def test_a_missing_slice_is_a_gap_in_mm(series: list[Path], scan: PhantomScan) -> None:
+    series[5].unlink()
+    (volume,) = find(series).volumes
+    step = scan.spacing_mm[0]
+    assert volume.shape[0] == SLICES - 1
+    assert f"gap of {2 * step:.1f} mm" in volume.notes[0]
+    assert "1 missing" in volume.notes[0]
+
+
+def test_gantry_tilt_is_noted(series: list[Path]) -> None:
+    for k, path in enumerate(series):
+        edit(path, lambda dataset, k=k: setattr(dataset, "ImagePositionPatient", [0.0, k * 1.0, k * 4.0]))
+    (volume,) = find(series).volumes
+    assert f"tilt of {np.degrees(np.arctan(1 / 4)):.1f} degrees" in volume.notes[0]
+
+
+def test_a_copied_slice_and_one_at_a_taken_position_are_listed(series: list[Path]) -> None:
+    shutil.copy(series[2], series[2].with_name("copy.dcm"))
+    shutil.copy(series[3], series[3].with_name("zz_again.dcm"))
+    edit(series[3].with_name("zz_again.dcm"), lambda dataset: setattr(dataset, "SOPInstanceUID", "1.2.3.4"))
+    found = find(series)
+    assert found.volumes[0].shape[0] == SLICES
+    reasons = {Path(item.path).name: item.reason for item in found.skipped}
+    assert set(reasons) == {series[2].name, "zz_again.dcm"} or set(reasons) == {"copy.dcm", "zz_again.dcm"}
+    assert any("same SOPInstanceUID" in reason for reason in reasons.values())
+    assert "same position" in reasons["zz_again.dcm"]
+    assert any("1 slices at positions that were taken" in note for note in found.volumes[0].notes)
+
+
+def test_two_acquisitions_at_the_same_positions_are_two_volumes(series: list[Path], scan: PhantomScan) -> None:
+    for path in series:
+        second = path.with_name(f"second_{path.name}")
+        shutil.copy(path, second)
+        edit(path, lambda dataset: setattr(dataset, "AcquisitionNumber", 1))
+        edit(second, lambda dataset: setattr(dataset, "AcquisitionNumber", 2))
+        edit(second, lambda dataset: setattr(dataset, "SOPInstanceUID", f"{dataset.SOPInstanceUID}.2"))
+    found = find(series)
+    uid = pydicom.dcmread(series[0]).SeriesInstanceUID
+    assert sorted(volume.volume for volume in found.volumes) == sorted([volume_id(uid), volume_id(f"{uid}/1")])
+    for number in range(2):
+        np.testing.assert_array_equal(stack(found, series[0].parents[2], number), scan.hu)
+
+
+def test_a_slice_of_another_size_becomes_a_volume_of_its_own(series: list[Path]) -> None:
+    def shrink(dataset: pydicom.Dataset) -> None:
+        dataset.PixelData = np.ascontiguousarray(dataset.pixel_array[::2, ::2]).tobytes()
+        dataset.Rows = dataset.Columns = SIZE // 2
+
+    edit(series[0], shrink)
+    found = find(series)
+    assert sorted(volume.shape for volume in found.volumes) == [(1, 20, 20), (SLICES - 1, SIZE, SIZE)]
+    uid = pydicom.dcmread(series[0]).SeriesInstanceUID
+    assert {volume.shape[0]: volume.volume for volume in found.volumes} == {
+        SLICES - 1: volume_id(uid),
+        1: volume_id(f"{uid}/1"),
+    }
+
+
+def test_two_series_in_one_folder_are_two_volumes(series: list[Path], scan: PhantomScan) -> None:
+    other = phantom_scan(4, slices=5, size=SIZE)
+    for number, path in enumerate(write_dicom(other, series[0].parents[1] / "other")):
+        path.rename(series[0].with_name(f"other_{number}.dcm"))
+    found = find(series)
+    assert sorted(volume.shape[0] for volume in found.volumes) == [5, SLICES]
+    by_length = {volume.shape[0]: number for number, volume in enumerate(found.volumes)}
+    np.testing.assert_array_equal(stack(found, series[0].parents[2], by_length[5]), other.hu)
+    np.testing.assert_array_equal(stack(found, series[0].parents[2], by_length[SLICES]), scan.hu)
+
+
+def drop(*keywords: str) -> Callable[[pydicom.Dataset], None]:
+    def change(dataset: pydicom.Dataset) -> None:
+        for keyword in keywords:
+            delattr(dataset, keyword)
+
+    return change
+
+
+def localizer(dataset: pydicom.Dataset) -> None:
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+
+def colour(dataset: pydicom.Dataset) -> None:
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+
+
+def magnetic(dataset: pydicom.Dataset) -> None:
+    dataset.Modality, dataset.SOPClassUID = "MR", "1.2.840.10008.5.1.4.1.1.4"
+
+
+def enhanced(dataset: pydicom.Dataset) -> None:
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (drop("PixelData"), "no pixel data"),
+        (drop("ImagePositionPatient"), "its place is unknown"),
+        (drop("Rows"), "no pixel data"),
+        (localizer, "localizer"),
+        (colour, "3 samples per pixel"),
+        (magnetic, "no CT image: modality MR, MR Image Storage"),
+        (enhanced, "enhanced multi-frame CT"),
+    ],
+)
+def test_what_is_no_slice_is_listed_and_the_rest_goes_on(
+    series: list[Path], change: Callable[[pydicom.Dataset], None], reason: str
+) -> None:
+    edit(series[6], change)
+    found = find(series)
+    assert [volume.shape[0] for volume in found.volumes] == [SLICES - 1]
+    ((path, why),) = [(item.path, item.reason) for item in found.skipped]
+    assert path == f"p1/s1/{series[6].name}"
+    assert reason in why
+    assert "gap of" in found.volumes[0].notes[0]
+
+
+def test_a_slice_with_too_few_bytes_comes_with_its_reason(series: list[Path]) -> None:
+    series[1].write_bytes(series[1].read_bytes()[:-100])
+    volume = find(series).volumes[0]
+    pieces = list(read_slices(volume, series[0].parents[2]))
+    assert len(pieces) == SLICES
+    assert [piece.index for piece in pieces if piece.reason] == [1]
+    assert f"{series[1].name}: truncated: {2 * SIZE * SIZE - 100} of {2 * SIZE * SIZE} bytes" in pieces[1].reason
+
+
+def test_files_that_are_no_dicom_are_listed(series: list[Path]) -> None:
+    series[0].with_name("notes.txt").write_text("hello")
+    series[0].with_name("noise").write_bytes(b"\x01" * 500)
+    series[0].with_name("empty.dcm").touch()
+    reasons = {Path(item.path).name: item.reason for item in find(series).skipped}
+    assert reasons == {
+        "notes.txt": "not an image in a known format",
+        "noise": "not an image in a known format",
+        "empty.dcm": "not an image in a known format",
+    }
+
+
+def test_a_real_series(real_data: Path) -> None:
+    root = real_data / "ct"
+    (volume,) = [volume for volume in find_volumes(root).volumes if volume.format == "dicom"]
+    assert volume.shape == (30, 512, 512)
+    assert volume.positions_mm == [80.0 + 8 * k for k in range(30)]
+    for piece in read_slices(volume, root):
+        dataset = pydicom.dcmread(root / volume.slice_path(piece.index))
+        np.testing.assert_array_equal(piece.hu, dataset.pixel_array.astype(int) - 1024)

@@ -164,7 +164,9 @@ def _prepare(output_dir: Path, described: dict[str, Any], found: Found) -> None:
         raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
     if before is not None and before != described:
         name = next(name for name in described if before.get(name) != described[name])
-        was, asked = (Target(**value) if name == "target" else value for value in (before.get(name), described[name]))
+        was, asked = before.get(name), described[name]
+        if name == "target":
+            was, asked = Target.of(**before["target"]), Target.of(**described["target"])
         raise RunError(
             f"{output_dir} holds a run with {name} {was}, now {asked} is asked for: name another folder, "
             "or use `select` for another threshold or fraction"

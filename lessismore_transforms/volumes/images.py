@@ -5,7 +5,9 @@ Such pictures hold grey values, no HU and no geometry: positions are slice numbe
 
 from __future__ import annotations
 
+import io
 import re
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Array, Orientation
+from lessismore_transforms.volumes.png import read_grey_png
 from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, StoredSlice, Volume, to_hu, volume_id
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -75,8 +78,7 @@ def find(
                 skipped.append(Skipped(path, f"has the same slice number as {first}, which was kept"))
                 continue
             try:
-                with Image.open(root / path) as image:
-                    sizes[image.size[::-1]].append((index, path))
+                sizes[_size(root / path)].append((index, path))
             except OSError as error:
                 skipped.append(Skipped(path, f"cannot be opened as an image: {error}"))
         parts = sorted(sizes.items(), key=lambda part: (-len(part[1]), part[0]))
@@ -118,14 +120,27 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
         try:
             data = (root / stored.path).read_bytes()
             crc.update(data)
-            hu, _ = to_hu(_grey(root / stored.path))
+            grey = read_grey_png(data)
+            hu, _ = to_hu(_grey(io.BytesIO(data)) if grey is None else grey)
         except Exception as error:  # one bad file must not lose the volume; image decoders raise many kinds
             yield Slice(index, np.empty((0, 0), np.int16), reason=f"{stored.path}: {error}")
             continue
         yield Slice(index, hu)
 
 
-def _grey(path: Path) -> Array:
-    with Image.open(path) as image:
+def _size(path: Path) -> tuple[int, int]:
+    """Rows and columns; for PNG from the fixed place in its header, as a folder may hold half a million of them."""
+    with path.open("rb") as file:
+        start = file.read(24)
+        if start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
+            columns, rows = struct.unpack(">2I", start[16:])
+            return rows, columns
+        file.seek(0)
+        with Image.open(file) as image:
+            return image.size[::-1]
+
+
+def _grey(file: io.BytesIO) -> Array:
+    with Image.open(file) as image:
         grey = image.mode in ("L", "I", "I;16", "F")
         return np.asarray(image if grey else image.convert("RGB").convert("L"))

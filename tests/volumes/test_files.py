@@ -193,11 +193,12 @@ def test_image_modes_sizes_and_repeats(tmp_path: Path) -> None:
     picture(tmp_path / "a" / "s1.png", 50, mode="RGB")
     picture(tmp_path / "a" / "s2.png", 60, mode="P")
     picture(tmp_path / "a" / "s3.jpg", 70)
+    picture(tmp_path / "a" / "s5.jpg", 100)
     picture(tmp_path / "a" / "s4.png", 80, size=(3, 3))
     picture(tmp_path / "a" / "s003.png", 90)
     found = find_volumes(tmp_path, patterns=["numbered"])
-    assert [volume.shape for volume in found.volumes] == [(3, 5, 6), (1, 3, 3)]
-    assert stack(found, tmp_path)[:, 0, 0].tolist() == [50, 60, 90]
+    assert [volume.shape for volume in found.volumes] == [(4, 5, 6), (1, 3, 3)]
+    assert stack(found, tmp_path)[:, 0, 0].tolist() == [50, 60, 90, 100]
     assert found.skipped[0].path == "a/s3.jpg"
     assert "same slice number as a/s003.png" in found.skipped[0].reason
 

@@ -15,12 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where volumes failed, 2 for a mistake that a sentence explains."""
     options = _parser().parse_args(arguments)
     # Imported here: --help and a misspelt flag should answer at once.
-    from lessismore_transforms.task import RunError
+    from lessismore_transforms.atomic import OutputError
+    from lessismore_transforms.runner import RunError
     from lessismore_transforms.volumes import VolumeError
 
     try:
         code: int = options.run(options)
-    except (RunError, VolumeError, ValueError, NotADirectoryError) as error:
+    except (RunError, OutputError, VolumeError, ValueError, NotADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read our output has enough of it, `| head` for instance

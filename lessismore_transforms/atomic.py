@@ -6,30 +6,53 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 TEMPORARY = ".partial-"
 
 
+class OutputError(Exception):
+    """An output that cannot be written; the message says where and what to do."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's complaints about writing to `path` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or f"is the disk full? ({error})"
+        raise OutputError(
+            f"cannot write to {path}: {reason}: make room, mend the permissions or name another folder, "
+            "then run the same command again"
+        ) from error
+
+
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a uniquely named temporary beside `path` that takes its name when the block ends without an exception."""
+    """Open a uniquely named temporary beside `path` that takes its name when the block ends without an exception.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
-        with temporary.open(mode, **text) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with writing(path):
+            with temporary.open(mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """`content` as indented JSON that is the same for the same content."""
+    """Write `content` as indented JSON that is the same for the same content."""
     with atomic_write(path) as file:
         json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
         file.write("\n")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.atomic import atomic_write, write_json
+from lessismore_transforms.atomic import atomic_write, write_json, writing
 from lessismore_transforms.reduction.hashing import parse_hash
 from lessismore_transforms.reduction.selection import Ranking
 from lessismore_transforms.reduction.target import Target, choose, text_order
@@ -209,7 +209,8 @@ def write_selection(
 ) -> None:
     """Write selections/NAME.csv from rows of texts in the order of `SELECTION_COLUMNS`, and selections/NAME.json."""
     folder = output_dir / "selections"
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     _write_table(folder / f"{name}.csv", SELECTION_COLUMNS, rows)
     write_json(folder / f"{name}.json", {"name": name, **target.as_dict(), "kept": kept, "slices": count})
 

@@ -27,17 +27,21 @@ import numpy as np
 from tqdm import tqdm
 
 from lessismore_transforms import __version__
-from lessismore_transforms.atomic import remove_temporaries, write_json
+from lessismore_transforms.atomic import OutputError, remove_temporaries, write_json, writing
 from lessismore_transforms.executor import available_cores, make_executor
 from lessismore_transforms.manifest import Manifest, Selection, check_name, write_manifest, write_selection
 from lessismore_transforms.patients import hash_patient, load_key
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.store import STORE, read_index, write_index
-from lessismore_transforms.task import PARTS, THUMBNAILS, RunError, Settings, Task, reduce_volume
+from lessismore_transforms.task import PARTS, THUMBNAILS, Settings, Task, reduce_volume
 from lessismore_transforms.volumes import Found, VolumeError, find_volumes
 
 VOLUMES_WITH_THUMBNAILS = 8
 _DEATHS = 2  # how often the process of a volume may die, alone, before the volume counts as broken
+
+
+class RunError(Exception):
+    """A run that cannot start; the message says what the user can do."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def reduce_dataset(
 
     Raises:
         NotADirectoryError: `dataset_dir` is no folder.
-        RunError: there are no volumes, or the output cannot be written or belongs to another run.
+        RunError: there are no volumes, or the output belongs to another run.
+        OutputError: the output cannot be written; what is finished is kept.
         VolumeError: with `strict`, the first volume that cannot be read.
     """
     settings = settings or Settings()
@@ -100,7 +105,7 @@ def reduce_dataset(
             bar.update(task.volume.shape[0])
             if error is None:
                 continue
-            if isinstance(error, RunError) or (strict and isinstance(error, VolumeError)):
+            if isinstance(error, OutputError) or (strict and isinstance(error, VolumeError)):
                 raise error
             reason = str(error) if isinstance(error, VolumeError) else f"{task.volume.path}: {error!r}"
             failures[task.volume.volume] = reason
@@ -171,14 +176,12 @@ def _prepare(output_dir: Path, described: dict[str, Any], found: Found) -> None:
             f"{output_dir} holds a run with {name} {was}, now {asked} is asked for: name another folder, "
             "or use `select` for another threshold or fraction"
         )
-    try:
+    with writing(output_dir):
         (output_dir / THUMBNAILS).mkdir(parents=True, exist_ok=True)
         (output_dir / PARTS).mkdir(exist_ok=True)
         for folder in (PARTS, STORE, THUMBNAILS):
             remove_temporaries(output_dir / folder)
         write_json(record, described)
-    except OSError as error:
-        raise RunError(f"cannot write to {output_dir}: {error.strerror}: name a folder that can be written") from error
     if finished:
         _reopen(manifest, output_dir, {volume.volume for volume in found.volumes})
 
@@ -209,10 +212,8 @@ def _tasks(
     found: Found, dataset_dir: Path, output_dir: Path, settings: Settings, key: bytes, png_dir: Path | None
 ) -> list[Task]:
     if png_dir is not None:
-        try:
+        with writing(png_dir):
             png_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot write PNG files to {png_dir}: {error.strerror}") from error
     shown = set(sorted(volume.volume for volume in found.volumes)[:VOLUMES_WITH_THUMBNAILS])
     tasks = []
     dicom_slices = files = 0
@@ -315,14 +316,12 @@ def _assemble(
         ],
         "skipped": [{"path": item.path, "reason": item.reason} for item in found.skipped],
     }
-    try:
+    with writing(output_dir):
         write_index(output_dir, stored)
         rows = (row for part in parts() for row in part["selection"])
         write_selection(output_dir, "default", rows, Target(**described["target"]), kept, count)
         write_manifest(output_dir, (row for part in parts() for row in part["rows"]), info)
         shutil.rmtree(output_dir / PARTS)
-    except OSError as error:
-        raise RunError(f"cannot write to {output_dir}: {error.strerror}: run the same command again") from error
     return kept
 
 
@@ -334,7 +333,7 @@ class _Log:
 
     def write(self, event: str, **content: Any) -> None:
         line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **content}
-        with self._path.open("a", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.atomic import TEMPORARY, write_json
+from lessismore_transforms.atomic import TEMPORARY, atomic_write, write_json, writing
 from lessismore_transforms.manifest import format_number, record_order, slice_id
 from lessismore_transforms.patients import key_fingerprint
 from lessismore_transforms.pixels import check_pixels, to_pixels
@@ -24,11 +23,6 @@ PARTS = "parts"
 THUMBNAILS = f"{STORE}/thumbnails"
 THUMBNAIL_SIZE = 96  # pixels
 _SPOOL_BYTES = 64 << 20  # pixels of a volume beyond this go to disk until it is known which are kept
-_DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-class RunError(Exception):
-    """A run that cannot start or go on; the message says what the user can do."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +71,12 @@ def reduce_volume(task: Task) -> int:
 
     Raises:
         VolumeError: the volume cannot be read.
-        RunError: the output folder cannot be written.
+        OutputError: the output folder cannot be written.
     """
     try:
         return _reduce_volume(task)
     except OSError as error:
-        if error.errno in _DISK_PROBLEMS or _is_below(error.filename, task.output_dir):
-            raise RunError(
-                f"cannot write to {task.output_dir}: {error.strerror}: make room or mend the permissions, then run the "
-                "same command again; finished volumes are kept"
-            ) from error
-        raise VolumeError(f"{error.filename or task.volume.path}: {error.strerror}") from error
-
-
-def _is_below(path: Any, folder: Path) -> bool:
-    return isinstance(path, str) and Path(path).is_relative_to(folder)
+        raise VolumeError(f"{task.volume.path}: cannot be read: {error.strerror or error}") from error
 
 
 def _reduce_volume(task: Task) -> int:
@@ -113,7 +98,8 @@ def _reduce_volume(task: Task) -> int:
             candidate[piece.index] = True
             replaced += piece.replaced
             offsets[piece.index] = spool.tell()
-            spool.write(np.ascontiguousarray(pixels).data)
+            with writing(parts):
+                spool.write(np.ascontiguousarray(pixels).data)
             if thumbnails is not None:
                 thumbnails[piece.index] = _thumbnail(pixels)
         if not candidate.any():
@@ -201,4 +187,5 @@ def _write_png(task: Task, indices: NDArray[np.int64], stored: NDArray[np.uint8]
             name = PurePosixPath(task.volume.slice_path(index)).stem
         else:
             name = f"{task.released_name}_{task.first_number + index}"
-        Image.fromarray(stored[row]).save(task.png_dir / f"{name}.png", compress_level=1)
+        with atomic_write(task.png_dir / f"{name}.png", "wb") as file:
+            Image.fromarray(stored[row]).save(file, format="PNG", compress_level=1)

@@ -247,13 +247,13 @@ def test_the_chosen_cut_is_marked(tmp_path: Path, target: Target, chosen: str | 
 
 
 def test_a_run_as_released_walks_in_the_order_of_its_names(tmp_path: Path) -> None:
-    hashes = walk_hashes(30)
+    hashes = walk_hashes(40, seed=3)
     page = report(
         make_out(tmp_path, [Case(hashes, first_number=95)], settings={"pixels": "released", "as_released": True})
     )
-    walk = [hashes[index] for index in sorted(range(30), key=lambda index: str(95 + index))]
-    assert count_exemplars(walk, 3) != count_exemplars(hashes, 3)
-    assert page.tables["kept"][2][1] == str(count_exemplars(walk, 3))
+    walk = [hashes[index] for index in sorted(range(40), key=lambda index: str(95 + index))]
+    assert [count_exemplars(order, 3) for order in (walk, hashes)] == [12, 13]
+    assert page.tables["kept"][2][1] == "12"
     assert page.marked[0][1] == page.numbers["slices kept"]
 
 

@@ -20,11 +20,12 @@ from conftest import tree
 from PIL import Image
 
 from lessismore_transforms import executor, patients, runner, task
+from lessismore_transforms.atomic import OutputError
 from lessismore_transforms.manifest import Manifest, Selection
 from lessismore_transforms.phantom import phantom_scan, write_demo_data, write_dicom, write_nifti
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.runner import estimate, reduce_dataset, select
-from lessismore_transforms.task import RunError, Settings
+from lessismore_transforms.runner import RunError, estimate, reduce_dataset, select
+from lessismore_transforms.task import Settings
 from lessismore_transforms.volumes import VolumeError
 
 
@@ -269,7 +270,7 @@ def test_a_folder_of_something_else_is_refused(small_data: Path, tmp_path: Path)
     with pytest.raises(RunError, match="lies inside the data set"):
         reduce_dataset(small_data, small_data / "out", workers=0)
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"cannot write to .*file"):
+    with pytest.raises(OutputError, match=r"cannot write to .*file"):
         reduce_dataset(small_data, tmp_path / "file" / "out", workers=0)
 
 
@@ -278,16 +279,14 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
 ) -> None:
     calls = []
 
-    def write_volume(output_dir: Path, volume: str, pixels: np.ndarray) -> None:
-        calls.append(volume)
-        if len(calls) > 4:  # pixels and thumbnails of two volumes
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 7:  # settings, then pixels, thumbnails and part of two volumes
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(output_dir, volume, pixels)
 
-    real = task.write_volume
     with monkeypatch.context() as patch:
-        patch.setattr(task, "write_volume", write_volume)
-        with pytest.raises(RunError, match=r"cannot write to .*out: No space left on device: make room"):
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OutputError, match=r"cannot write to .*npy: No space left on device: make room"):
             reduce_dataset(small_data, tmp_path / "out", workers=0)
     assert reduce_dataset(small_data, tmp_path / "out", workers=0).resumed == 2
     assert tree(tmp_path / "out") == expected

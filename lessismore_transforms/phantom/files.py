@@ -11,6 +11,8 @@ from uuid import NAMESPACE_OID, uuid5
 import numpy as np
 from tqdm import tqdm
 
+from lessismore_transforms.atomic import writing
+from lessismore_transforms.manifest import slice_id
 from lessismore_transforms.phantom.scan import phantom_scan
 from lessismore_transforms.volumes import volume_id
 
@@ -111,6 +113,7 @@ def write_demo_data(
 
     Raises:
         ValueError: if the folder holds anything but demo data.
+        OutputError: if the folder cannot be written.
     """
     folder = Path(folder)
     labels = folder / "labels.csv"
@@ -119,25 +122,26 @@ def write_demo_data(
             raise ValueError(f"expected an empty folder or earlier demo data, found {folder}; choose another folder")
         for old in (*folder.glob("phantom_*/ct.nii.gz"), *folder.glob("phantom_*/study/series/IM_*.dcm")):
             old.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    labels.write_bytes(_LABEL_HEADER)  # first, so that an interrupted run can be repeated
-    written = []
-    for number in tqdm(range(patients), unit="patient", disable=None):
-        scan = phantom_scan(seed + number, slices=slices, size=size)
-        place = folder / scan.patient
-        if number < (patients + 1) // 2:
-            written.append(write_nifti(scan, place / "ct.nii.gz"))
-            paths = [written[-1].relative_to(folder).as_posix()] * slices
-            volume = volume_id(paths[0])
-        else:
-            written.append(place / "study" / "series")
-            paths = [path.relative_to(folder).as_posix() for path in write_dicom(scan, written[-1])]
-            volume = volume_id(_uid(scan, "series"))
-        with labels.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(
-                (f"{volume}_{index:04d}", *row)
-                for index, row in enumerate(zip(paths, range(slices), scan.region, scan.lesion, strict=True))
-            )
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        labels.write_bytes(_LABEL_HEADER)  # first, so that an interrupted run can be repeated
+        written = []
+        for number in tqdm(range(patients), unit="patient", disable=None):
+            scan = phantom_scan(seed + number, slices=slices, size=size)
+            place = folder / scan.patient
+            if number < (patients + 1) // 2:
+                written.append(write_nifti(scan, place / "ct.nii.gz"))
+                paths = [written[-1].relative_to(folder).as_posix()] * slices
+                volume = volume_id(paths[0])
+            else:
+                written.append(place / "study" / "series")
+                paths = [path.relative_to(folder).as_posix() for path in write_dicom(scan, written[-1])]
+                volume = volume_id(_uid(scan, "series"))
+            with labels.open("a", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(
+                    (slice_id(volume, index), *row)
+                    for index, row in enumerate(zip(paths, range(slices), scan.region, scan.lesion, strict=True))
+                )
     return written
 
 

@@ -1,0 +1,144 @@
+"""What a user adds to `python -m monai.bundle run`: checked before the work starts, and handed to our command line.
+
+MONAI takes a misspelt override for a new entry of the configuration that nobody reads, hands booleans over as they
+were typed (`--resume false` is the text "false") and buries a user's mistake in a page of tracebacks. So each of our
+bundles begins with
+
+    "imports": ["$from lessismore_transforms.overrides import check_overrides"],
+    "initialize": ["$check_overrides()"],
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
+_MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
+_META = "_meta_"  # where MONAI keeps metadata.json
+_REFERENCE = re.compile(r"@(\w+(?:(?:#|::)\w+)*)")
+
+
+def parse_bool(value: object) -> bool:
+    """The truth value of an override: a bool, or `true` or `false` in any case.
+
+    Raises:
+        ValueError: the value is none of these.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise ValueError(f"expected true or false, found {value!r}")
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn a ValueError inside, which is a user's mistake, into its sentence on stderr and exit code 2.
+
+    SystemExit is the one exception that MONAI does not wrap when the expressions of a configuration raise it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def check_overrides() -> None:
+    """Refuse a misspelt override of the bundle whose configuration calls this, best in `initialize`.
+
+    Works for `python -m monai.bundle run`, `monai.bundle.run(...)` and `ConfigWorkflow(...)`. An id is right if it
+    stands in a configuration file of the bundle, or if something in the configuration refers to it, to a part of it
+    or to a whole that it is part of. Arguments of a component (`_target_`) are left to the component, which refuses
+    unknown ones by itself; a section that does not exist is refused by MONAI.
+
+    Raises:
+        SystemExit: an override is misspelt; a sentence on stderr names the closest id.
+    """
+    workflow = _calling_workflow()
+    with one_sentence():
+        known = known_ids(sorted(workflow.config_root_path.glob("*.json")))
+        for unknown in unknown_ids(workflow.parser.get(), known):
+            (closest,) = difflib.get_close_matches(unknown, known, n=1, cutoff=0)
+            raise ValueError(f"the bundle has no setting {unknown!r}: the closest one is {closest!r}")
+
+
+def known_ids(config_files: Iterable[Path]) -> list[str]:
+    """The ids (`train#lr`) of everything that stands in the files, components counting as one, and MONAI's own."""
+    known = set(_MONAI_IDS)
+    for path in config_files:
+        if path.name != "metadata.json":
+            content = json.loads(path.read_text(encoding="utf-8"))
+            for name in _ids({name.removeprefix("+").replace("::", "#"): value for name, value in content.items()}):
+                known.update(name.rsplit("#", depth)[0] for depth in range(name.count("#") + 1))
+    return sorted(known)
+
+
+def unknown_ids(config: dict[str, Any], known: Iterable[str]) -> list[str]:
+    """The ids of a configuration, as merged from files and overrides, that are not known and not referred to."""
+    known = set(known)
+    text = json.dumps(config, default=str, ensure_ascii=False)
+    referred = {found.replace("::", "#") + "#" for found in _REFERENCE.findall(text)}
+    given = _ids({name: value for name, value in config.items() if name != _META})
+    return [
+        name
+        for name in given
+        if name not in known
+        and not any(other.startswith(f"{name}#") or f"{name}#".startswith(other) for other in referred)
+    ]
+
+
+def _ids(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict) and "_target_" not in value:
+            yield from _ids(value, f"{prefix}{name}#")
+
+
+def _calling_workflow() -> Any:
+    """The `monai.bundle.ConfigWorkflow` whose configuration is being evaluated.
+
+    An expression is given neither the workflow nor the names of all ids, so the callers are asked.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ConfigWorkflow):
+            return caller
+        frame = frame.f_back
+    raise RuntimeError("check_overrides was called outside of a bundle: call it in the configuration, in `initialize`")
+
+
+def run_command(command: str, arguments: Sequence[object] = (), **options: Any) -> None:
+    """Run a command of `python -m lessismore_transforms` with options as they stand in a configuration.
+
+    Args:
+        command: its name, such as `reduce`.
+        arguments: what comes without a name.
+        options: by name without dashes; None leaves one out, true and false (text too) stand for a flag, and a list
+            repeats the option.
+
+    Raises:
+        SystemExit: the command did not end well; its sentences are on stderr.
+    """
+    from lessismore_transforms.__main__ import main
+
+    line = [command, *map(str, arguments)]
+    for name, value in options.items():
+        if str(value).lower() in ("true", "false"):
+            line += [f"--{name}"] if parse_bool(value) else []
+        elif value is not None:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            line += [f"--{name}={item}" for item in values]
+    if code := main(line):
+        raise SystemExit(code)

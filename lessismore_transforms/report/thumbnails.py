@@ -1,0 +1,187 @@
+"""The second section: what a distance looks like, and which slices stay and go in some volumes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lessismore_transforms.manifest import ManifestError
+from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.report.facts import Group, VolumeFacts, groups, marginal_pairs, spread
+from lessismore_transforms.report.words import count, counted, data_url, percent, ranges
+
+_DISTANCES = (1, 3, 6, 9, 12, 18, 24)  # bits of which examples are shown
+_VOLUMES_OF_EXAMPLES = 4
+_MOST_GROUPS, _MOST_SLICES = 40, 400
+_COLUMNS = 16  # tiles in a row of a sheet
+_ENDS = {"axial": ("feet", "head"), "coronal": ("front", "back"), "sagittal": ("right", "left")}
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A volume and one picture of the thumbnails that the page shows of it.
+
+    Args:
+        name: CSS class of the elements that show tiles of the picture.
+        volume: the volume.
+        groups: some of its kept slices, each with those it stands for.
+        pairs: by bits, a kept slice and a removed one so far apart.
+        slices: those shown one after the other.
+        places: where the tile of a slice lies, across and down, in percent as CSS counts them.
+        css: what makes an element show the picture.
+    """
+
+    name: str
+    volume: VolumeFacts
+    groups: list[Group]
+    pairs: dict[int, tuple[int, int]]
+    slices: list[int]
+    places: dict[int, tuple[float, float]]
+    css: str
+
+    def tile(self, index: int, kind: str) -> str:
+        """A slice (HTML): kept, removed, unreadable or an example."""
+        across, down = self.places[index]
+        position = f"background-position:{across:.5g}% {down:.5g}%"
+        return f'<span class="tile {kind}" role="img" aria-label="slice {index}, {kind}" style="{position}"></span>'
+
+
+def read_sheets(folder: Path, volumes: Sequence[VolumeFacts]) -> list[Sheet]:
+    """A sheet for each of the volumes that have thumbnails, uint8 (n, rows, columns), in `folder`.
+
+    Raises:
+        ManifestError: thumbnails that do not fit their volume.
+    """
+    sheets: list[Sheet] = []
+    for volume in volumes:
+        path = folder / f"{volume.name}.npy"
+        if path.is_file():
+            thumbnails = np.load(path, mmap_mode="r", allow_pickle=False)
+            if thumbnails.ndim != 3 or len(thumbnails) != len(volume) or thumbnails.dtype != np.uint8:
+                expected, found = f"uint8 ({len(volume)}, rows, columns)", f"{thumbnails.dtype} {thumbnails.shape}"
+                raise ManifestError(f"{path}: expected {expected}, found {found}: delete it or reduce again")
+            sheets.append(_sheet(f"volume{len(sheets)}", volume, thumbnails))
+    return sheets
+
+
+def _sheet(name: str, volume: VolumeFacts, thumbnails: NDArray[np.uint8]) -> Sheet:
+    some, pairs = groups(volume, _MOST_GROUPS), marginal_pairs(volume, _DISTANCES)
+    slices = spread(range(len(volume)), _MOST_SLICES)
+    shown = {*slices, *(group.kept for group in some), *(group.farthest for group in some if group.members)}
+    indices = sorted(shown.union(*pairs.values()))
+    columns = min(_COLUMNS, len(indices))
+    rows = -(-len(indices) // columns)
+    places = {
+        index: (100 * (tile % columns) / max(columns - 1, 1), 100 * (tile // columns) / max(rows - 1, 1))
+        for tile, index in enumerate(indices)
+    }
+    url = data_url("image/webp", _picture(thumbnails[indices], rows, columns))
+    css = f"background-image:url({url});background-size:{100 * columns}% {100 * rows}%"
+    return Sheet(name, volume, some, pairs, slices, places, css)
+
+
+def _picture(thumbnails: NDArray[np.uint8], rows: int, columns: int) -> bytes:
+    """The thumbnails (k, height, width) side by side as WebP: 1 KB each, a quarter of PNG."""
+    from PIL import Image
+
+    _, height, width = thumbnails.shape
+    tiles = np.zeros((rows * columns, height, width), dtype=np.uint8)
+    tiles[: len(thumbnails)] = thumbnails
+    picture = tiles.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "WEBP", quality=80)
+    return buffer.getvalue()
+
+
+def slice_section(sheets: Sequence[Sheet], target: Target, *, as_released: bool) -> str:
+    """The section (HTML) that shows slices."""
+    heading = '<section id="slices"><h2>2. What the slices look like</h2>'
+    if not sheets:
+        return f"{heading}<p>The output folder holds no thumbnails.</p></section>"
+    volumes = "\n".join(_volume(sheet, as_released=as_released) for sheet in sheets)
+    return f"""{heading}
+{_examples(sheets[:_VOLUMES_OF_EXAMPLES], target)}
+<h3>What stays and what goes</h3>
+<p>Each <b>kept slice</b> is followed by the most different slice it stands for, dimmed (point at it to see it
+undimmed), and the distance between the two. If a dimmed slice shows something that the framed one before it does not,
+the threshold is too high; if framed slices one after the other look alike, it can be higher.</p>
+{volumes}</section>"""
+
+
+def _examples(sheets: Sequence[Sheet], target: Target) -> str:
+    """Pairs of slices of growing distance: a column per distance, a row per volume; nothing where there are none."""
+    sheets = [sheet for sheet in sheets if sheet.pairs]
+    if not sheets:
+        return ""
+    tinted = [target.threshold is not None and bits <= target.threshold for bits in _DISTANCES]
+    classes = [' class="within"' if within else "" for within in tinted]
+    head = "".join(
+        f'<th scope="col"{kind}>{counted(bits, "bit")}</th>' for bits, kind in zip(_DISTANCES, classes, strict=True)
+    )
+    rows = "\n".join(
+        f'<tr class="{sheet.name}">'
+        + "".join(f"<td{kind}>{_pair(sheet, bits)}</td>" for bits, kind in zip(_DISTANCES, classes, strict=True))
+        + "</tr>"
+        for sheet in sheets
+    )
+    tint = " Tinted columns lie within the chosen threshold." if any(tinted) else ""
+    return f"""<h3>What a distance looks like</h3>
+<table class="examples"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>
+<p class="caption">What goes at the margin: in each column the left slice stays and the right one, exactly so many bits
+away, goes because of it (rule exemplars; a volume per row; slice indices below). Your threshold is the last column in
+which the left slice can stand for the right one.{tint}</p>"""
+
+
+def _pair(sheet: Sheet, bits: int) -> str:
+    if bits not in sheet.pairs:
+        return ""
+    kept, removed = sheet.pairs[bits]
+    tiles = sheet.tile(kept, "example") + sheet.tile(removed, "example")
+    return f'<span class="pair">{tiles}</span>{removed} → {kept}'
+
+
+def _volume(sheet: Sheet, *, as_released: bool) -> str:
+    volume, record = sheet.volume, sheet.volume.record
+    first, last = ("first", "last") if as_released else _ENDS.get(str(record["plane"]), ("first", "last"))
+    some = f"; {len(sheet.groups)} of them are shown" if len(sheet.groups) < volume.kept_count else ""
+    which = "All slices" if len(sheet.slices) == len(volume) else f"{len(sheet.slices)} of the slices, evenly spread,"
+    return f"""<article class="{sheet.name}"><h4>Volume <code>{escape(volume.name)}</code></h4>
+<p>{counted(len(volume), "slice")} of {record["height"]} x {record["width"]}, {volume.spacing_mm:.3g} mm apart,
+{escape(str(record["plane"]))}; {count(volume.kept_count)} kept ({percent(volume.share)}){some}.</p>
+{_bar(volume, first, last)}
+<div class="groups">{"".join(_card(sheet, group) for group in sheet.groups)}</div>
+<details><summary>{which} in order, {first} to {last}</summary>
+<div class="slices">{"".join(_slice(sheet, index) for index in sheet.slices)}</div></details></article>"""
+
+
+def _bar(volume: VolumeFacts, first: str, last: str) -> str:
+    """Where the kept slices lie in the volume, as a bar code."""
+    marks = "".join(f'<rect x="{index}.1" width=".8" height="1"/>' for index in np.flatnonzero(volume.kept))
+    label = f"{volume.kept_count} kept slices marked among {len(volume)}, from {first} to {last}"
+    return f"""<div class="bar"><span>{first}</span><svg role="img" aria-label="{label}"
+viewBox="0 0 {len(volume)} 1" preserveAspectRatio="none">{marks}</svg><span>{last}</span></div>"""
+
+
+def _card(sheet: Sheet, group: Group) -> str:
+    kept = sheet.tile(group.kept, "kept")
+    if not group.members:
+        return f"<figure>{kept}<figcaption><b>{group.kept}</b><br>alone</figcaption></figure>"
+    return f"""<figure class="two">{kept}{sheet.tile(group.farthest, "removed")}
+<figcaption><b>{group.kept}</b> stands for {len(group.members)}: {ranges(group.members)}<br>
+{group.farthest} → {group.kept}, {counted(group.bits, "bit")}</figcaption></figure>"""
+
+
+def _slice(sheet: Sheet, index: int) -> str:
+    if sheet.volume.reasons[index]:
+        kind, words = "unreadable", f"{index} unreadable"
+    elif sheet.volume.kept[index]:
+        kind, words = "kept", f"<b>{index}</b>"
+    else:
+        kind, words = "removed", f"{index} → {sheet.volume.kept_by[index]}"
+    return f"<figure>{sheet.tile(index, kind)}<figcaption>{words}</figcaption></figure>"

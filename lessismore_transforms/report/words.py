@@ -1,0 +1,62 @@
+"""Numbers and tables as the report writes them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+MOST_ROWS = 30  # longer tables are no longer read
+
+
+def count(number: int) -> str:
+    """12345 as `12,345`."""
+    return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 slice`, `2 slices`."""
+    return f"{number:,} {plural(number, noun)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`slice` for 1, else `slices`."""
+    return noun if number == 1 else f"{noun}s"
+
+
+def percent(share: float) -> str:
+    """0.123 as `12.3 %`, with two digits below one percent."""
+    return f"{100 * share:.1f}\u00a0%" if share >= 0.01 or share == 0 else f"{100 * share:.2g}\u00a0%"
+
+
+def ranges(indices: Iterable[int]) -> str:
+    """1, 2, 3, 7 as `1–3, 7`; from the third range on an ellipsis."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    texts = [f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    return ", ".join([*texts[:2], "…"] if len(texts) > 2 else texts)
+
+
+def table(identifier: str, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
+    """A table (HTML) of cells that are HTML already; a long one is cut with a word about it."""
+    columns = "".join(f'<th scope="col">{name}</th>' for name in head)
+    lines = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows[:MOST_ROWS])
+    if len(rows) > MOST_ROWS:
+        lines += f'<tr><td colspan="{len(head)}">and {count(len(rows) - MOST_ROWS)} more: see manifest.json</td></tr>'
+    return f"""<table id="{identifier}" class="{kind}"><caption>{caption}</caption>
+<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table>"""
+
+
+def plot(svg: bytes, alt: str, caption: str) -> str:
+    """A drawing with a caption (both HTML) and a text (plain) for those who do not see it."""
+    return f"""<figure class="plot"><img src="{data_url("image/svg+xml", svg)}" alt="{escape(alt)}">
+<figcaption>{caption}</figcaption></figure>"""
+
+
+def data_url(kind: str, content: bytes) -> str:
+    """Content as an address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

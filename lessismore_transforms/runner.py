@@ -72,7 +72,8 @@ def reduce_dataset(
         dataset_dir: folder of CT volumes, any depth.
         output_dir: made if missing. An interrupted run with the same settings goes on where it stopped.
         settings: what to keep and how.
-        workers: number of processes; 0 works in this one, None takes one per processor.
+        workers: number of processes; 0 works in this one, None takes one per processor. Processes import the
+            script they are started from, which therefore needs `if __name__ == "__main__":`.
         strict: stop at the first volume that cannot be read instead of listing it and going on.
         patient_key: file with the secret that patients are hashed with; by default one in the user's configuration.
         png_dir: where to write the kept slices as PNG as well, under the names of the released scripts.
@@ -282,7 +283,10 @@ def _run_alone(task: Task) -> BaseException | None:
             error = executor.submit(reduce_volume, task).exception()
         if not isinstance(error, BrokenProcessPool):
             return error
-    return VolumeError(f"{task.volume.path}: its process died {_DEATHS + 1} times, killed or out of memory")
+    return VolumeError(
+        f"{task.volume.path}: its process died {_DEATHS + 1} times: killed, out of memory, or started from a script "
+        'without `if __name__ == "__main__":`'
+    )
 
 
 def _assemble(

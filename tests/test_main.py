@@ -103,10 +103,14 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
 @pytest.mark.parametrize(
     "arguments", [("--treshold", "3"), ("--thresh", "3"), ("--method", "SvaV"), ("--workers", "-1")]
 )
-def test_a_misspelt_flag_is_an_error_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_misspelt_flag_is_an_error_at_once(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["reduce", str(tmp_path), "--output_dir", str(tmp_path / "out"), *arguments])
     assert stop.value.code == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"error: .*{arguments[0]}.*see `python -m lessismore_transforms", sentence)
 
 
 def test_help_tells_every_command() -> None:

@@ -1,0 +1,119 @@
+"""The transforms of `array` for dictionaries, as MONAI pipelines carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from lessismore_transforms.reduction.intensity import Window
+from lessismore_transforms.transforms.array import ScaleToUint8, SelectSlices, WindowToUint8
+
+
+class ScaleToUint8d(MapTransform):  # type: ignore[misc]
+    """`ScaleToUint8` for dictionaries.
+
+    Args:
+        keys: the images.
+        lower: smaller values (padding) count as this one, in HU.
+        slice_dim: axis of the slices of a volume (C, x, y, z).
+        allow_missing_keys: leave out images that are not there.
+    """
+
+    backend = ScaleToUint8.backend
+
+    def __init__(
+        self, keys: KeysCollection, lower: float | None = None, slice_dim: int = -1, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scale = ScaleToUint8(lower, slice_dim)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the images scaled."""
+        return {**data, **{key: self.scale(data[key]) for key in self.key_iterator(data)}}
+
+
+class WindowToUint8d(MapTransform):  # type: ignore[misc]
+    """`WindowToUint8` for dictionaries.
+
+    Args:
+        keys: the images.
+        window: a preset's name (`lung`), level and width in HU (`"40/400"`), or a `Window`.
+        slice_dim: axis of the slices of a volume (C, x, y, z).
+        allow_missing_keys: leave out images that are not there.
+    """
+
+    backend = WindowToUint8.backend
+
+    def __init__(
+        self, keys: KeysCollection, window: str | Window, slice_dim: int = -1, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scale = WindowToUint8(window, slice_dim)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the images windowed."""
+        return {**data, **{key: self.scale(data[key]) for key in self.key_iterator(data)}}
+
+
+class SelectSlicesd(MapTransform):  # type: ignore[misc]
+    """`SelectSlices` for dictionaries: keeps exactly the slices that `reduce` keeps.
+
+    The kept slices of the original stand under the key, as a volume in the order given; beside them, under
+    `<key>_slices`, their indices in the volume given (int64). `SplitDimd(key, dim=slice_dim, keepdim=False,
+    list_output=True)` then gives 2-D slices.
+
+    Example:
+        >>> from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+        >>> from lessismore_transforms.transforms import CTVolumeReader
+        >>> reduce = Compose(
+        ...     [
+        ...         LoadImaged("image", reader=CTVolumeReader()),
+        ...         EnsureChannelFirstd("image"),
+        ...         SelectSlicesd("image", method="hash", threshold=6),
+        ...     ]
+        ... )
+
+    Args:
+        keys: the volumes, each ranked for itself.
+        method: the measure of redundancy.
+        threshold: distance at which a slice is still redundant; HASH: whole bits, 0 to 64, by default 6.
+        fraction: share of the slices to keep instead, in (0, 1].
+        rule: `exemplars` (default with a threshold) or `pairs` (default with a fraction).
+        slice_dim: axis of the slices, counted as in the array (C, x, y, z).
+        allow_missing_keys: leave out volumes that are not there.
+
+    Raises:
+        ValueError: an unknown method or rule, a value out of range, or two that exclude each other.
+    """
+
+    backend = SelectSlices.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        method: str = "hash",
+        threshold: float | None = None,
+        fraction: float | None = None,
+        rule: str | None = None,
+        slice_dim: int = -1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.select = SelectSlices(method, threshold, fraction, rule, slice_dim)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the kept slices and their indices."""
+        result = dict(data)
+        for key in self.key_iterator(data):
+            slices = self.select.kept_slices(data[key])
+            result[key] = self.select.take(data[key], slices)
+            result[f"{key}_slices"] = slices
+        return result
+
+
+ScaleToUint8D = ScaleToUint8Dict = ScaleToUint8d
+WindowToUint8D = WindowToUint8Dict = WindowToUint8d
+SelectSlicesD = SelectSlicesDict = SelectSlicesd

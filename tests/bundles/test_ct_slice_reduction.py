@@ -1,0 +1,127 @@
+"""The reduction bundle: the same bytes as the command line, mistakes in one sentence, the zoo's rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from lessismore_transforms import __version__
+from lessismore_transforms.__main__ import main
+from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLE = ROOT / "bundles" / "ct_slice_reduction"
+CONFIG = BUNDLE / "configs" / "reduce.json"
+SCHEMA = Path(os.environ.get("LESSISMORE_META_SCHEMA", ROOT.parent / "shared/facts/meta_schema_20240725.json"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a data set of two volumes and a patient key."""
+    folder = tmp_path_factory.mktemp("bundle")
+    write_nifti(phantom_scan(0, slices=8, size=32, slice_spacing_mm=4), folder / "data" / "a" / "ct.nii.gz")
+    write_dicom(phantom_scan(1, slices=8, size=32, slice_spacing_mm=4), folder / "data" / "b" / "series")
+    (folder / "key").write_text("only for tests, no secret")
+    return folder
+
+
+def run_bundle(place, *overrides):
+    """`python -m monai.bundle run` from another folder than the bundle's, relative paths."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG), "--dataset_dir", "data"]
+    command += ["--patient_key", "key", "--workers", "0", *overrides]
+    env = {**os.environ, "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_same_bytes_as_the_command_line(place, monkeypatch):
+    overrides = "--output_dir bundle --threshold 12 --rule pairs --window 40/400 --include ['ct.nii.gz','*.dcm']"
+    overrides += " --keep_patient_ids true --strict False --png_dir bundle_png"
+    done = run_bundle(place, *overrides.split())
+    assert done.returncode == 0, done.stderr
+    assert "2 volumes, 16 slices: kept" in done.stdout
+    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(place)
+    arguments = "reduce data --output_dir line --threshold 12 --rule pairs --window 40/400 --include ct.nii.gz"
+    arguments += " --include *.dcm --keep_patient_ids --png line_png --workers 0 --patient_key key"
+    assert main(arguments.split()) == 0
+    for ours, lines in (("bundle", "line"), ("bundle_png", "line_png")):
+        files = sorted(path.relative_to(ours) for path in Path(ours).rglob("*") if path.is_file())
+        assert files == sorted(path.relative_to(lines) for path in Path(lines).rglob("*") if path.is_file())
+        for file in files:
+            if file.name not in ("run.jsonl", "report.html"):
+                assert (ours / file).read_bytes() == (lines / file).read_bytes(), file
+    assert (place / "bundle" / "report.html").is_file()
+    kept = json.loads((place / "bundle" / "selections" / "default.json").read_text())
+    assert 2 <= kept["kept"] < 16
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["--treshold", "3"], "error: the bundle has no setting 'treshold': the closest one is 'threshold'"),
+        (["--fraction", "2"], "error: expected a fraction above 0 and up to 1, found 2"),
+    ],
+)
+def test_a_mistake_is_one_sentence(place, overrides, sentence):
+    done = run_bundle(place, "--output_dir", "refused", *overrides)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == sentence
+    assert "Traceback" not in done.stderr
+    assert not (place / "refused").exists()
+
+
+def test_config_workflow(place, capsys):
+    def workflow(**overrides):
+        return ConfigWorkflow(
+            str(CONFIG),
+            logging_file=False,
+            dataset_dir=str(place / "data"),
+            output_dir=str(place / "python"),
+            **overrides,
+        )
+
+    good = workflow(workers=0, dry_run=True)
+    good.initialize()
+    good.run()
+    good.finalize()
+    assert "2 volumes, 16 slices" in capsys.readouterr().out
+    assert not (place / "python").exists()
+    with pytest.raises(SystemExit) as stopped:
+        workflow(worker=0).initialize()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: the bundle has no setting 'worker': the closest one is 'workers'\n"
+
+
+def test_every_setting_reaches_the_command():
+    config = json.loads(CONFIG.read_text())
+    settings = set(config) - {"imports", "bundle_root", "initialize", "run"}
+    assert settings == {
+        value[1:] for value in [*config["run"][0].values(), "@dataset_dir"] if str(value).startswith("@")
+    }
+
+
+def test_every_setting_is_in_the_readme():
+    text = (BUNDLE / "docs" / "README.md").read_text()
+    for name in json.loads(CONFIG.read_text()):
+        if name not in ("imports", "bundle_root", "initialize", "run"):
+            assert f"| `{name}` |" in text
+
+
+def test_metadata_fits_the_zoo():
+    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    assert metadata["required_packages_version"]["lessismore-transforms"] == __version__
+    for path in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"):
+        assert (BUNDLE / path).stat().st_size
+    for path in BUNDLE.glob("configs/*.json"):
+        assert path.read_text() == json.dumps(json.loads(path.read_text()), indent=4) + "\n"
+    if not SCHEMA.is_file():
+        pytest.skip(f"no schema of bundle metadata at {SCHEMA}; set LESSISMORE_META_SCHEMA to the file")
+    jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))

@@ -4,7 +4,7 @@ Hashing always takes the paper's per-slice min-max, the only scaling for which 3
 says. Training takes one of:
 
 - `clipped` (default): the same after clipping padding below -1024 HU;
-- `released`: exactly the released pixels, which keep that padding but for the -2000 of GE scanners;
+- `released`: exactly the released pixels, padding and all but for the -2000 of GE scanners, and pictures as they are;
 - a window by name or as level/width in HU (`lung`, `40/400`).
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.reduction.intensity import Window, min_max_uint8, replace_released_padding, window_uint8
+from lessismore_transforms.reduction.intensity import Window, min_max_uint8, released_hu, window_uint8
 from lessismore_transforms.volumes import Slice, VolumeError
 
 AIR_HU = -1024.0
@@ -56,5 +56,7 @@ def to_pixels(
 
 
 def _released(piece: Slice, volume_format: str) -> NDArray[np.uint8]:
-    hu = replace_released_padding(piece.hu, *piece.rescale) if volume_format == "dicom" else piece.hu
+    if volume_format == "images" and 0 <= piece.hu.min() <= piece.hu.max() <= 255:
+        return np.ascontiguousarray(piece.hu, dtype=np.uint8)  # pictures are taken as they are
+    hu = released_hu(piece.hu, *piece.rescale) if volume_format == "dicom" else piece.hu
     return min_max_uint8(hu, epsilon=_RELEASED_EPSILON.get(volume_format, 0.0))

@@ -123,18 +123,22 @@ def window_uint8(hu: Voxels, window: Window) -> Pixels:
     return out
 
 
-def replace_released_padding(hu: Voxels, slope: float, intercept: float) -> Voxels:
-    """Turn the stored padding value -2000 into 0, as the released DICOM converter does before the rescale.
+def released_hu(hu: Voxels, slope: float, intercept: float) -> Voxels:
+    """HU as the released DICOM converter makes them: stored -2000 is 0, fractions are cut off after the slope.
 
     Args:
-        hu: Voxels in HU, after the rescale; any shape.
+        hu: voxels after the rescale, any shape.
         slope: RescaleSlope.
         intercept: RescaleIntercept in HU, which is what stored 0 means.
 
     Returns:
-        `hu` itself where nothing is padding, else a copy.
+        `hu` itself where nothing changes, else a copy; int32 for a slope or an intercept that is not plain.
     """
-    padding = hu == -2000 * slope + intercept
+    if slope != 1 or not float(intercept).is_integer():
+        stored = np.rint((hu.astype(np.float64) - intercept) / slope)
+        stored[stored == -2000] = 0
+        return (np.trunc(stored * slope) + math.trunc(intercept)).astype(np.int32)
+    padding = hu == -2000 + intercept
     return np.where(padding, hu.dtype.type(intercept), hu) if padding.any() else hu
 
 

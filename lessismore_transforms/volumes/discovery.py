@@ -89,7 +89,8 @@ def find_volumes(
     ):
         volumes.extend(more)
         skipped.extend(left_out)
-    volumes.sort(key=lambda volume: (volume.path, volume.slice_path(0), volume.volume))
+    # Folder by folder, as a person sorts them: `p` before `p-2`, though `p-2/` comes before `p/` as text.
+    volumes.sort(key=lambda volume: (volume.path.split("/"), volume.slice_path(0).split("/"), volume.volume))
     skipped.sort(key=lambda item: item.path)
     return Found(volumes, skipped)
 

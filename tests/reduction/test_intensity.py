@@ -11,7 +11,7 @@ from lessismore_transforms.reduction.intensity import (
     WINDOWS,
     Window,
     min_max_uint8,
-    replace_released_padding,
+    released_hu,
     window_uint8,
 )
 
@@ -198,22 +198,19 @@ def test_window_needs_a_width(text):
         Window.parse(text)
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(1.0, -1024.0), (1, -1000), (0.5, 0.25)])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_released_padding_becomes_the_intercept(dtype, slope, intercept):
-    stored = np.array([[-2000, 0], [1000, -1999]])
-    hu = (stored * slope + intercept).astype(dtype)
-    result = replace_released_padding(hu, slope, intercept)
-    stored[0, 0] = 0
-    np.testing.assert_array_equal(result, (stored * slope + intercept).astype(dtype))
-    assert result.dtype == hu.dtype
-    assert hu[0, 0] == -2000 * slope + intercept
+@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (2, 10), (0.5, 0.25), (1.00049, -1024), (1, -1000.5)])
+def test_released_hu_is_what_the_released_arithmetic_gives(slope, intercept):
+    stored = np.array([[-2000, 0], [1000, -1999], [3, -7]])
+    hu = (stored * slope + intercept).astype(np.float32)
+    patched = np.where(stored == -2000, 0, stored)
+    expected = (patched * float(slope)).astype(np.int16) + np.array(intercept).astype(np.int16)
+    np.testing.assert_array_equal(released_hu(hu, slope, intercept), expected)
 
 
 def test_without_padding_nothing_is_copied():
     hu = np.array([[-1024, 40]], np.int16)
-    assert replace_released_padding(hu, 1, -1024) is hu
-    assert replace_released_padding(np.array([[-3024]], np.int16), 1, -1024).tolist() == [[-1024]]
+    assert released_hu(hu, 1, -1024) is hu
+    assert released_hu(np.array([[-3024]], np.int16), 1, -1024).tolist() == [[-1024]]
 
 
 @pytest.mark.parametrize("stored", ["chest_lidc", "abdomen_pelvis", "trunk_3mm", "head_phantom_uint8"])

@@ -1,4 +1,4 @@
-"""The command line: `python -m lessismore_transforms reduce | select | report | demo-data`."""
+"""The command line: `python -m lessismore_transforms reduce | select | report | compare | demo-data`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from lessismore_transforms import __version__
+
+if TYPE_CHECKING:
+    from lessismore_transforms.reduction.target import Target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,12 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         code: int = options.run(options)
-    except (RunError, OutputError, VolumeError, ValueError, NotADirectoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # whoever read our output has enough of it, `| head` for instance
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (RunError, OutputError, VolumeError, ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         return 130
@@ -93,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         help="names of 2-D slices: lidc, petct, numbered, or a regular expression with (?P<index>..) (repeatable)",
     )
     reduce.add_argument("--workers", metavar="N", type=_count, help="processes (default: one per core; 0: this one)")
+    reduce.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler to work on instead, tcp://host:8786")
     reduce.add_argument("--patient_key", metavar="FILE", type=Path, help="secret for the patients' keyed hash")
     reduce.add_argument("--keep_patient_ids", action="store_true", help="write patient ids as found, not hashed")
     reduce.add_argument(
@@ -100,6 +104,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     reduce.add_argument("--no_report", action="store_true", help="leave OUT/report.html to `report`")
     reduce.add_argument("--strict", action="store_true", help="stop at the first volume that cannot be read")
+    reduce.add_argument("--body", action="store_true", help="leave out slices without a body: empty, air, table only")
+    measures = reduce.add_argument_group("measures other than HASH")
+    measures.add_argument("--device", help="torch device for ssim, mi and deepnet, e.g. cuda (default: CPU)")
+    measures.add_argument("--bins", type=int, default=64, help="mi: grey levels of the joint histogram (default: 64)")
+    measures.add_argument("--encoder", default="resnet50", help="deepnet: torchvision network, or timm:NAME")
+    measures.add_argument(
+        "--weights", default="imagenet", metavar="FILE", help="deepnet: local weights (default: torchvision's ImageNet)"
+    )
+    measures.add_argument("--features", choices=("pooled", "logits"), default="pooled", help="deepnet: what to compare")
+    measures.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="deepnet")
+    measures.add_argument("--keep_distances", action="store_true", help="store all distances, for rule exemplars")
+    measures.add_argument(
+        "--memory_mb", type=_count, default=4096, metavar="MB", help="pictures of a volume per worker (default: 4096)"
+    )
     reduce.set_defaults(run=_reduce)
 
     select = commands.add_parser(
@@ -111,6 +129,15 @@ def _parser() -> argparse.ArgumentParser:
     select.add_argument("output_dir", metavar="OUT", type=Path, help="output folder of reduce")
     select.add_argument("--name", required=True, help="name of the selection")
     _add_target(select)
+    select.add_argument(
+        "--scope", choices=("volume", "patient", "all"), default="volume", help="HASH: what a slice is compared with"
+    )
+    select.add_argument(
+        "--order",
+        choices=("thinnest", "manifest"),
+        default="thinnest",
+        help="across volumes: whose slices stay, those of the thinnest spacing (default) or of the first volumes",
+    )
     select.add_argument("--fill_store", action="store_true", help="read the slices that the store lacks")
     select.add_argument("--dataset_dir", metavar="DIR", type=Path, help="where the volumes are now, for --fill_store")
     select.set_defaults(run=_select)
@@ -124,6 +151,42 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("output_dir", metavar="OUT", type=Path, help="output folder of reduce")
     report.add_argument("--selection", default="default", help="the selection to show (default: the run's own)")
     report.set_defaults(run=_report)
+
+    duplicates = commands.add_parser(
+        "duplicates",
+        help="find pictures of one data set in another: a pre-training set against a test set",
+        description="Find the same pictures, also mirrored, turned, re-windowed, resized or compressed, in two sets: "
+        "output folders of reduce (their stored slices) or folders of PNG and JPEG files.",
+        allow_abbrev=False,
+    )
+    duplicates.add_argument("first", metavar="A", type=Path, help="output folder or folder of images; the larger one")
+    duplicates.add_argument("second", metavar="B", type=Path, help="output folder or folder of images; held in memory")
+    duplicates.add_argument("--output", metavar="FILE", type=Path, required=True, help="table of pairs to write, CSV")
+    duplicates.add_argument("--correlation", type=float, help="how alike a pair has to be, up to 1 (default: 0.6)")
+    duplicates.set_defaults(run=_duplicates)
+
+    compare = commands.add_parser(
+        "compare",
+        help="how many slices selections share, beside chance and reversed order",
+        description="Compare selections of the same data set: the slices they share, beside those that random "
+        "selections share and those that a method shares with itself in reversed order. Writes compare.csv and "
+        "compare.html.",
+        allow_abbrev=False,
+    )
+    compare.add_argument(
+        "outputs", metavar="OUT", nargs="+", help="output folder of reduce, or one selection of it as OUT:NAME"
+    )
+    compare.add_argument(
+        "--selections",
+        metavar="NAME",
+        nargs="+",
+        default=["default"],
+        help="selections of every OUT given without a name (default: the run's own)",
+    )
+    compare.add_argument(
+        "--output_dir", metavar="DIR", type=Path, help="folder for compare.csv and compare.html (default: first OUT)"
+    )
+    compare.set_defaults(run=_compare)
 
     demo = commands.add_parser(
         "demo-data",
@@ -139,15 +202,35 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what to keep (default: HASH at 6 bits)")
-    group.add_argument("--method", choices=("hash",), default="hash", help="measure of redundancy (default: hash)")
-    group.add_argument("--threshold", type=float, metavar="T", help="remove slices within this distance: 0 to 64 bits")
+    group = parser.add_argument_group("what to keep (default: HASH at 6 bits; a tenth for the other methods)")
+    group.add_argument(
+        "--method",
+        choices=("hash", "ssim", "mi", "deepnet", "every_n", "all"),
+        default="hash",
+        help="how redundancy is measured (default: hash); every_n and all measure nothing",
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="remove slices as close as this: HASH 0 to 64 bits; SSIM and cosine up to 1, MI 1 to 2 (similarities)",
+    )
     group.add_argument("--fraction", type=float, metavar="F", help="keep this share of every volume, e.g. 0.1")
     group.add_argument(
         "--rule",
         choices=("exemplars", "pairs"),
-        help="exemplars, as the released scripts (default with --threshold), or pairs, as the paper (with --fraction)",
+        help="exemplars, as the released scripts (default with a HASH threshold), or pairs, as the paper (default)",
     )
+    group.add_argument("--step", type=int, metavar="N", help="every_n: keep every N-th slice")
+    group.add_argument("--step_mm", type=float, metavar="MM", help="every_n: keep a slice every so many mm")
+    group.add_argument("--offset", type=float, default=0, metavar="K", help="every_n: where to begin (slices or mm)")
+
+
+def _target(options: argparse.Namespace) -> Target:
+    from lessismore_transforms.reduction.target import Target
+
+    names = ("method", "rule", "threshold", "fraction", "step", "step_mm", "offset", "scope")
+    return Target.of(**{name: getattr(options, name) for name in names if hasattr(options, name)})
 
 
 def _count(text: str) -> int:
@@ -158,21 +241,28 @@ def _count(text: str) -> int:
 
 
 def _reduce(options: argparse.Namespace) -> int:
-    from lessismore_transforms.reduction.target import Target
+    from lessismore_transforms.executor import start_context
+
+    if options.workers != 0:
+        start_context()  # imports while this process does
     from lessismore_transforms.runner import estimate, reduce_dataset
-    from lessismore_transforms.task import Settings
+    from lessismore_transforms.task import Encoder, Settings
 
     if options.window and options.pixels == "released":
         raise ValueError("--window and --pixels released exclude each other: drop one")
     settings = Settings(
-        target=Target.of(
-            method=options.method, rule=options.rule, threshold=options.threshold, fraction=options.fraction
-        ),
+        target=_target(options),
         pixels=options.window or ("released" if options.as_released else options.pixels),
         as_released=options.as_released,
         include=tuple(options.include),
         patterns=tuple(options.pattern),
         keep_patient_ids=options.keep_patient_ids,
+        body=options.body,
+        keep_distances=options.keep_distances,
+        bins=options.bins,
+        encoder=Encoder(options.encoder, options.weights, options.features, options.precision),
+        device=options.device,
+        memory_mb=options.memory_mb,
     )
     if options.dry_run:
         expected = estimate(options.dataset_dir, settings, workers=options.workers)
@@ -190,6 +280,7 @@ def _reduce(options: argparse.Namespace) -> int:
         strict=options.strict,
         patient_key=options.patient_key,
         png_dir=options.png,
+        scheduler=options.scheduler,
     )
     if summary.resumed:
         print(f"{summary.resumed} volumes were done before")
@@ -207,12 +298,11 @@ def _reduce(options: argparse.Namespace) -> int:
 
 
 def _select(options: argparse.Namespace) -> int:
-    from lessismore_transforms.reduction.target import Target
     from lessismore_transforms.runner import select
     from lessismore_transforms.store import fill_store
 
-    target = Target.of(method=options.method, rule=options.rule, threshold=options.threshold, fraction=options.fraction)
-    selection, lacking = select(options.output_dir, target, options.name)
+    target = _target(options)
+    selection, lacking = select(options.output_dir, target, options.name, order=options.order)
     kept, count = int(selection.slices["kept"].sum()), len(selection.slices)
     print(f"selection {options.name}: kept {kept} of {count} slices ({100 * kept / count:.1f} %), {target}")
     if lacking and options.fill_store:
@@ -226,6 +316,32 @@ def _report(options: argparse.Namespace) -> int:
     from lessismore_transforms.report import write_report
 
     print(f"report: {write_report(options.output_dir, options.selection)}")
+    return 0
+
+
+def _duplicates(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from lessismore_transforms.atomic import atomic_write
+    from lessismore_transforms.duplicates import CORRELATION, images_in, near_duplicates
+
+    correlation = CORRELATION if options.correlation is None else options.correlation
+    first = tqdm(images_in(options.first), desc="compare", unit=" images", disable=None)
+    pairs = near_duplicates(first, images_in(options.second), correlation=correlation)
+    with atomic_write(options.output) as file:
+        pairs.to_csv(file, index=False, lineterminator="\n")
+    images = pairs["image_b"].nunique()
+    print(f"{len(pairs)} pairs; {images} images of {options.second} are in {options.first}; table: {options.output}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from lessismore_transforms.compare import as_text, compare, named_outputs, write_comparison
+
+    outputs = named_outputs(options.outputs, options.selections)
+    comparison = compare(outputs)
+    print(as_text(comparison))
+    print(f"\ncomparison: {write_comparison(comparison, options.output_dir or outputs[0][0])}")
     return 0
 
 

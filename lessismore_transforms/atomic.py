@@ -51,11 +51,10 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON that is the same for the same content."""
+def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
+    """Write `content` as JSON that is the same for the same content; without an indent several times faster."""
     with atomic_write(path) as file:
-        json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+        file.write(json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def remove_temporaries(folder: Path) -> None:

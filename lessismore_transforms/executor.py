@@ -1,4 +1,4 @@
-"""Run tasks in this process or in a pool of processes, behind the interface of `concurrent.futures`."""
+"""Run tasks in this process, in a pool of processes or on a cluster, behind the interface of `concurrent.futures`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from typing import Any
+
+_CONNECT_SECONDS = 10
+_RETRIES = 2  # of a task that dask lost for other reasons than its worker's death
 
 
 class SerialExecutor(Executor):
@@ -24,21 +29,79 @@ class SerialExecutor(Executor):
         return future
 
 
+class ClusterExecutor(Executor):
+    """Runs tasks on the workers of a dask scheduler, which has to see the same folders under the same names.
+
+    A task whose worker is lost is tried again elsewhere; one that kills worker after worker ends with dask's
+    `KilledWorker`.
+
+    Args:
+        address: of the scheduler, such as tcp://host:8786.
+
+    Raises:
+        ConnectionError: no scheduler answers there, or it has no workers.
+        ModuleNotFoundError: dask is not installed.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            from distributed import Client
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "--scheduler needs dask: install it with `pip install lessismore-transforms[cluster]`"
+            ) from error
+        try:
+            self._client: Any = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:  # a TimeoutError is an OSError, a misspelt address a ValueError
+            raise ConnectionError(
+                f"no dask scheduler answers at {address}: start `dask scheduler` and `dask worker`, or drop --scheduler"
+            ) from error
+        self.slots = sum(self._client.nthreads().values())
+        self.dashboard: str = self._client.dashboard_link
+        if not self.slots:
+            self._client.close()
+            raise ConnectionError(f"the dask scheduler at {address} has no workers: start `dask worker {address}`")
+        self._executor = self._client.get_executor(pure=False, retries=_RETRIES)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run `fn` on a worker."""
+        future: Future[Any] = self._executor.submit(fn, *args, **kwargs)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave the scheduler."""
+        self._executor.shutdown(wait=wait and not cancel_futures)
+        self._client.close()
+
+
 def available_cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def make_executor(workers: int) -> Executor:
-    """A pool of `workers` processes, none of which outlives this one; 0 runs everything in this process."""
+def make_executor(workers: int, scheduler: str | None = None) -> Executor:
+    """A pool of `workers` processes, none of which outlives this one; 0 runs everything in this process.
+
+    Args:
+        workers: number of processes.
+        scheduler: address of a dask scheduler whose workers are used instead.
+    """
+    if scheduler is not None:
+        return ClusterExecutor(scheduler)
     if workers == 0:
         return SerialExecutor()
+    return ProcessPoolExecutor(workers, mp_context=start_context(), initializer=_start_worker)
+
+
+def start_context() -> BaseContext:
+    """How workers are started; where that is a fork server, it begins to import at once, beside what follows here."""
     # Never fork: threads of libraries that are loaded here would be copied half alive.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["lessismore_transforms.task"])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lessismore_transforms.preload"])
+    forkserver.ensure_running()
+    return context
 
 
 def _start_worker() -> None:

@@ -11,7 +11,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write, write_json, writing
-from lessismore_transforms.reduction.hashing import parse_hash
+from lessismore_transforms.reduction.hashing import hamming_distances, parse_hash
+from lessismore_transforms.reduction.measures import MEASURES, rank
 from lessismore_transforms.reduction.selection import Ranking
 from lessismore_transforms.reduction.target import Target, choose, text_order
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
+DISTANCES = "distances"  # folder of a matrix per volume, where a run was asked to keep them
 COLUMNS = (
     "slice_id", "volume", "patient", "series", "path", "index", "position_mm", "height", "width",
     "hash", "removed_at", "removed_by", "rank", "reason",
@@ -57,12 +59,15 @@ class Manifest:
     Args:
         slices: a row per slice in the order of the file, columns `COLUMNS`; `hash` is uint64, `removed_at` float
             (nan for a slice that outlasts the others), `rank` 1 for that one and the number of slices for the
-            first removed. A row with a `reason` is no candidate: hash 0, removed_at nan, rank 0.
+            first removed; 0 for slices that were left when the ranking stopped early (`ranked_to` in the volume's
+            record). A row with a `reason` is no candidate: hash 0, removed_at nan, rank 0.
         info: the content of manifest.json: `settings`, `volumes` (a dict per volume), `failures`, `skipped`.
+        folder: where it was read.
     """
 
     slices: pd.DataFrame
     info: dict[str, Any]
+    folder: Path
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,7 +114,7 @@ class Manifest:
         ):
             slices[column] = np.asarray(_parse(slices[column].tolist(), parse, table, column), dtype=dtype)
         _check(slices, info["volumes"], table)
-        return cls(slices, info)
+        return cls(slices, info, Path(output_dir))
 
     def by_volume(self) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
         """Each volume's record with its rows, in index order."""
@@ -119,26 +124,60 @@ class Manifest:
             start += record["slices"]
 
     def select(self, target: Target) -> Selection:
-        """The slices that `target` keeps; a filter over the table, no image is read."""
+        """The slices that `target` keeps; a filter over the table, no image is read.
+
+        Raises:
+            ManifestError: the manifest cannot tell: it is a ranking by another measure, one that stopped early, or
+                the exemplar rule wants distances that were not kept.
+        """
         import pandas as pd
+
+        if target.scope != "volume":
+            raise ManifestError(f"the scope {target.scope} is not that of a volume: use duplicates.select_across")
+        ranked_by = self.settings["method"]
+        if target.measure not in (ranked_by, "hash"):
+            title = MEASURES[target.measure].title
+            raise ManifestError(f"{self.folder} holds no {title} ranking: reduce again with the method {target.method}")
 
         kept: list[bool] = []
         kept_by: list[str] = []
         distance: list[float] = []
         for record, rows in self.by_volume():
             names = rows["slice_id"].tolist()
-            choice = choose(
-                target,
-                rows["hash"].to_numpy(),
-                Ranking(rows["removed_at"].to_numpy(), _indices(rows["removed_by"]), rows["rank"].to_numpy()),
-                rows["reason"].to_numpy() == "",
-                record_order(record),
-            )
+            candidate = rows["reason"].to_numpy() == ""
+            if target.measure == ranked_by:
+                ranking = Ranking(rows["removed_at"].to_numpy(), _indices(rows["removed_by"]), rows["rank"].to_numpy())
+            else:
+                ranking = rank("hash", rows["hash"].to_numpy(), candidate)
+            try:
+                choice = choose(
+                    target,
+                    ranking,
+                    candidate,
+                    positions_mm=rows["position_mm"].to_numpy(),
+                    distances_from=self._distances(target, record["volume"], rows["hash"].to_numpy(), candidate),
+                    order=record_order(record),
+                )
+            except ValueError as error:
+                raise ManifestError(f"{self.folder}: {error}") from None
             kept += choice.kept.tolist()
             kept_by += ["" if i < 0 else names[i] for i in choice.kept_by.tolist()]
             distance += choice.distance.tolist()
         table = {"slice_id": self.slices["slice_id"].to_numpy(), "kept": kept, "kept_by": kept_by, "distance": distance}
         return Selection(pd.DataFrame(table), target)
+
+    def _distances(
+        self, target: Target, volume: str, hashes: NDArray[np.uint64], candidate: NDArray[np.bool_]
+    ) -> Callable[[int], NDArray[Any]] | None:
+        """Distances of one slice to all for the exemplar rule: from the hashes, or as they were kept by the run."""
+        if target.rule != "exemplars":
+            return None
+        if target.method == "hash":
+            return lambda index: hamming_distances(hashes[index : index + 1], hashes)[0]
+        path = self.folder / DISTANCES / f"{volume}.npy"
+        if not path.is_file():
+            raise ManifestError(f"{path} is missing: the exemplar rule needs a run with --keep_distances")
+        return matrix_rows(np.load(path, mmap_mode="r"), candidate)
 
 
 @dataclass(frozen=True)
@@ -181,10 +220,9 @@ class Selection:
             raise ManifestError(f"{table}: expected the columns {expected}, found {found}")
         slices["kept"] = _parse(slices["kept"].tolist(), lambda text: bool(("0", "1").index(text)), table, "kept")
         slices["distance"] = _parse(slices["distance"].tolist(), lambda text: float(text or "nan"), table, "distance")
-        target: dict[str, Any] = {
-            key: _read_json(record).get(key) for key in ("method", "rule", "threshold", "fraction")
-        }
-        return cls(slices, Target.of(**target))
+        content = _read_json(record)
+        known = {field.name for field in fields(Target)}
+        return cls(slices, Target.of(**{key: value for key, value in content.items() if key in known}))
 
     def write(self, output_dir: str | Path, name: str) -> None:
         """Write the selection as `name`, over an older one of that name."""
@@ -224,6 +262,18 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
         raise ValueError(f"expected a selection name of letters, digits, '_', '-' and '.', found {name!r}")
     return name
+
+
+def matrix_rows(matrix: NDArray[Any], candidate: NDArray[np.bool_]) -> Callable[[int], NDArray[Any]]:
+    """Distances (n,) of one slice to all, from the matrix (c, c) of the candidates; nan where there is none."""
+    place = np.cumsum(candidate) - 1
+
+    def row(index: int) -> NDArray[Any]:
+        distances = np.full(len(candidate), np.nan)
+        distances[candidate] = matrix[place[index]]
+        return distances
+
+    return row
 
 
 def record_order(record: dict[str, Any]) -> NDArray[np.int64] | None:
@@ -302,7 +352,8 @@ def _check(slices: pd.DataFrame, volumes: list[dict[str, Any]], table: Path) -> 
     start = 0
     for volume, count in counts.items():
         rows = slices.iloc[start : start + count]
-        ranks = rows["rank"].to_numpy()[rows["reason"].to_numpy() == ""]
-        if not np.array_equal(np.sort(ranks), np.arange(1, len(ranks) + 1)):
-            refuse(start, f"the ranks of volume {volume} are not 1 to {len(ranks)}")
+        ranks = np.sort(rows["rank"].to_numpy()[rows["reason"].to_numpy() == ""])
+        left = int((ranks == 0).sum())
+        if not np.array_equal(ranks[left:], np.arange(left + 1, len(ranks) + 1)):
+            refuse(start, f"the ranks of volume {volume} are not {left + 1} to {len(ranks)}")
         start += count

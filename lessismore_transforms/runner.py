@@ -28,13 +28,19 @@ from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import OutputError, remove_temporaries, write_json, writing
-from lessismore_transforms.executor import available_cores, make_executor
-from lessismore_transforms.manifest import Manifest, Selection, check_name, write_manifest, write_selection
+from lessismore_transforms.duplicates import select_across
+from lessismore_transforms.executor import ClusterExecutor, available_cores, make_executor, start_context
+from lessismore_transforms.manifest import DISTANCES, Manifest, Selection, check_name, write_manifest, write_selection
 from lessismore_transforms.patients import hash_patient, load_key
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.store import STORE, read_index, write_index
 from lessismore_transforms.task import PARTS, THUMBNAILS, Settings, Task, reduce_volume
-from lessismore_transforms.volumes import Found, VolumeError, find_volumes
+from lessismore_transforms.volumes import Found, VolumeError, checksum, find_volumes
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock
+    fcntl = None  # type: ignore[assignment]
 
 VOLUMES_WITH_THUMBNAILS = 8
 _DEATHS = 2  # how often the process of a volume may die, alone, before the volume counts as broken
@@ -65,6 +71,7 @@ def reduce_dataset(
     strict: bool = False,
     patient_key: str | Path | None = None,
     png_dir: str | Path | None = None,
+    scheduler: str | None = None,
 ) -> Summary:
     """Rank the slices of every volume below `dataset_dir` and store those worth learning from in `output_dir`.
 
@@ -77,10 +84,13 @@ def reduce_dataset(
         strict: stop at the first volume that cannot be read instead of listing it and going on.
         patient_key: file with the secret that patients are hashed with; by default one in the user's configuration.
         png_dir: where to write the kept slices as PNG as well, under the names of the released scripts.
+        scheduler: address of a dask scheduler, such as tcp://host:8786, whose workers read the volumes and write the
+            results in place of processes of this machine; they have to see both folders under the same names.
 
     Raises:
         NotADirectoryError: `dataset_dir` is no folder.
-        RunError: there are no volumes, or the output belongs to another run.
+        ConnectionError: there is no scheduler, or it has no workers.
+        RunError: there are no volumes, or the output belongs to another run or is being written by one.
         OutputError: the output cannot be written; what is finished is kept.
         VolumeError: with `strict`, the first volume that cannot be read.
     """
@@ -88,44 +98,51 @@ def reduce_dataset(
     dataset_dir, output_dir = Path(dataset_dir).resolve(), Path(output_dir).resolve()
     key = load_key(None if patient_key is None else Path(patient_key))
     workers = available_cores() if workers is None else workers
-    found = find(dataset_dir, settings, workers)
+    if scheduler is not None:
+        with ClusterExecutor(scheduler) as cluster:
+            workers = cluster.slots
+            tqdm.write(f"{workers} slots on the cluster; dashboard: {cluster.dashboard}", file=sys.stderr)
+    elif workers:
+        start_context()
+    found = find(dataset_dir, settings, workers, scheduler)
     described = {**settings.as_dict(key), "target": settings.target.as_dict()}
     if output_dir == dataset_dir or output_dir.is_relative_to(dataset_dir):
         raise RunError(f"the output folder {output_dir} lies inside the data set {dataset_dir}: name one outside")
-    _prepare(output_dir, described, found)
-    log = _Log(output_dir / "run.jsonl")
-    log.write("start", dataset_dir=str(dataset_dir), workers=workers, version=__version__, **described)
+    with _Log(output_dir) as log:
+        _prepare(output_dir, described, found)
+        log.write("start", dataset_dir=str(dataset_dir), workers=workers, version=__version__, **described)
+        tasks = _tasks(found, dataset_dir, output_dir, settings, key, None if png_dir is None else Path(png_dir))
+        open_tasks = _open_tasks(tasks, workers, scheduler, log)
+        failures: dict[str, str] = {}
+        slices = sum(task.volume.shape[0] for task in tasks)
+        done = slices - sum(task.volume.shape[0] for task in open_tasks)
+        with tqdm(total=slices, initial=done, unit=" slices", desc="reduce", disable=None) as bar:
+            for task, error in _run(open_tasks, workers, scheduler):
+                bar.update(task.volume.shape[0])
+                if error is None:
+                    continue
+                if isinstance(error, OutputError) or (strict and isinstance(error, VolumeError)):
+                    raise error
+                reason = str(error) if isinstance(error, VolumeError) else f"{task.volume.path}: {error!r}"
+                failures[task.volume.volume] = reason
+                log.write("failure", path=task.volume.path, reason=reason)
+                tqdm.write(f"failed: {reason}", file=sys.stderr)
+        kept = _assemble(tasks, found, failures, described, output_dir)
+        summary = Summary(
+            volumes=len(tasks) - len(failures),
+            slices=slices - sum(task.volume.shape[0] for task in tasks if task.volume.volume in failures),
+            kept=kept,
+            failures=[
+                (task.volume.path, failures[task.volume.volume]) for task in tasks if task.volume.volume in failures
+            ],
+            skipped=len(found.skipped),
+            resumed=len(tasks) - len(open_tasks),
+        )
+        log.write("end", volumes=summary.volumes, slices=summary.slices, kept=kept, failures=len(failures))
+        return summary
 
-    tasks = _tasks(found, dataset_dir, output_dir, settings, key, None if png_dir is None else Path(png_dir))
-    open_tasks = [task for task in tasks if not _part(task).is_file()]
-    failures: dict[str, str] = {}
-    slices = sum(task.volume.shape[0] for task in tasks)
-    done = slices - sum(task.volume.shape[0] for task in open_tasks)
-    with tqdm(total=slices, initial=done, unit=" slices", desc="reduce", disable=None) as bar:
-        for task, error in _run(open_tasks, workers):
-            bar.update(task.volume.shape[0])
-            if error is None:
-                continue
-            if isinstance(error, OutputError) or (strict and isinstance(error, VolumeError)):
-                raise error
-            reason = str(error) if isinstance(error, VolumeError) else f"{task.volume.path}: {error!r}"
-            failures[task.volume.volume] = reason
-            log.write("failure", path=task.volume.path, reason=reason)
-            tqdm.write(f"failed: {reason}", file=sys.stderr)
-    kept = _assemble(tasks, found, failures, described, output_dir)
-    summary = Summary(
-        volumes=len(tasks) - len(failures),
-        slices=slices - sum(task.volume.shape[0] for task in tasks if task.volume.volume in failures),
-        kept=kept,
-        failures=[(task.volume.path, failures[task.volume.volume]) for task in tasks if task.volume.volume in failures],
-        skipped=len(found.skipped),
-        resumed=len(tasks) - len(open_tasks),
-    )
-    log.write("end", volumes=summary.volumes, slices=summary.slices, kept=kept, failures=len(failures))
-    return summary
 
-
-def find(dataset_dir: Path, settings: Settings, workers: int = 0) -> Found:
+def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str | None = None) -> Found:
     """The volumes below `dataset_dir` that `settings` ask for.
 
     Raises:
@@ -137,7 +154,7 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0) -> Found:
         if len(tasks) < 2 * workers:  # not worth starting processes for
             yield from map(function, tasks)
             return
-        with make_executor(workers) as executor:
+        with make_executor(workers, scheduler) as executor:
             yield from tqdm(executor.map(function, tasks), total=len(tasks), desc="read headers", disable=None)
 
     found = find_volumes(
@@ -166,8 +183,6 @@ def _prepare(output_dir: Path, described: dict[str, Any], found: Found) -> None:
         before = {**manifest.settings, "target": Selection.read(output_dir).target.as_dict()}
     elif record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))
-    elif output_dir.is_dir() and any(output_dir.iterdir()):
-        raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
     if before is not None and before != described:
         name = next(name for name in described if before.get(name) != described[name])
         was, asked = before.get(name), described[name]
@@ -180,7 +195,9 @@ def _prepare(output_dir: Path, described: dict[str, Any], found: Found) -> None:
     with writing(output_dir):
         (output_dir / THUMBNAILS).mkdir(parents=True, exist_ok=True)
         (output_dir / PARTS).mkdir(exist_ok=True)
-        for folder in (PARTS, STORE, THUMBNAILS):
+        if described.get("keep_distances"):
+            (output_dir / DISTANCES).mkdir(exist_ok=True)
+        for folder in (".", "selections", PARTS, STORE, THUMBNAILS):
             remove_temporaries(output_dir / folder)
         write_json(record, described)
     if finished:
@@ -215,6 +232,7 @@ def _tasks(
     if png_dir is not None:
         with writing(png_dir):
             png_dir.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(png_dir)
     shown = set(sorted(volume.volume for volume in found.volumes)[:VOLUMES_WITH_THUMBNAILS])
     tasks = []
     dicom_slices = files = 0
@@ -244,11 +262,28 @@ def _tasks(
     return tasks
 
 
+def _open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, log: _Log) -> list[Task]:
+    """The tasks that are still to be done: those without a part, and those whose files changed since."""
+    done = [task for task in tasks if _part(task).is_file()]
+    if done:
+        with make_executor(workers, scheduler) as executor:
+            sums = executor.map(checksum, *zip(*((task.volume, task.dataset_dir) for task in done), strict=True))
+            for task, value in tqdm(zip(done, sums, strict=True), total=len(done), desc="check", disable=None):
+                part = json.loads(_part(task).read_text(encoding="utf-8"))
+                if part["record"]["crc32"] != value:
+                    log.write("changed", path=task.volume.path)
+                    tqdm.write(f"changed since: {task.volume.path}: reduced again", file=sys.stderr)
+                    _part(task).unlink()
+    return [task for task in tasks if not _part(task).is_file()]
+
+
 def _part(task: Task) -> Path:
     return task.output_dir / PARTS / f"{task.volume.volume}.json"
 
 
-def _run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, BaseException | None]]:
+def _run(
+    tasks: Sequence[Task], workers: int, scheduler: str | None = None
+) -> Iterator[tuple[Task, BaseException | None]]:
     """Run the tasks in any order and yield each with its error.
 
     When a worker process dies, the tasks that were under way are set aside and run one by one at the end, so that
@@ -258,7 +293,7 @@ def _run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, BaseExcept
     suspects: list[Task] = []
     while waiting:
         flying: dict[Future[int], Task] = {}
-        executor = make_executor(workers)
+        executor = make_executor(workers, scheduler)
         try:
             while waiting or flying:
                 while waiting and len(flying) <= workers:
@@ -268,7 +303,10 @@ def _run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, BaseExcept
                     error = future.exception()
                     if isinstance(error, BrokenProcessPool):
                         raise error
-                    yield flying.pop(future), error
+                    task = flying.pop(future)
+                    if type(error).__name__ == "KilledWorker":  # of dask, which need not be installed
+                        error = VolumeError(f"{task.volume.path}: it killed one worker of the cluster after another")
+                    yield task, error
         except BrokenProcessPool:
             suspects += flying.values()
         finally:
@@ -330,15 +368,40 @@ def _assemble(
 
 
 class _Log:
-    """run.jsonl: what happened when, a JSON object per line."""
+    """run.jsonl: what happened when, a JSON object per line; held by one run at a time.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Raises:
+        RunError: another run is writing into the same folder.
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(self, output_dir: Path) -> None:
+        self._path = output_dir / "run.jsonl"
+        if output_dir.is_dir() and any(output_dir.iterdir()) and not self._path.is_file():
+            raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
+        with writing(output_dir):
+            output_dir.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", encoding="utf-8")
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self._file.close()
+                raise RunError(
+                    f"another run is writing into {output_dir}: wait for it or name another folder"
+                ) from error
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def write(self, event: str, **content: Any) -> None:
         line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **content}
-        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with writing(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
 
 
 @dataclass(frozen=True)
@@ -388,8 +451,14 @@ def estimate(dataset_dir: str | Path, settings: Settings, *, workers: int | None
     )
 
 
-def select(output_dir: str | Path, target: Target, name: str) -> tuple[Selection, int]:
+def select(output_dir: str | Path, target: Target, name: str, *, order: str = "thinnest") -> tuple[Selection, int]:
     """Write the selection `name` of a finished output; no image is read.
+
+    Args:
+        output_dir: output folder of `reduce`.
+        target: what to keep.
+        name: of the selection.
+        order: of the volumes, where slices are compared across them; see `duplicates.select_across`.
 
     Returns:
         The selection, and how many of its slices the store lacks.
@@ -401,7 +470,12 @@ def select(output_dir: str | Path, target: Target, name: str) -> tuple[Selection
     output_dir = Path(output_dir)
     if check_name(name) == "default":
         raise ValueError("the selection 'default' is the one of the run itself: choose another name")
-    selection = Manifest.read(output_dir).select(target)
+    manifest = Manifest.read(output_dir)
+    if target.scope == "volume":
+        selection = manifest.select(target)
+    else:
+        assert target.threshold is not None
+        (selection,) = select_across([manifest], target.threshold, scope=target.scope, order=order)
     selection.write(output_dir, name)
     rows = read_index(output_dir)
     return selection, sum(kept not in rows for kept in selection.kept_ids)

@@ -30,6 +30,16 @@ def write_volume(output_dir: Path, volume: str, pixels: NDArray[np.uint8]) -> No
         np.save(file, pixels)
 
 
+def write_pictures(
+    output_dir: Path, volume: str, pictures: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]
+) -> None:
+    """The same from pictures (rows, columns) that come one by one; `shape` (k, rows, columns) is known before."""
+    with atomic_write(output_dir / STORE / f"{volume}.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for picture in pictures:
+            file.write(picture.data)
+
+
 def write_index(output_dir: Path, stored: Iterable[tuple[str, Sequence[int]]]) -> None:
     """Name the slices of the store: the volumes in the order of the manifest, each with its indices."""
     with atomic_write(output_dir / STORE / "index.csv") as file:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lessismore_transforms.phantom import write_demo_data
+from lessismore_transforms.volumes import Found, read_slices
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,3 +47,13 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small") / "data"
     write_demo_data(folder, patients=4, slices=24, size=48)
     return folder
+
+
+def stack(found: Found, root: Path, number: int = 0) -> np.ndarray:
+    """All slices of a found volume, each of which can be read, as one array (S, H, W)."""
+    volume = found.volumes[number]
+    hu = np.full(volume.shape, -9999, dtype=np.float64)
+    for piece in read_slices(volume, root):
+        assert not piece.reason
+        hu[piece.index] = piece.hu
+    return hu

@@ -13,13 +13,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from lessismore_transforms.manifest import Manifest, ManifestError, Selection, format_number, slice_id, write_manifest
 from lessismore_transforms.reduction.hashing import format_hash
-from lessismore_transforms.reduction.target import Target, rank_hashes
+from lessismore_transforms.reduction.measures import rank
+from lessismore_transforms.reduction.selection import Ranking, target_count
+from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.report import exemplar_counts, pair_counts, write_report
-from lessismore_transforms.report.facts import VolumeFacts, gather, groups, marginal_pairs, robust_z
+from lessismore_transforms.report.facts import (
+    VolumeFacts,
+    gather,
+    groups,
+    levels,
+    marginal_pairs,
+    nearest_pairs,
+    robust_z,
+)
 from lessismore_transforms.report.privacy import anonymiser
 from lessismore_transforms.report.words import percent, ranges
 from lessismore_transforms.volumes import volume_id
@@ -40,18 +51,35 @@ class Case:
     spacing: float = 1.0
     thumbnails: bool = False
     first_number: int | None = None
+    ranked_to: int = 0
     patient: str = "patient-0815"
     series: str = "1.2.840.113619.2.55"
     path: str = "Doe^John 1970/CT 3"
 
 
-def make_out(out: Path, cases: list[Case], target: Target | None = None, **info: Any) -> Path:
+def similarities(hashes: list[int]) -> NDArray[np.float64]:
+    """A stand-in for SSIM: the share of the bits that are the same."""
+    return np.array([[1 - bits_apart(one, other) / 64 for other in hashes] for one in hashes]).reshape(len(hashes), -1)
+
+
+def rank_case(case: Case, measure: str, readable: NDArray[np.bool_]) -> Ranking:
+    matrix = None if measure == "hash" else (similarities(case.hashes) + (measure == "mi"))[np.ix_(readable, readable)]
+    ranking = rank(measure, np.array(case.hashes, dtype=np.uint64), readable, matrix=matrix)
+    left = ranking.rank <= case.ranked_to
+    return Ranking(
+        np.where(left, np.nan, ranking.removed_at),
+        np.where(left, -1, ranking.removed_by),
+        np.where(left, 0, ranking.rank),
+    )
+
+
+def make_out(out: Path, cases: list[Case], target: Target | None = None, *, measure: str = "hash", **info: Any) -> Path:
     rows, records = [], []
     (out / "store" / "thumbnails").mkdir(parents=True)
     for number, case in enumerate(cases):
         volume, count = volume_id(str(number)), len(case.hashes)
         readable = np.array([index not in case.unreadable for index in range(count)])
-        ranking = rank_hashes(np.array(case.hashes, dtype=np.uint64), readable)
+        ranking = rank_case(case, measure, readable)
         for index, value in enumerate(case.hashes):
             by = ranking.removed_by[index]
             rows.append(
@@ -59,7 +87,7 @@ def make_out(out: Path, cases: list[Case], target: Target | None = None, **info:
                     slice_id(volume, index), volume, case.patient, case.series, f"{case.path}/IM{index}.dcm",
                     str(index), str(index * case.spacing), "64", "48", format_hash(value) if readable[index] else "",
                     format_number(ranking.removed_at[index]), slice_id(volume, by) if by >= 0 else "",
-                    str(ranking.rank[index]) if readable[index] else "", case.unreadable.get(index, ""),
+                    str(ranking.rank[index] or ""), case.unreadable.get(index, ""),
                 )
             )  # fmt: skip
         record = {
@@ -67,22 +95,25 @@ def make_out(out: Path, cases: list[Case], target: Target | None = None, **info:
             "slices": count, "height": 64, "width": 48, "spacing_mm": [case.spacing, 0.5, 0.5], "plane": "axial",
             "crc32": "0x00000000", "notes": list(case.notes),
         }  # fmt: skip
+        if case.ranked_to:
+            record["ranked_to"] = case.ranked_to
         records.append(record if case.first_number is None else {**record, "first_number": case.first_number})
         if case.thumbnails:
             grey = np.arange(count, dtype=np.uint8) * (250 // count)
             np.save(out / "store" / "thumbnails" / f"{volume}.npy", np.tile(grey[:, None, None], (1, 96, 96)))
     content = {"version": "9.9", "settings": {"pixels": "lung"}, "failures": [], "skipped": [], **info}
+    content["settings"] = {"method": measure, **content["settings"]}
     write_manifest(out, rows, {**content, "volumes": records})
     Manifest.read(out).select(target or Target.of()).write(out, "default")
     return out
 
 
-def walk_hashes(count: int, seed: int = 0) -> list[int]:
-    """Hashes that drift apart by up to 3 bits a step."""
+def walk_hashes(count: int, seed: int = 0, most: int = 3) -> list[int]:
+    """Hashes that drift apart by up to `most` bits a step."""
     rng = np.random.default_rng(seed)
     value, result = 0, []
     for _ in range(count):
-        for bit in rng.integers(0, 64, rng.integers(0, 4)).tolist():
+        for bit in rng.integers(0, 64, rng.integers(0, most + 1)).tolist():
             value ^= 1 << bit
         result.append(value)
     return result
@@ -196,7 +227,7 @@ def report(out: Path) -> Page:
 def test_counts_of_all_thresholds_equal_one_run_each(hashes: list[int]) -> None:
     array = np.array(hashes, dtype=np.uint64)
     assert exemplar_counts(array).tolist() == [count_exemplars(hashes, bits) for bits in range(65)]
-    removed_at = rank_hashes(array, np.ones(len(hashes), dtype=bool)).removed_at
+    removed_at = rank("hash", array, np.ones(len(hashes), dtype=bool)).removed_at
     assert pair_counts(removed_at).tolist() == [count_pairs(hashes, bits) for bits in range(65)]
 
 
@@ -290,7 +321,8 @@ def test_by_the_pair_rule_a_slice_whose_remover_fell_is_shown_with_the_one_that_
     out = make_out(tmp_path, [Case(hashes, thumbnails=True)], Target.of(rule="pairs", threshold=3))
     (volume,) = facts_of(out)
     assert volume.kept_by.tolist() == [-1, 0, 1, -1]
-    assert [(group.kept, group.members, group.farthest, group.bits) for group in groups(volume, 40)] == [
+    found = groups(volume, 40, Target.of(rule="pairs", threshold=3))
+    assert [(group.kept, group.members, group.farthest, group.distance) for group in found] == [
         (0, [1, 2], 2, 5),
         (3, [], -1, 0),
     ]
@@ -325,13 +357,214 @@ def test_long_volumes_stay_legible(tmp_path: Path) -> None:
     assert {"slice 0", "slice 599"} <= set(page.tiles("kept"))
 
 
+# Other measures, and none
+
+
+def count_similar(hashes: list[int], threshold: float) -> int:
+    return count_pairs(hashes, int(64 * (1 - threshold) + 1e-9))
+
+
+def plain(rows: list[list[str]]) -> list[list[str]]:
+    return [[cell.replace("\u00a0", " ") for cell in row] for row in rows]
+
+
+@pytest.mark.parametrize(("measure", "title"), [("ssim", "SSIM"), ("mi", "MI"), ("deepnet", "DeepNet")])
+def test_a_similarity_has_a_curve_and_a_table_in_its_own_unit(tmp_path: Path, measure: str, title: str) -> None:
+    volumes = [walk_hashes(60, 1, 9), walk_hashes(45, 2, 4), walk_hashes(1, 3)]
+    best = 2 if measure == "mi" else 1
+    target = Target.of(method=measure, threshold=best - 0.21875)
+    out = make_out(tmp_path, [Case(hashes, thumbnails=True) for hashes in volumes], target, measure=measure)
+    page, facts = report(out), facts_of(out)
+    marks = levels(facts, measure)
+    fallen = [value for volume in facts for value in volume.rankings[measure].removed_at if value == value]
+    assert len(marks) >= 4
+    assert marks == sorted(marks, reverse=True)
+    assert min(fallen) - 0.006 <= marks[-1] < marks[0] <= max(fallen) + 0.006
+    expected = []
+    for mark in sorted({*marks, target.threshold}, reverse=True):
+        kept = [count_similar(hashes, mark - best + 1) for hashes in volumes]
+        shares = [100 * number / len(hashes) for number, hashes in zip(kept, volumes, strict=True)]
+        ends = dict.fromkeys(f"{share:.1f} %" for share in (min(shares), max(shares)))
+        chosen = " (chosen)" if mark == target.threshold else ""
+        share = f"{100 * sum(kept) / 106:.1f} %"
+        expected.append([f"{title} {mark:.4g}{chosen}", str(sum(kept)), share, " to ".join(ends)])
+    rows = plain(page.tables[f"kept_by_{measure}"])
+    assert rows[1:-3] == expected
+    assert [row[:3] for row in rows[-3:]] == [
+        ["fraction 0.5", "54", "50.9 %"], ["fraction 0.2", "22", "20.8 %"], ["fraction 0.1", "12", "11.3 %"],
+    ]  # fmt: skip
+    half = [
+        min(value for value, rank in zip(ranking.removed_at, ranking.rank, strict=True) if rank > left)
+        for ranking, left in ((facts[0].rankings[measure], 30), (facts[1].rankings[measure], 23))
+    ]
+    assert rows[-3][3] == f"{title} {min(half):.4g} to {title} {max(half):.4g}"
+    assert plain(page.tables["kept"])[3][1] == str(sum(count_exemplars(hashes, 6) for hashes in volumes))
+
+    assert [row[0] for row in page.marked] == [f"{title} {target.threshold:.4g} (chosen)"]
+    kept_share = percent(len(Selection.read(out).kept_ids) / 106)
+    assert f"chosen: {title} {target.threshold:.4g}, {kept_share}" in page.drawings[0]
+    assert "in the paper" not in page.drawings[0]
+    assert "LIDC-IDRI in the paper" in page.drawings[1]
+    assert f"chosen: {title}" in page.drawings[2]
+    assert f"the two are alike by at least {target.threshold:g}" in page.text
+    assert f"select OUT --method {measure} --threshold " in page.text
+    distance = Selection.read(out).slices["distance"].dropna()
+    assert f"({len(distance)} removed, median {title} {distance.median():.4g}); at {best} the two" in page.text
+    assert "bits" not in page.text[page.text.index("2. What the") : page.text.index("4. Volumes")]
+
+
+def test_examples_of_a_similarity_fell_at_it_or_next_above(tmp_path: Path) -> None:
+    hashes = walk_hashes(80, most=9)
+    target = Target.of(method="ssim", threshold=0.85)
+    (volume,) = facts_of(make_out(tmp_path, [Case(hashes)], target, measure="ssim"))
+    pairs = nearest_pairs(volume, "ssim", [0.95, 0.9, 0.85, -0.5])
+    assert pairs.keys() == {0.95, 0.9, 0.85, -0.5}
+    for above, mark in ((2, 0.95), (0.95, 0.9), (0.9, 0.85), (0.85, -0.5)):
+        kept, removed = pairs[mark]
+        ranking = volume.rankings["ssim"]
+        value = similarities(hashes)[kept, removed]
+        assert value == min(at for at in ranking.removed_at if mark <= at < above)
+        assert not ranking.removed_at[kept] > value
+
+
+def test_the_advice_for_a_similarity_goes_in_its_direction(tmp_path: Path) -> None:
+    hashes = walk_hashes(80, most=9)
+    out = make_out(tmp_path, [Case(hashes)], Target.of(method="ssim", threshold=0.8), measure="ssim")
+    text = report(out).text
+    fewer, more = re.findall(r"--method ssim --threshold ([\d.]+) --name ssim\1", text)
+    assert float(fewer) < 0.8 < float(more)
+    assert count_similar(hashes, float(fewer)) < count_similar(hashes, 0.8) < count_similar(hashes, float(more))
+    assert text.index("To keep fewer") < text.index(f"--threshold {fewer}") < text.index("To keep more")
+
+
+def test_a_ranking_that_stopped_early_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    volumes = [walk_hashes(60, 1, 9), walk_hashes(45, 2, 4)]
+    target = Target.of(method="ssim", fraction=0.2)
+    out = make_out(
+        tmp_path,
+        [Case(hashes, ranked_to=target_count(len(hashes), 0.2), thumbnails=True) for hashes in volumes],
+        target,
+        measure="ssim",
+    )
+    page, facts = report(out), facts_of(out)
+    ends = [float(np.nanmin(volume.rankings["ssim"].removed_at)) for volume in facts]
+    rows = plain(page.tables["kept_by_ssim"])[1:]
+    assert [row[:2] for row in rows[-2:]] == [["fraction 0.5", "53"], ["fraction 0.2 (chosen)", "21"]]
+    known = [mark for mark in levels(facts, "ssim") if mark > max(ends)]
+    assert 0 < len(known) < len(levels(facts, "ssim"))
+    assert [row[:2] for row in rows[:-2]] == [
+        [f"SSIM {mark:.4g}", str(sum(count_similar(hashes, mark) for hashes in volumes))] for mark in known
+    ]
+    assert (
+        f"ranked only until the run's target was reached: a volume's line stops there, and the data set's where the "
+        f"first volume's does, at SSIM {max(ends):.4g}" in page.text
+    )
+    assert "To keep fewer slices, reduce again: the ranking stopped before." in page.text
+    assert "select OUT --method ssim --fraction 0.4 --name ssim_share40" in page.text
+    assert "report OUT --selection ssim_share40" in page.text
+
+
+def test_every_n_is_shown_beside_the_hash_curves(tmp_path: Path) -> None:
+    hashes = [0, 0b1, 0b111, 0xFF, 0xFF, 0xFFFF, 0xFFFF]
+    case = Case(hashes, unreadable={4: "x"}, thumbnails=True)
+    page = report(make_out(tmp_path, [case], Target.of(method="every_n", step=3, offset=1)))
+    assert page.marked == []
+    assert f"chosen: {percent(2 / 7)}" in page.drawings[0]
+    assert "One of every 3 slices stays, from slice 1 on; nothing is compared." in page.text
+    assert "the share that the selection keeps, which was not made by HASH" in page.text
+    assert "--method every_n --step 6 --name every6" in page.text
+    assert "--method every_n --step 2 --name every2" in page.text
+    # kept: 1 and (without 4) 5; 0, 2, 3 go with 1, 6 with 5
+    assert "1 precedes 3: 0, 2–3 3 → 1, 7 bits 5 precedes 1: 6 6 → 5, 0 bits" in page.text
+    assert "(4 removed, median 1.5 bits)" in page.text  # 1, 2, 7 and 0
+    assert "0 1 2 3 4 unreadable 5 6" in page.text
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (Target.of(method="all"), ["Every slice that can be read stays", "select OUT --threshold 6 --name hash6"]),
+        (
+            Target.of(method="every_n", step_mm=5),
+            ["One slice every 5 mm stays", "--step_mm 10 --name every10mm", "--step_mm 2.5 --name every2.5mm"],
+        ),
+        (
+            Target.of(method="every_n", fraction=0.1),
+            ["10.0 % of each volume's slices stay, evenly spread", "--fraction 0.05 --name every_share5"],
+        ),
+        (Target.of(method="every_n", step=1), ["--step 2 --name every2"]),
+        (Target.of(threshold=6), ["--threshold 12 --name hash12", "--threshold 3 --name hash3"]),
+        (Target.of(fraction=1), ["--fraction 0.5 --name share50"]),
+    ],
+)
+@pytest.mark.parametrize("measure", ["hash", "ssim"])
+def test_a_hash_selection_or_none_of_any_ranking(
+    tmp_path: Path, measure: str, target: Target, words: list[str]
+) -> None:
+    hashes = walk_hashes(50)
+    page = report(make_out(tmp_path, [Case(hashes, thumbnails=True)], target, measure=measure))
+    text = page.text.replace("\u00a0", " ")
+    for part in words:
+        assert part in text
+    kept = len(Selection.read(tmp_path).kept_ids)
+    assert f"{percent(kept / 50)}" in page.drawings[0]
+    assert ("which was not made by SSIM" in text) is (measure == "ssim")
+    assert plain(page.tables["kept"])[3][1:4:2] == [str(count_exemplars(hashes, 6)), str(count_pairs(hashes, 6))]
+    fallen = rank("hash", np.array(hashes, dtype=np.uint64), np.ones(50, dtype=bool)).removed_at
+    (volume,) = facts_of(tmp_path)
+    np.testing.assert_array_equal(volume.rankings["hash"].removed_at, fallen)
+
+
+def test_a_slice_that_fell_to_another_volume_says_so(tmp_path: Path) -> None:
+    out = make_out(tmp_path, [Case([0, 1], thumbnails=True), Case([0, 2**40 - 1], thumbnails=True)])
+    selection = Selection.read(out)
+    selection.slices.loc[2, ["kept", "kept_by", "distance"]] = [False, slice_id(volume_id("0"), 0), 0.0]
+    Selection(selection.slices, Target.of(scope="all", threshold=6)).write(out, "default")
+    page = report(out)
+    assert "0 → another volume 1" in page.text
+    assert "does across volumes" in page.text
+    assert page.marked == []
+    assert "--threshold 12 --scope all --name hash12_all" in page.text
+    assert "(2 removed, median 0.5 bits)" in page.text
+
+
+@pytest.mark.parametrize("measure", ["hash", "ssim"])
+def test_slices_without_a_body_are_told_from_unreadable_ones(tmp_path: Path, measure: str) -> None:
+    out = make_out(
+        tmp_path,
+        [
+            Case([0, 3, 2**30], unreadable={0: "no body: 0.02 % of the slice", 2: "truncated"}, thumbnails=True),
+            Case([5, 6], unreadable=dict.fromkeys((0, 1), "no body: 0.00 % of the slice"), thumbnails=True),
+        ],
+        Target.of(method=measure),
+        measure=measure,
+    )
+    page = report(out)
+    assert page.numbers["slices, 1 unreadable, 3 without body"] == "5"
+    assert page.tables["unreadable"][1:] == [["truncated", "1"]]
+    assert "3 slices without a body were left out." in page.text
+    assert page.tiles("bodiless") == ["slice 0", "slice 0", "slice 1"]
+    assert "0 no body 1 2 unreadable" in page.text
+    assert plain(page.tables["kept"])[2][1:3] == ["1", "20.0 %"]
+
+
+@pytest.mark.parametrize("method", ["hash", "ssim", "every_n", "all"])
+def test_volumes_without_any_candidate(tmp_path: Path, method: str) -> None:
+    target = Target.of(method=method)
+    case = Case([5, 6], unreadable=dict.fromkeys((0, 1), "no body: 0.00 % of the slice"), thumbnails=True)
+    page = report(make_out(tmp_path, [case, case], target, measure=target.measure))
+    assert page.numbers["slices kept"] == "0"
+    assert plain(page.tables["kept"])[2][1:3] == ["0", "0.0 %"]
+    assert "4 slices without a body were left out." in page.text
+
+
 # Distances, outliers, failures
 
 
 def test_histograms_tell_how_many_were_removed_and_how_far(tmp_path: Path) -> None:
     page = report(make_out(tmp_path, [Case([0, 0b1, 0b11, 0xFF00]), Case([5, 5])]))
     assert "(4 removed, median 1.5 bits)" not in page.text
-    assert "(3 removed, median 1 bits)" in page.text  # 1, 2 and 0 bits
+    assert "(3 removed, median 1 bit)" in page.text  # 1, 2 and 0 bits
     assert "chosen: 6 bits" in page.drawings[1]
 
 

@@ -188,7 +188,7 @@ def test_a_volume_that_kills_its_process_is_listed_and_the_others_finish(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deaths: list[str] = []
-    monkeypatch.setattr(runner, "make_executor", lambda workers: Mortal("phantom_0001", deaths))
+    monkeypatch.setattr(runner, "make_executor", lambda workers, scheduler=None: Mortal("phantom_0001", deaths))
     summary = reduce_dataset(small_data, tmp_path / "out", workers=2)
     assert summary.volumes == 3
     ((path, reason),) = summary.failures

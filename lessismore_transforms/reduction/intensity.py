@@ -138,8 +138,14 @@ def released_hu(hu: Voxels, slope: float, intercept: float) -> Voxels:
         stored = np.rint((hu.astype(np.float64) - intercept) / slope)
         stored[stored == -2000] = 0
         return (np.trunc(stored * slope) + math.trunc(intercept)).astype(np.int32)
+    if hu.min() > -2000 + intercept:  # the usual case, told in a fifth of the time
+        return hu
     padding = hu == -2000 + intercept
-    return np.where(padding, hu.dtype.type(intercept), hu) if padding.any() else hu
+    if not padding.any():
+        return hu
+    replaced = hu.copy()
+    np.copyto(replaced, hu.dtype.type(intercept), where=padding)
+    return replaced
 
 
 def _slices(hu: Voxels, out: Pixels) -> Iterator[tuple[Voxels, Pixels]]:

@@ -21,13 +21,13 @@ _BANDS, _BAND_BITS = 4, 16
 _KEYS = 1 << _BAND_BITS
 _KEY = np.uint64(_KEYS - 1)
 _LEAST = 4096  # hashes below which filing them costs more than it saves
-_LOOKUP_COST = 4  # of a filed hash or a file, in hashes read in a row
+_LOOKUP_COST = 4  # of opening a file and of each hash in it, in hashes read in a row
 _FLIPS = np.array(sorted(range(_KEYS), key=int.bit_count), np.uint64)  # changes of a key, those of fewest bits first
 _FLIPS_UP_TO = np.concatenate([[0], np.cumsum(np.bincount(np.bitwise_count(_FLIPS)))])  # [e + 1]: of at most e bits
 
 _EVEN_BITS, _EVEN_PAIRS = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333)
 _EVEN_NIBBLES, _BYTES = np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x0101010101010101)
-_1, _2, _4, _56 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
+_0, _1, _2, _4, _56 = map(np.uint64, (0, 1, 2, 4, 56))  # a plain integer would make numba compute in float64
 
 
 def exemplars_of_hashes(hashes: Hashes, threshold: int, *, order: npt.ArrayLike | None = None) -> Exemplars:
@@ -58,9 +58,7 @@ def exemplars_of_hashes(hashes: Hashes, threshold: int, *, order: npt.ArrayLike 
     return Exemplars(kept_by == np.arange(n), kept_by, distance)
 
 
-def neighbours_within(
-    hashes: Hashes, others: Hashes, radius: int
-) -> tuple[Indices, Indices, npt.NDArray[np.uint8]]:
+def neighbours_within(hashes: Hashes, others: Hashes, radius: int) -> tuple[Indices, Indices, npt.NDArray[np.uint8]]:
     """Find all pairs of a hash and another one at most `radius` bits apart.
 
     The memory is that of the result, 17 bytes a pair; where very many are close, take `hashes` in parts, by
@@ -221,7 +219,7 @@ def _find(
                         other = members[band, place]
                         if _distance(value, others[other]) > radius:
                             continue
-                        if _found_before(value ^ others[other], band, flips, tries):
+                        if _found_before(value, others[other], band, flips, tries):
                             continue
                         if fill:
                             columns[found] = other
@@ -244,21 +242,22 @@ def _opens_files(
     value: np.uint64, starts: Any, stops: Any, flips: Hashes, tries: npt.NDArray[np.int64], left: int
 ) -> bool:
     """Tell whether the files around a hash are cheaper to go through than all `left` hashes."""
-    work = _LOOKUP_COST * tries.sum()
-    if starts.size == 0 or work >= left:
+    work = tries.sum()
+    if starts.size == 0 or _LOOKUP_COST * work >= left:
         return False
     for band in range(_BANDS):
         for flip in flips[: tries[band]]:
             key = _key(value, band) ^ flip
-            work += _LOOKUP_COST * (stops[band, key] - starts[band, key])
-    return work < left
+            work += stops[band, key] - starts[band, key]
+    return bool(_LOOKUP_COST * work < left)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _found_before(difference: np.uint64, band: int, flips: Hashes, tries: npt.NDArray[np.int64]) -> bool:
-    """Tell whether a pair of this difference was come across in the files of an earlier band."""
+def _found_before(value: np.uint64, other: np.uint64, band: int, flips: Hashes, tries: npt.NDArray[np.int64]) -> bool:
+    """Tell whether a search in an earlier band came across the same pair."""
     for earlier in range(band):
-        if tries[earlier] and _ones(_key(difference, earlier)) <= _ones(flips[tries[earlier] - 1]):
+        farthest = _distance(flips[tries[earlier] - 1], _0)
+        if _distance(_key(value, earlier), _key(other, earlier)) <= farthest:
             return True
     return False
 
@@ -270,12 +269,8 @@ def _key(value: np.uint64, band: int) -> np.uint64:
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _distance(value: np.uint64, other: np.uint64) -> np.uint64:
-    return _ones(value ^ other)
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _ones(bits: np.uint64) -> np.uint64:
-    """Count the ones; the compiler knows this form and makes it one instruction."""
+    """Count the differing bits; the compiler knows this form and makes it one instruction."""
+    bits = value ^ other
     bits = bits - ((bits >> _1) & _EVEN_BITS)
     bits = (bits & _EVEN_PAIRS) + ((bits >> _2) & _EVEN_PAIRS)
     bits = (bits + (bits >> _4)) & _EVEN_NIBBLES

@@ -21,6 +21,9 @@ Indices = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 
+_ROUNDING_MM = 2e-3  # tables hold positions to a thousandth of a mm
+
+
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """The order in which the pair rule removes the n slices of a volume.
@@ -171,6 +174,30 @@ def every_nth(n: int, step: int, *, offset: int = 0) -> Mask:
     if not 0 <= offset < step:
         raise ValueError(f"expected a step of at least 1 and an offset in 0..step-1, found {step} and {offset}")
     kept: Mask = np.arange(n) % step == offset
+    return kept
+
+
+def every_mm(positions_mm: Scores, step_mm: float, *, offset_mm: float = 0.0) -> Mask:
+    """Return the mask (n,) of one slice every so many mm: the first at or behind each multiple of the step.
+
+    Args:
+        positions_mm: (n,) places along the slice axis, ascending.
+        step_mm: Distance of the slices to keep; slices further apart all stay.
+        offset_mm: Of the first multiple, from the first slice.
+
+    Raises:
+        ValueError: If the step is not above 0, or the offset not in 0..step.
+    """
+    if not 0 <= offset_mm < step_mm:
+        raise ValueError(f"expected a step above 0 mm and an offset below it, found {step_mm:g} and {offset_mm:g}")
+    places = positions_mm - (positions_mm[0] if len(positions_mm) else 0) - offset_mm + _ROUNDING_MM
+    return (places >= 0) & (np.diff(np.floor(places / step_mm), prepend=-np.inf) > 0)
+
+
+def evenly(n: int, count: int) -> Mask:
+    """Return the mask (n,) of `count` slices that are as evenly spread as whole indices allow, the first included."""
+    kept = np.zeros(n, dtype=bool)
+    kept[np.arange(count) * n // max(count, 1)] = True
     return kept
 
 

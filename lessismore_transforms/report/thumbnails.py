@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.manifest import ManifestError
+from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.report.facts import Group, VolumeFacts, groups, marginal_pairs, spread
-from lessismore_transforms.report.words import count, counted, data_url, percent, ranges
+from lessismore_transforms.report.facts import Group, VolumeFacts, groups, levels, marginal_pairs, nearest_pairs, spread
+from lessismore_transforms.report.words import amount, count, counted, data_url, percent, ranges
 
 _DISTANCES = (1, 3, 6, 9, 12, 18, 24)  # bits of which examples are shown
 _VOLUMES_OF_EXAMPLES = 4
@@ -31,7 +32,7 @@ class Sheet:
         name: CSS class of the elements that show tiles of the picture.
         volume: the volume.
         groups: some of its kept slices, each with those it stands for.
-        pairs: by bits, a kept slice and a removed one so far apart.
+        pairs: by distance, a kept slice and a removed one so far apart.
         slices: those shown one after the other.
         places: where the tile of a slice lies, across and down, in percent as CSS counts them.
         css: what makes an element show the picture.
@@ -40,25 +41,26 @@ class Sheet:
     name: str
     volume: VolumeFacts
     groups: list[Group]
-    pairs: dict[int, tuple[int, int]]
+    pairs: dict[float, tuple[int, int]]
     slices: list[int]
     places: dict[int, tuple[float, float]]
     css: str
 
     def tile(self, index: int, kind: str) -> str:
-        """A slice (HTML): kept, removed, unreadable or an example."""
+        """A slice (HTML): kept, removed, unreadable, bodiless or an example."""
         across, down = self.places[index]
         position = f"background-position:{across:.5g}% {down:.5g}%"
         return f'<span class="tile {kind}" role="img" aria-label="slice {index}, {kind}" style="{position}"></span>'
 
 
-def read_sheets(folder: Path, volumes: Sequence[VolumeFacts]) -> list[Sheet]:
+def read_sheets(folder: Path, volumes: Sequence[VolumeFacts], target: Target) -> list[Sheet]:
     """A sheet for each of the volumes that have thumbnails, uint8 (n, rows, columns), in `folder`.
 
     Raises:
         ManifestError: thumbnails that do not fit their volume.
     """
     sheets: list[Sheet] = []
+    marks = _marks(volumes, target)
     for volume in volumes:
         path = folder / f"{volume.name}.npy"
         if path.is_file():
@@ -66,12 +68,21 @@ def read_sheets(folder: Path, volumes: Sequence[VolumeFacts]) -> list[Sheet]:
             if thumbnails.ndim != 3 or len(thumbnails) != len(volume) or thumbnails.dtype != np.uint8:
                 expected, found = f"uint8 ({len(volume)}, rows, columns)", f"{thumbnails.dtype} {thumbnails.shape}"
                 raise ManifestError(f"{path}: expected {expected}, found {found}: delete it or reduce again")
-            sheets.append(_sheet(f"volume{len(sheets)}", volume, thumbnails))
+            sheets.append(_sheet(f"volume{len(sheets)}", volume, thumbnails, target, marks))
     return sheets
 
 
-def _sheet(name: str, volume: VolumeFacts, thumbnails: NDArray[np.uint8]) -> Sheet:
-    some, pairs = groups(volume, _MOST_GROUPS), marginal_pairs(volume, _DISTANCES)
+def _marks(volumes: Sequence[VolumeFacts], target: Target) -> list[float]:
+    """The distances or similarities of which examples are shown, from alike to different."""
+    return list(_DISTANCES) if target.measure == "hash" else levels(volumes, target.measure)
+
+
+def _sheet(
+    name: str, volume: VolumeFacts, thumbnails: NDArray[np.uint8], target: Target, marks: Sequence[float]
+) -> Sheet:
+    some = groups(volume, _MOST_GROUPS, target)
+    hashed = target.measure == "hash"
+    pairs = marginal_pairs(volume, marks) if hashed else nearest_pairs(volume, target.measure, marks)
     slices = spread(range(len(volume)), _MOST_SLICES)
     shown = {*slices, *(group.kept for group in some), *(group.farthest for group in some if group.members)}
     indices = sorted(shown.union(*pairs.values()))
@@ -99,54 +110,77 @@ def _picture(thumbnails: NDArray[np.uint8], rows: int, columns: int) -> bytes:
     return buffer.getvalue()
 
 
-def slice_section(sheets: Sequence[Sheet], target: Target, *, as_released: bool) -> str:
+def slice_section(sheets: Sequence[Sheet], volumes: Sequence[VolumeFacts], target: Target, *, as_released: bool) -> str:
     """The section (HTML) that shows slices."""
     heading = '<section id="slices"><h2>2. What the slices look like</h2>'
     if not sheets:
         return f"{heading}<p>The output folder holds no thumbnails.</p></section>"
-    volumes = "\n".join(_volume(sheet, as_released=as_released) for sheet in sheets)
+    articles = "\n".join(_volume(sheet, target, as_released=as_released) for sheet in sheets)
     return f"""{heading}
-{_examples(sheets[:_VOLUMES_OF_EXAMPLES], target)}
+{_examples(sheets[:_VOLUMES_OF_EXAMPLES], _marks(volumes, target), target)}
 <h3>What stays and what goes</h3>
-<p>Each <b>kept slice</b> is followed by the most different slice it stands for, dimmed (point at it to see it
-undimmed), and the distance between the two. If a dimmed slice shows something that the framed one before it does not,
-the threshold is too high; if framed slices one after the other look alike, it can be higher.</p>
-{volumes}</section>"""
+<p>{_legend(target)}</p>
+{articles}</section>"""
 
 
-def _examples(sheets: Sequence[Sheet], target: Target) -> str:
+def _legend(target: Target) -> str:
+    """How to read the slices of a volume (HTML)."""
+    if target.method == "all":
+        return "Every slice that can be read stays, <b>framed</b>."
+    dimmed = "dimmed (point at it to see it undimmed)"
+    if target.method == "every_n":
+        return f"""EveryN compares nothing. Each <b>kept slice</b> is followed by the most different of the slices
+removed up to the next kept one, {dimmed}, and the bits by which the hashes of the two
+differ. If a dimmed slice shows something that the framed one before it does not, too few slices are kept; if framed
+slices one after the other look alike, too many."""
+    if not MEASURES[target.measure].similarity:
+        return f"""Each <b>kept slice</b> is followed by the most different slice it stands for, {dimmed}, and the
+distance between the two. If a dimmed slice shows something that the framed one before it does not, the threshold is too
+high; if framed slices one after the other look alike, it can be higher."""
+    return f"""Each <b>kept slice</b> is followed by that of the slices it stands for which fell at the least
+similarity, {dimmed}, and that similarity to the slice that removed it (which may have
+fallen itself later). If a dimmed slice shows something that the framed one before it does not, the threshold is too
+low; if framed slices one after the other look alike, it can be lower."""
+
+
+def _examples(sheets: Sequence[Sheet], marks: Sequence[float], target: Target) -> str:
     """Pairs of slices of growing distance: a column per distance, a row per volume; nothing where there are none."""
     sheets = [sheet for sheet in sheets if sheet.pairs]
     if not sheets:
         return ""
-    tinted = [target.threshold is not None and bits <= target.threshold for bits in _DISTANCES]
+    measure, threshold = target.measure, target.threshold
+    similarity = MEASURES[measure].similarity
+    tinted = [threshold is not None and (mark >= threshold if similarity else mark <= threshold) for mark in marks]
     classes = [' class="within"' if within else "" for within in tinted]
     head = "".join(
-        f'<th scope="col"{kind}>{counted(bits, "bit")}</th>' for bits, kind in zip(_DISTANCES, classes, strict=True)
+        f'<th scope="col"{kind}>{amount(measure, mark)}</th>' for mark, kind in zip(marks, classes, strict=True)
     )
     rows = "\n".join(
         f'<tr class="{sheet.name}">'
-        + "".join(f"<td{kind}>{_pair(sheet, bits)}</td>" for bits, kind in zip(_DISTANCES, classes, strict=True))
+        + "".join(f"<td{kind}>{_pair(sheet, mark, measure)}</td>" for mark, kind in zip(marks, classes, strict=True))
         + "</tr>"
         for sheet in sheets
     )
     tint = " Tinted columns lie within the chosen threshold." if any(tinted) else ""
-    return f"""<h3>What a distance looks like</h3>
+    about = "at the similarity below it," if similarity else "exactly so many bits\naway,"
+    rule = "pairs, as far as it was ranked" if similarity else "exemplars"
+    return f"""<h3>What a {"similarity" if similarity else "distance"} looks like</h3>
 <table class="examples"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>
-<p class="caption">What goes at the margin: in each column the left slice stays and the right one, exactly so many bits
-away, goes because of it (rule exemplars; a volume per row; slice indices below). Your threshold is the last column in
+<p class="caption">What goes at the margin: in each column the left slice stays and the right one, {about} goes
+because of it (rule {rule}; a volume per row; slice indices below). Your threshold is the last column in
 which the left slice can stand for the right one.{tint}</p>"""
 
 
-def _pair(sheet: Sheet, bits: int) -> str:
-    if bits not in sheet.pairs:
+def _pair(sheet: Sheet, mark: float, measure: str) -> str:
+    if mark not in sheet.pairs:
         return ""
-    kept, removed = sheet.pairs[bits]
+    kept, removed = sheet.pairs[mark]
+    value = "" if measure == "hash" else f", {sheet.volume.rankings[measure].removed_at[removed]:.4g}"
     tiles = sheet.tile(kept, "example") + sheet.tile(removed, "example")
-    return f'<span class="pair">{tiles}</span>{removed} → {kept}'
+    return f'<span class="pair">{tiles}</span>{removed} → {kept}{value}'
 
 
-def _volume(sheet: Sheet, *, as_released: bool) -> str:
+def _volume(sheet: Sheet, target: Target, *, as_released: bool) -> str:
     volume, record = sheet.volume, sheet.volume.record
     first, last = ("first", "last") if as_released else _ENDS.get(str(record["plane"]), ("first", "last"))
     some = f"; {len(sheet.groups)} of them are shown" if len(sheet.groups) < volume.kept_count else ""
@@ -155,9 +189,9 @@ def _volume(sheet: Sheet, *, as_released: bool) -> str:
 <p>{counted(len(volume), "slice")} of {record["height"]} x {record["width"]}, {volume.spacing_mm:.3g} mm apart,
 {escape(str(record["plane"]))}; {count(volume.kept_count)} kept ({percent(volume.share)}){some}.</p>
 {_bar(volume, first, last)}
-<div class="groups">{"".join(_card(sheet, group) for group in sheet.groups)}</div>
+<div class="groups">{"".join(_card(sheet, group, target) for group in sheet.groups)}</div>
 <details><summary>{which} in order, {first} to {last}</summary>
-<div class="slices">{"".join(_slice(sheet, index) for index in sheet.slices)}</div></details></article>"""
+<div class="slices">{"".join(_slice(sheet, index, target) for index in sheet.slices)}</div></details></article>"""
 
 
 def _bar(volume: VolumeFacts, first: str, last: str) -> str:
@@ -168,20 +202,27 @@ def _bar(volume: VolumeFacts, first: str, last: str) -> str:
 viewBox="0 0 {len(volume)} 1" preserveAspectRatio="none">{marks}</svg><span>{last}</span></div>"""
 
 
-def _card(sheet: Sheet, group: Group) -> str:
+def _card(sheet: Sheet, group: Group, target: Target) -> str:
     kept = sheet.tile(group.kept, "kept")
+    alone = "" if target.method == "all" else "<br>alone"
+    verb = "precedes" if target.method == "every_n" else "stands for"
     if not group.members:
-        return f"<figure>{kept}<figcaption><b>{group.kept}</b><br>alone</figcaption></figure>"
+        return f"<figure>{kept}<figcaption><b>{group.kept}</b>{alone}</figcaption></figure>"
     return f"""<figure class="two">{kept}{sheet.tile(group.farthest, "removed")}
-<figcaption><b>{group.kept}</b> stands for {len(group.members)}: {ranges(group.members)}<br>
-{group.farthest} → {group.kept}, {counted(group.bits, "bit")}</figcaption></figure>"""
+<figcaption><b>{group.kept}</b> {verb} {len(group.members)}: {ranges(group.members)}<br>
+{group.farthest} → {group.remover}, {amount(target.measure, group.distance)}</figcaption></figure>"""
 
 
-def _slice(sheet: Sheet, index: int) -> str:
-    if sheet.volume.reasons[index]:
+def _slice(sheet: Sheet, index: int, target: Target) -> str:
+    if sheet.volume.bodiless[index]:
+        kind, words = "bodiless", f"{index} no body"
+    elif sheet.volume.reasons[index]:
         kind, words = "unreadable", f"{index} unreadable"
     elif sheet.volume.kept[index]:
         kind, words = "kept", f"<b>{index}</b>"
+    elif target.method == "every_n":
+        kind, words = "removed", f"{index}"
     else:
-        kind, words = "removed", f"{index} → {sheet.volume.kept_by[index]}"
+        by = int(sheet.volume.kept_by[index])
+        kind, words = "removed", f"{index} → {by}" if by >= 0 else f"{index} → another volume"
     return f"<figure>{sheet.tile(index, kind)}<figcaption>{words}</figcaption></figure>"

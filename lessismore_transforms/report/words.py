@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from lessismore_transforms.reduction.measures import MEASURES
+
 MOST_ROWS = 30  # longer tables are no longer read
 
 
@@ -27,6 +29,13 @@ def plural(number: int, noun: str) -> str:
 def percent(share: float) -> str:
     """0.123 as `12.3 %`, with two digits below one percent."""
     return f"{100 * share:.1f}\u00a0%" if share >= 0.01 or share == 0 else f"{100 * share:.2g}\u00a0%"
+
+
+def amount(measure: str, value: float) -> str:
+    """A distance or similarity as people read it: `6 bits`, `SSIM 0.912`."""
+    if measure == "hash":
+        return f"{value:g} {'bit' if value == 1 else 'bits'}"
+    return f"{MEASURES[measure].title} {value:.4g}"
 
 
 def ranges(indices: Iterable[int]) -> str:

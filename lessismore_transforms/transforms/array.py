@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,10 +15,10 @@ from monai.utils import MetaKeys, SpaceKeys
 from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 
-from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import Window, min_max_uint8, window_uint8
-from lessismore_transforms.reduction.target import Target, choose, rank_hashes
-from lessismore_transforms.volumes.geometry import LPS_TO_RAS, canonical_orientation
+from lessismore_transforms.reduction.measures import features_of, pair_matrix, rank
+from lessismore_transforms.reduction.target import Target, choose
+from lessismore_transforms.volumes.geometry import LPS_TO_RAS, canonical_affine, canonical_orientation, slice_positions
 from lessismore_transforms.volumes.volume import to_hu
 
 Image = TypeVar("Image", NDArray[Any], torch.Tensor)
@@ -106,10 +107,15 @@ class SelectSlices(Transform):  # type: ignore[misc]
 
     Args:
         method: the measure of redundancy.
-        threshold: distance at which a slice is still redundant; HASH: whole bits, 0 to 64, by default 6.
+        threshold: distance (HASH: whole bits, 0 to 64, by default 6) or similarity at which a slice is redundant.
         fraction: share of the slices to keep instead, in (0, 1].
-        rule: `exemplars` (default with a threshold) or `pairs` (default with a fraction).
+        rule: `exemplars` (default with a HASH threshold) or `pairs` (default else).
         slice_dim: axis of the slices, counted as in the array (C, x, y, z).
+        step: keep every step-th slice; `every_n` only, like the next two.
+        step_mm: keep a slice every so many mm.
+        offset: of the first slice to keep, in slices or mm.
+        encoder: takes (N, 3, H, W) and gives (N, D); `deepnet` only.
+        bins: grey levels of the joint histogram; `mi` only.
 
     Raises:
         ValueError: an unknown method or rule, a value out of range, or two that exclude each other.
@@ -124,9 +130,27 @@ class SelectSlices(Transform):  # type: ignore[misc]
         fraction: float | None = None,
         rule: str | None = None,
         slice_dim: int = -1,
+        *,
+        step: int | None = None,
+        step_mm: float | None = None,
+        offset: float = 0,
+        encoder: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        bins: int = 64,
     ) -> None:
-        self.target = Target.of(method=method, rule=rule, threshold=threshold, fraction=fraction)
+        self.target = Target.of(
+            method=method,
+            rule=rule,
+            threshold=threshold,
+            fraction=fraction,
+            step=step,
+            step_mm=step_mm,
+            offset=offset,
+        )
         self.slice_dim = slice_dim
+        self.encoder = encoder
+        self.bins = bins
+        if method == "deepnet" and encoder is None:
+            raise ValueError("deepnet needs an encoder: give one, such as backbones.build_backbone('resnet50', ...)")
 
     def __call__(self, img: Image) -> Image:
         """Return the kept slices of `img` (1, x, y, z) as a volume of the same kind and type."""
@@ -145,14 +169,23 @@ class SelectSlices(Transform):  # type: ignore[misc]
             )
         axis = _slice_axis(img.shape, self.slice_dim)
         across = [other for other in range(3) if other != axis]
-        orientation = canonical_orientation(_affine(img)[:, [*across, axis, 3]])
-        count = img.shape[axis + 1]
-        hashes = np.empty(count, dtype=np.uint64)
+        affine = _affine(img)[:, [*across, axis, 3]]
+        orientation = canonical_orientation(affine)
+        width, height, count = (img.shape[other + 1] for other in (*across, axis))
+        pictures: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * count
         for stored, piece in enumerate(np.moveaxis(_as_array(img)[0], axis, 0)):
             hu, _ = to_hu(np.ascontiguousarray(piece).T)  # the first of the two axes is the columns'
-            hashes[orientation.index(stored, count)] = dhash(min_max_uint8(orientation.apply(hu)))
+            pictures[orientation.index(stored, count)] = min_max_uint8(orientation.apply(hu))
+        features = features_of(self.target.measure, np.stack(pictures), encoder=self.encoder)
+        matrix = pair_matrix(self.target.measure, features, bins=self.bins)
         candidate = np.ones(count, dtype=bool)
-        kept = choose(self.target, hashes, rank_hashes(hashes, candidate), candidate).kept
+        kept = choose(
+            self.target,
+            rank(self.target.measure, features, candidate, matrix=matrix),
+            candidate,
+            positions_mm=slice_positions(canonical_affine(affine, (width, height, count), orientation), count),
+            distances_from=matrix.__getitem__,
+        ).kept
         return np.flatnonzero(kept[[orientation.index(stored, count) for stored in range(count)]])
 
     def take(self, img: Image, slices: NDArray[np.int64]) -> Image:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
@@ -79,11 +80,16 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
     Args:
         keys: the volumes, each ranked for itself.
         method: the measure of redundancy.
-        threshold: distance at which a slice is still redundant; HASH: whole bits, 0 to 64, by default 6.
+        threshold: distance (HASH: whole bits, 0 to 64, by default 6) or similarity at which a slice is redundant.
         fraction: share of the slices to keep instead, in (0, 1].
-        rule: `exemplars` (default with a threshold) or `pairs` (default with a fraction).
+        rule: `exemplars` (default with a HASH threshold) or `pairs` (default else).
         slice_dim: axis of the slices, counted as in the array (C, x, y, z).
         allow_missing_keys: leave out volumes that are not there.
+        step: keep every step-th slice; `every_n` only, like the next two.
+        step_mm: keep a slice every so many mm.
+        offset: of the first slice to keep, in slices or mm.
+        encoder: takes (N, 3, H, W) and gives (N, D); `deepnet` only.
+        bins: grey levels of the joint histogram; `mi` only.
 
     Raises:
         ValueError: an unknown method or rule, a value out of range, or two that exclude each other.
@@ -100,9 +106,26 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         rule: str | None = None,
         slice_dim: int = -1,
         allow_missing_keys: bool = False,
+        *,
+        step: int | None = None,
+        step_mm: float | None = None,
+        offset: float = 0,
+        encoder: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        bins: int = 64,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.select = SelectSlices(method, threshold, fraction, rule, slice_dim)
+        self.select = SelectSlices(
+            method,
+            threshold,
+            fraction,
+            rule,
+            slice_dim,
+            step=step,
+            step_mm=step_mm,
+            offset=offset,
+            encoder=encoder,
+            bins=bins,
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the kept slices and their indices."""

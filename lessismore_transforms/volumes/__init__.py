@@ -1,6 +1,6 @@
 """Find the CT volumes below a folder and stream each as slices in HU, order and orientation known (no MONAI)."""
 
-from lessismore_transforms.volumes.discovery import Found, find_volumes, read_slices
+from lessismore_transforms.volumes.discovery import Found, checksum, find_volumes, read_slices
 from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, VolumeError, volume_id
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Slice",
     "Volume",
     "VolumeError",
+    "checksum",
     "find_volumes",
     "read_slices",
     "volume_id",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import warnings
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lessismore_transforms.volumes.geometry import (
@@ -37,6 +39,7 @@ _TAGS = [
     "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
     "PixelRepresentation", "RescaleIntercept", "RescaleSlope",
 ]  # fmt: skip
+_TAG_OF = {keyword: Tag(keyword) for keyword in _TAGS}  # looked up once: pydicom takes microseconds for a keyword
 _UNCOMPRESSED = {
     ExplicitVRLittleEndian: 12,
     ImplicitVRLittleEndian: 8,
@@ -73,7 +76,7 @@ def read_header(path: str, root: Path) -> Header | Skipped:
         with (root / path).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of values that nothing here reads
             forced = PurePosixPath(path).suffix.lower() in (".dcm", ".ima")
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS), force=forced)
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAG_OF.values()), force=forced)
             return _header(path, dataset, file)
     except InvalidDicomError:
         return Skipped(path, "not an image in a known format")
@@ -95,7 +98,7 @@ def _header(path: str, dataset: pydicom.FileDataset, file: BinaryIO) -> Header |
         return Skipped(path, f"no CT image: modality {modality or 'missing'}, {name}")
     if "LOCALIZER" in _text(dataset, "ImageType").split("\\"):
         return Skipped(path, "a localizer (scout view), not a slice")
-    samples = dataset.get("SamplesPerPixel", 1)
+    samples = _whole(dataset, "SamplesPerPixel", 1)
     if samples != 1:
         return Skipped(path, f"{samples} samples per pixel: a colour picture, not HU")
     if (frames := _numbers(dataset, "NumberOfFrames")) and frames[0] > 1:
@@ -106,13 +109,14 @@ def _header(path: str, dataset: pydicom.FileDataset, file: BinaryIO) -> Header |
     )
     if len(position) != 3 or len(directions) != 6 or not np.isfinite([*position, *directions]).all():
         return Skipped(path, "ImagePositionPatient or ImageOrientationPatient is missing, so its place is unknown")
-    if np.linalg.norm(np.cross(directions[:3], directions[3:])) < 0.5:
+    (a, b, c), (d, e, f) = directions[:3], directions[3:]
+    if math.hypot(b * f - c * e, c * d - a * f, a * e - b * d) < 0.5:  # their cross product
         return Skipped(path, f"ImageOrientationPatient {list(directions)} spans no plane")
-    rows, columns = dataset.get("Rows"), dataset.get("Columns")
+    rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
     if not rows or not columns:
         return Skipped(path, "Rows or Columns is missing: no pixel data")
-    bits_allocated = dataset.get("BitsAllocated", 16)
-    dtype = f"<{'i' if dataset.get('PixelRepresentation', 0) else 'u'}{bits_allocated // 8}"
+    bits_allocated = _whole(dataset, "BitsAllocated", 16)
+    dtype = f"<{'i' if _whole(dataset, 'PixelRepresentation') else 'u'}{bits_allocated // 8}"
     syntax = dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
     offset = -1
     if syntax in _UNCOMPRESSED and bits_allocated in (8, 16, 32):
@@ -138,17 +142,28 @@ def _header(path: str, dataset: pydicom.FileDataset, file: BinaryIO) -> Header |
         rescale=(slope[0], intercept[0]) if slope and intercept else None,
         offset=offset,
         dtype=dtype,
-        bits=dataset.get("BitsStored", bits_allocated),
+        bits=_whole(dataset, "BitsStored", bits_allocated),
     )
 
 
 def _text(dataset: pydicom.Dataset, keyword: str) -> str:
     """A text element without pydicom's conversion, which costs more than the parsing; empty where it is absent."""
-    if keyword not in dataset:
+    element = dataset.get_item(_TAG_OF[keyword])
+    if element is None:
         return ""
-    value: Any = dataset.get_item(keyword).value
+    value: Any = element.value
     text = value.decode("latin-1") if isinstance(value, bytes) else "\\".join(map(str, np.atleast_1d(value)))
     return text.strip(" \0") if value is not None else ""
+
+
+def _whole(dataset: pydicom.Dataset, keyword: str, default: int = 0) -> int:
+    """A 16-bit element, likewise."""
+    element = dataset.get_item(_TAG_OF[keyword])
+    if element is None or element.value in (None, b""):
+        return default
+    if isinstance(element.value, bytes):
+        return int.from_bytes(element.value[:2], "little" if element.is_little_endian else "big")
+    return int(element.value)
 
 
 def _numbers(dataset: pydicom.Dataset, keyword: str) -> tuple[float, ...]:

@@ -127,6 +127,21 @@ def _kind(path: str) -> str:
     return "other" if PurePosixPath(name).suffix in _OTHER_SUFFIXES or name == "dicomdir" else "dicom"
 
 
+def checksum(volume: Volume, root: str | Path) -> str:
+    """CRC32 of a volume's files as the manifest holds it, without reading a voxel; empty where a file is gone."""
+    crc = Crc32()
+    paths = [stored.path for stored in volume.slices] or [volume.path]
+    try:
+        for path in paths:
+            for file in itk_files.files_of(Path(root) / path) if volume.format == "itk" else [Path(root) / path]:
+                with file.open("rb") as stream:
+                    while block := stream.read(1 << 20):
+                        crc.update(block)
+    except OSError:
+        return ""
+    return str(crc)
+
+
 _READERS = {"dicom": dicom.read, "nifti": nifti.read, "itk": itk_files.read, "images": images.read}
 
 

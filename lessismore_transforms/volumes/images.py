@@ -17,7 +17,16 @@ from PIL import Image
 
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Array, Orientation
 from lessismore_transforms.volumes.png import read_grey_png
-from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, StoredSlice, Volume, to_hu, volume_id
+from lessismore_transforms.volumes.volume import (
+    Crc32,
+    Skipped,
+    Slice,
+    StoredSlice,
+    Volume,
+    file_patient,
+    to_hu,
+    volume_id,
+)
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -68,7 +77,7 @@ def find(
             continue
         group = str(name.parent / name.stem[: match.start("index")].rstrip("_-"))
         groups[group].append((int(match["index"]), path))
-        patients[group] = match.groupdict().get("patient") or file_patient_of(path)
+        patients[group] = match.groupdict().get("patient") or file_patient(group)
     volumes: list[Volume] = []
     for group, members in groups.items():
         sizes: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
@@ -86,11 +95,6 @@ def find(
             key = group if number == 0 else f"{group}/{number}"
             volumes.append(_build(key, patients[group], part, size, stored=stored))
     return volumes, skipped
-
-
-def file_patient_of(path: str) -> str:
-    """The patient of an image whose name does not tell: its folder below the root."""
-    return path.split("/")[0]
 
 
 def _build(key: str, patient: str, members: list[tuple[int, str]], size: tuple[int, int], *, stored: bool) -> Volume:

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from lessismore_transforms.volumes.geometry import (
-    LPS_TO_RAS,
-    Orientation,
-    canonical_affine,
-    canonical_orientation,
+from lessismore_transforms.volumes.geometry import LPS_TO_RAS
+from lessismore_transforms.volumes.volume import (
+    Crc32,
+    Skipped,
+    Slice,
+    Volume,
+    VolumeError,
+    to_hu,
+    volume_of_file,
 )
-from lessismore_transforms.volumes.nifti import file_patient
-from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, VolumeError, to_hu, volume_id
 
 SUFFIXES = (".nrrd", ".mha", ".mhd")
 
@@ -41,24 +43,7 @@ def find(path: str, root: Path, *, stored: bool = False) -> Volume | Skipped:
     for axis in range(3):
         affine[:3, axis] = np.multiply(header.GetDirection(axis), header.GetSpacing(axis))
         affine[axis, 3] = header.GetOrigin(axis)
-    affine = LPS_TO_RAS @ affine
-    try:
-        orientation = canonical_orientation(affine)
-    except ValueError as error:
-        return Skipped(path, str(error))
-    if stored:
-        orientation = Orientation(plane=orientation.plane)
-    columns, rows = shape[1::-1] if orientation.transpose else shape[:2]
-    return Volume(
-        volume=volume_id(path),
-        patient=file_patient(path),
-        series="",
-        format="itk",
-        path=path,
-        shape=(shape[2], rows, columns),
-        affine=tuple(map(tuple, canonical_affine(affine, shape, orientation).tolist())),
-        orientation=orientation,
-    )
+    return volume_of_file(path, "itk", shape, LPS_TO_RAS @ affine, stored=stored)
 
 
 def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
@@ -71,7 +56,7 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
 
     path = root / volume.path
     try:
-        for file in _files(path):
+        for file in files_of(path):
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     crc.update(block)
@@ -84,7 +69,7 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
         yield Slice(volume.orientation.index(number, len(voxels)), volume.orientation.apply(hu), replaced=replaced)
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """The file and, for a MetaImage header, the data file beside it."""
     if path.suffix == ".mhd":
         found = re.search(rb"(?m)^ElementDataFile\s*=\s*(\S.*?)\s*$", path.read_bytes())

@@ -15,8 +15,15 @@ import nibabel
 import numpy as np
 from isal import igzip
 
-from lessismore_transforms.volumes.geometry import Orientation, canonical_affine, canonical_orientation
-from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, VolumeError, to_hu, volume_id
+from lessismore_transforms.volumes.volume import (
+    Crc32,
+    Skipped,
+    Slice,
+    Volume,
+    VolumeError,
+    to_hu,
+    volume_of_file,
+)
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -61,29 +68,7 @@ def find(path: str, root: Path, *, stored: bool = False) -> Volume | Skipped:
         return Skipped(path, f"{len(shape)}-D image of shape {shape}: split it into 3-D volumes")
     if dtype.kind not in "iuf":
         return Skipped(path, f"voxels of type {dtype}: not HU")
-    try:
-        orientation = canonical_orientation(affine)
-    except ValueError as error:
-        return Skipped(path, str(error))
-    if stored:
-        orientation = Orientation(plane=orientation.plane)
-    columns, rows = shape[1::-1] if orientation.transpose else shape[:2]
-    return Volume(
-        volume=volume_id(path),
-        patient=file_patient(path),
-        series="",
-        format="nifti",
-        path=path,
-        shape=(shape[2], rows, columns),
-        affine=tuple(map(tuple, canonical_affine(affine, shape, orientation).tolist())),
-        orientation=orientation,
-    )
-
-
-def file_patient(path: str) -> str:
-    """The patient of a file: its folder below the root, or its own name where it lies in the root."""
-    top, *rest = path.split("/")
-    return top if rest else top.split(".")[0]
+    return volume_of_file(path, "nifti", shape, affine, stored=stored)
 
 
 def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:

@@ -11,7 +11,7 @@ from PIL import Image
 from lessismore_transforms.volumes import dicom, images, itk_files, nifti
 from lessismore_transforms.volumes.discovery import find_volumes
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Orientation
-from lessismore_transforms.volumes.volume import Format, Skipped, StoredSlice, Volume, volume_id
+from lessismore_transforms.volumes.volume import Format, Skipped, StoredSlice, Volume, file_patient, volume_id
 
 _FILE_FORMATS: tuple[tuple[Format, tuple[str, ...]], ...] = (
     ("nifti", nifti.SUFFIXES),
@@ -103,7 +103,7 @@ def _pictures(names: Sequence[str], root: Path) -> Volume:
             )
     return Volume(
         volume=volume_id(names[0]),
-        patient=images.file_patient_of(names[0]),
+        patient=file_patient(names[0]),
         series="",
         format="images",
         path=str(Path(names[0]).parent.as_posix()),

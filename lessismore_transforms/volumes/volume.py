@@ -10,7 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from isal import isal_zlib
 
-from lessismore_transforms.volumes.geometry import Array, Orientation, slice_positions
+from lessismore_transforms.volumes.geometry import (
+    Array,
+    Orientation,
+    canonical_affine,
+    canonical_orientation,
+    slice_positions,
+)
 
 Format = Literal["dicom", "nifti", "itk", "images"]
 
@@ -110,6 +116,43 @@ class Volume:
         }
 
 
+def file_patient(path: str) -> str:
+    """The patient of a file whose content does not tell: its folder below the root, or its own name in the root."""
+    top, *rest = path.split("/")
+    return top if rest else top.split(".")[0]
+
+
+def volume_of_file(
+    path: str, volume_format: Format, shape: tuple[int, int, int], affine: Array, *, stored: bool
+) -> Volume | Skipped:
+    """The volume in one file, whose last stored axis is the slice axis, or why it has no orientation.
+
+    Args:
+        path: relative to the root.
+        volume_format: `nifti` or `itk`.
+        shape: stored (columns, rows, slices).
+        affine: RAS+ (4, 4) in mm of the stored grid.
+        stored: keep the stored orientation, like the released scripts.
+    """
+    try:
+        orientation = canonical_orientation(affine)
+    except ValueError as error:
+        return Skipped(path, str(error))
+    if stored:
+        orientation = Orientation(plane=orientation.plane)
+    columns, rows = shape[1::-1] if orientation.transpose else shape[:2]
+    return Volume(
+        volume=volume_id(path),
+        patient=file_patient(path),
+        series="",
+        format=volume_format,
+        path=path,
+        shape=(shape[2], rows, columns),
+        affine=tuple(map(tuple, canonical_affine(affine, shape, orientation).tolist())),
+        orientation=orientation,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One slice as read.
@@ -134,6 +177,9 @@ class Crc32:
 
     def __init__(self) -> None:
         self.value = 0
+
+    def __str__(self) -> str:
+        return f"0x{self.value:08x}"
 
     def update(self, data: bytes | memoryview) -> None:
         """Take `data` in."""

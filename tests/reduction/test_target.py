@@ -5,10 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lessismore_transforms.reduction.target import Target, choose, rank_hashes, text_order
+from lessismore_transforms.reduction.hashing import hamming_distances
+from lessismore_transforms.reduction.measures import rank
+from lessismore_transforms.reduction.target import Kept, Target, text_order
+from lessismore_transforms.reduction.target import choose as choose_slices
 
 # Few bits set, so that distances are small and ties are many.
 HASHES = st.lists(st.integers(0, 255), min_size=1, max_size=24).map(lambda values: np.array(values, dtype=np.uint64))
+
+
+def choose(target, hashes, ranking, candidate, order=None) -> Kept:
+    return choose_slices(
+        target,
+        ranking,
+        candidate,
+        positions_mm=np.arange(len(hashes), dtype=np.float64),
+        distances_from=lambda index: hamming_distances(hashes[index : index + 1], hashes)[0],
+        order=order,
+    )
 
 
 def bits(a: int, b: int) -> int:
@@ -40,7 +54,7 @@ def test_both_rules_equal_their_oracles_whoever_takes_part(hashes, threshold, da
     candidate = np.array(data.draw(st.lists(st.booleans(), min_size=len(hashes), max_size=len(hashes))))
     taking_part = np.flatnonzero(candidate)
     values = [int(value) for value in hashes[taking_part]]
-    ranking = rank_hashes(hashes, candidate)
+    ranking = rank("hash", hashes, candidate)
 
     pairs = choose(Target.of(rule="pairs", threshold=threshold), hashes, ranking, candidate)
     assert np.flatnonzero(pairs.kept).tolist() == taking_part[paper_rule(values, threshold)].tolist()
@@ -66,7 +80,7 @@ def test_both_rules_equal_their_oracles_whoever_takes_part(hashes, threshold, da
 @given(HASHES, st.floats(0.01, 1))
 def test_a_fraction_gives_its_exact_count_and_nests(hashes, fraction) -> None:
     candidate = np.ones(len(hashes), dtype=bool)
-    ranking = rank_hashes(hashes, candidate)
+    ranking = rank("hash", hashes, candidate)
     kept = choose(Target.of(fraction=fraction), hashes, ranking, candidate).kept
     more = choose(Target.of(fraction=min(1.0, 2 * fraction)), hashes, ranking, candidate).kept
     assert abs(kept.sum() - len(hashes) * fraction) <= 0.5 + 1e-9 or kept.sum() == 1
@@ -76,7 +90,7 @@ def test_a_fraction_gives_its_exact_count_and_nests(hashes, fraction) -> None:
 def test_defaults() -> None:
     assert Target.of() == Target("hash", "exemplars", 6.0, None)
     assert Target.of(threshold=3, rule="pairs") == Target("hash", "pairs", 3.0, None)
-    assert Target.of(fraction=0.1) == Target("hash", "pairs", None, 0.1)
+    assert Target.of(fraction=0.1) == Target("hash", "pairs", fraction=0.1)
     assert Target.of(**Target.of(fraction=0.1).as_dict()) == Target.of(fraction=0.1)
     assert str(Target.of()) == "HASH at 6 bits, rule exemplars"
 
@@ -92,7 +106,7 @@ def test_defaults() -> None:
         ({"fraction": 1.5}, "above 0 and up to 1, found 1.5"),
         ({"threshold": 3, "fraction": 0.1}, "found both"),
         ({"fraction": 0.1, "rule": "exemplars"}, "cannot hit a fraction"),
-        ({"method": "SvaV"}, "method out of hash, found 'SvaV'"),
+        ({"method": "SvaV"}, "method out of hash, ssim, .*, found 'SvaV'"),
         ({"rule": "first"}, "rule out of exemplars, pairs, found 'first'"),
     ],
 )

@@ -99,7 +99,7 @@ def test_targets_are_checked_when_made():
     with pytest.raises(ValueError, match="found both"):
         SelectSlices(threshold=3, fraction=0.1)
     with pytest.raises(ValueError, match="expected a method"):
-        SelectSlices("ssim")
+        SelectSlices("SvaV")
 
 
 @pytest.mark.parametrize("threshold", [0, 3, 6, 12])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from conftest import stack
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from lessismore_transforms.phantom import PhantomScan, phantom_scan, write_dicom
@@ -34,15 +35,6 @@ def edit(path: Path, change: Callable[[pydicom.Dataset], object]) -> None:
 
 def find(series: list[Path]) -> Found:
     return find_volumes(series[0].parents[2])
-
-
-def stack(found: Found, root: Path, number: int = 0) -> np.ndarray:
-    volume = found.volumes[number]
-    hu = np.full(volume.shape, -9999, dtype=np.float64)
-    for piece in read_slices(volume, root):
-        assert not piece.reason
-        hu[piece.index] = piece.hu
-    return hu
 
 
 def test_a_series_is_one_volume_feet_to_head(series: list[Path], scan: PhantomScan) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from conftest import stack
 from PIL import Image
 
 from lessismore_transforms.phantom import PhantomScan, phantom_scan, write_dicom, write_nifti
-from lessismore_transforms.volumes import Crc32, Found, VolumeError, find_volumes, read_slices, volume_id
+from lessismore_transforms.volumes import Crc32, VolumeError, find_volumes, read_slices, volume_id
 
 SLICES, SIZE = 9, 32
 
@@ -20,15 +21,6 @@ SLICES, SIZE = 9, 32
 @pytest.fixture(scope="module")
 def scan() -> PhantomScan:
     return phantom_scan(5, slices=SLICES, size=SIZE)
-
-
-def stack(found: Found, root: Path, number: int = 0) -> np.ndarray:
-    volume = found.volumes[number]
-    hu = np.full(volume.shape, -9999, dtype=np.float64)
-    for piece in read_slices(volume, root):
-        assert not piece.reason
-        hu[piece.index] = piece.hu
-    return hu
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -1,0 +1,243 @@
+"""Networks by name, with weights that are known: built, loaded strictly, told apart by a short id.
+
+Weights come from where the caller says: a file, torchvision's ImageNet weights, or a seed. A file either fills every
+tensor of the network or is refused, so that no result ever rests on weights that were not loaded. Our own backbones
+are safetensors with torchvision's names (318 for a ResNet50, without its `fc`). Nothing here touches the network,
+save for weights="imagenet" where torchvision has not downloaded them yet.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+OUTPUTS = ("pooled", "logits")
+
+_TIMM = "timm:"
+_PICKLES = (".pt", ".pth")
+_COUNTER = "num_batches_tracked"  # of a batch norm: no weight, and absent from torchvision's older files
+
+
+def build_backbone(
+    name: str = "resnet50", *, weights: Path | str | None, output: str = "pooled", seed: int = 0
+) -> nn.Module:
+    """Build a network in eval mode, on the CPU, with its weights.
+
+    Args:
+        name: A classification model of torchvision, or `timm:NAME` where timm is installed.
+        weights: A file (.safetensors, or .pt and .pth with nothing but tensors); "imagenet", torchvision's first
+            weights of that network (IMAGENET1K_V1 for a ResNet50), downloaded where they are not in its cache; or
+            "random". None is refused.
+        output: "pooled" gives what the last layer receives, (N, 2048) for a ResNet50, and needs no weights of that
+            layer; "logits" its output, (N, 1000).
+        seed: Of the random weights; the caller's random numbers are left as they are.
+
+    Raises:
+        ValueError: If the network is unknown, its weights are not there, or are those of another network.
+        ModuleNotFoundError: If timm is asked for and not installed.
+    """
+    import torch
+
+    if output not in OUTPUTS:
+        raise ValueError(f"expected an output out of {', '.join(OUTPUTS)}, found {output!r}; pooled is usual")
+    if weights is None or not str(weights):
+        raise ValueError(f"expected weights for {name}, found none; give a file, or imagenet, or random")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        build = _build_timm if name.startswith(_TIMM) else _build_torchvision
+        backbone, head = build(name, output, pretrained=weights == "imagenet")
+    if weights not in ("imagenet", "random"):
+        load_strictly(backbone, read_tensors(weights), f"{name} ({output})", weights, head)
+    return backbone.eval()
+
+
+def to_encoder(backbone: nn.Module, device: str = "cpu") -> nn.Module:
+    """Return a copy of a network that is made for speed: eval mode, channels_last, batch norms folded.
+
+    A batch norm right behind a convolution becomes part of its weights; in torchvision's ResNets that is every one.
+    Features move by rounding only (1e-6 of their size). The names of the weights change: export, and take
+    `weights_id`, before.
+
+    Args:
+        backbone: Any network; it stays as it is.
+        device: Where to put the copy.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+    from torchvision.models import resnet
+
+    encoder = copy.deepcopy(backbone).eval()
+    for module in list(encoder.modules()):
+        in_order = isinstance(module, resnet.ResNet | resnet.BasicBlock | resnet.Bottleneck)  # children as they run
+        if not in_order and type(module).forward is not nn.Sequential.forward:
+            continue
+        for (first, conv), (second, norm) in itertools.pairwise(list(module.named_children())):
+            if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
+                module.set_submodule(first, fuse_conv_bn_eval(conv, norm))
+                module.set_submodule(second, nn.Identity())
+    return encoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
+    """Read the tensors of a weights file, by name; nothing in the file is executed.
+
+    Raises:
+        ValueError: If the file is not there, damaged, of another kind, or holds something else than tensors.
+    """
+    import safetensors
+    import torch
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if path.suffix not in (".safetensors", *_PICKLES):
+        raise ValueError(f"expected weights in .safetensors, {' or '.join(_PICKLES)}, found {path}; convert them")
+    if not path.is_file():
+        raise ValueError(f"expected a file of weights at {path}, found none; mend the path")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(
+            f"expected weights in {path}, found a file that is damaged or unsafe ({_first(error)})"
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        found = (
+            ", ".join(map(str, itertools.islice(content, 5))) if isinstance(content, dict) else type(content).__name__
+        )
+        raise ValueError(
+            f"expected nothing but tensors by name in {path}, found {found}; save the network's state_dict"
+        )
+    return dict(content)
+
+
+def load_strictly(
+    backbone: nn.Module, tensors: Mapping[str, torch.Tensor], name: str, source: Path | str, head: Iterable[str] = ()
+) -> None:
+    """Fill a network with tensors, every one of it, or raise.
+
+    Args:
+        backbone: The network to fill.
+        tensors: Its tensors by name. Counters of batch norms may be missing.
+        name: What to call the network in an error.
+        source: Where the tensors are from, for an error.
+        head: Layers that the tensors may hold beyond the network: its former last one.
+
+    Raises:
+        ValueError: If a tensor is missing, has another shape, or is too many (a ResNet101 holds all of a ResNet50).
+    """
+    expected = backbone.state_dict()
+    missing = [key for key in expected if key not in tensors and not key.endswith(_COUNTER)]
+    misshapen = [key for key, value in expected.items() if key in tensors and tensors[key].shape != value.shape]
+    dropped = tuple(f"{layer}." for layer in head)
+    surplus = [key for key in tensors if key not in expected and not key.startswith(dropped)]
+    wrong = []
+    if missing:
+        wrong.append(f"{len(missing)} missing, first {missing[0]}")
+    if misshapen:
+        first = misshapen[0]
+        shapes = f"{tuple(tensors[first].shape)} instead of {tuple(expected[first].shape)}"
+        wrong.append(f"{len(misshapen)} of another shape, first {first} {shapes}")
+    if surplus:
+        wrong.append(f"{len(surplus)} unknown, first {surplus[0]}")
+    if wrong:
+        matched = sum(key in tensors for key in expected) - len(misshapen)
+        raise ValueError(
+            f"expected the {len(expected)} tensors of {name}, found {matched} of them in {source} "
+            f"({'; '.join(wrong)}): give weights of this network, or name the network that they are of"
+        )
+    backbone.load_state_dict({key: tensors.get(key, value) for key, value in expected.items()})
+
+
+def weights_id(source: nn.Module | Path | str) -> str:
+    """Name weights by their content: the first 16 hex digits of a SHA-256 of all tensors, their names and shapes.
+
+    A network and the file that filled it have the same id if the file holds no more than the network.
+
+    Args:
+        source: A network, or a file that `read_tensors` reads.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    import torch
+
+    tensors: Mapping[str, Any] = read_tensors(source) if isinstance(source, Path | str) else source.state_dict()
+    digest = hashlib.sha256()
+    for key in sorted(key for key in tensors if not key.endswith(_COUNTER)):
+        value = tensors[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _build_torchvision(name: str, output: str, *, pretrained: bool) -> tuple[nn.Module, list[str]]:
+    """Build a torchvision model; returns it with the names of the layers that it lacks."""
+    import torch
+    from torch import nn
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        hint = f"; those of timm are called {_TIMM}NAME"
+        raise ValueError(f"expected a classification model of torchvision, found {name!r}{_similar(name, known)}{hint}")
+    chosen = next(iter(models.get_model_weights(name))) if pretrained else None
+    try:
+        backbone: nn.Module = models.get_model(name, weights=chosen)
+    except (OSError, RuntimeError, HTTPException, UnpicklingError, EOFError) as error:
+        if chosen is None:
+            raise
+        file = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rpartition("/")[2]
+        raise ValueError(
+            f"expected torchvision's ImageNet weights of {name} at {file} or on the network, found neither "
+            f"({_first(error)}): put {chosen.url} there (TORCH_HOME moves that folder), or give a file of weights"
+        ) from error
+    if output == "logits":
+        return backbone, []
+    last = [key for key, layer in backbone.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    backbone.set_submodule(last, nn.Identity())
+    return backbone, [last]
+
+
+def _build_timm(name: str, output: str, *, pretrained: bool) -> tuple[nn.Module, list[str]]:
+    """Build a timm model; returns it with the names of the layers that it lacks."""
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{name} needs timm: install it with `pip install timm`") from error
+
+    plain = name.removeprefix(_TIMM)
+    if not timm.is_model(plain):  # which also keeps names that mean a download (hf-hub:...) away
+        raise ValueError(f"expected a model of timm, found {plain!r}{_similar(plain, timm.list_models())}")
+    if pretrained:
+        raise ValueError(
+            f"expected a file of weights for {name}, found imagenet, which is for torchvision's models; save the "
+            f'state_dict of timm.create_model("{plain}", pretrained=True) once and give that file'
+        )
+    if output == "logits":
+        return timm.create_model(plain), []
+    backbone: Any = timm.create_model(plain, num_classes=0)
+    head = backbone.pretrained_cfg.get("classifier") or ()
+    return backbone, [head] if isinstance(head, str) else list(head)
+
+
+def _similar(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), known)
+    return f"; similar names are {', '.join(close)}" if close else ""
+
+
+def _first(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from numpy.typing import NDArray
 
 from lessismore_transforms.reduction.intensity import Window
 from lessismore_transforms.transforms.array import ScaleToUint8, SelectSlices, WindowToUint8
@@ -64,7 +66,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
 
     The kept slices of the original stand under the key, as a volume in the order given; beside them, under
     `<key>_slices`, their indices in the volume given (int64). `SplitDimd(key, dim=slice_dim, keepdim=False,
-    list_output=True)` then gives 2-D slices.
+    list_output=True)` then gives 2-D slices; name `<key>_slices` among its keys too, so that each has its own index.
 
     Example:
         >>> from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
@@ -85,6 +87,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         rule: `exemplars` (default with a HASH threshold) or `pairs` (default else).
         slice_dim: axis of the slices, counted as in the array (C, x, y, z).
         allow_missing_keys: leave out volumes that are not there.
+        source_key: rank this volume alone and keep its slices of every key, a label's for instance.
         step: keep every step-th slice; `every_n` only, like the next two.
         step_mm: keep a slice every so many mm.
         offset: of the first slice to keep, in slices or mm.
@@ -92,7 +95,8 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         bins: grey levels of the joint histogram; `mi` only.
 
     Raises:
-        ValueError: an unknown method or rule, a value out of range, or two that exclude each other.
+        ValueError: an unknown method or rule, a value out of range, or two that exclude each other; in a call, a
+            volume that is not on the grid of the source.
     """
 
     backend = SelectSlices.backend
@@ -107,6 +111,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         slice_dim: int = -1,
         allow_missing_keys: bool = False,
         *,
+        source_key: str | None = None,
         step: int | None = None,
         step_mm: float | None = None,
         offset: float = 0,
@@ -114,6 +119,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         bins: int = 64,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.source_key = source_key
         self.select = SelectSlices(
             method,
             threshold,
@@ -130,11 +136,18 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the kept slices and their indices."""
         result = dict(data)
+        kept: dict[Hashable, NDArray[np.int64]] = {}
         for key in self.key_iterator(data):
-            slices = self.select.kept_slices(data[key])
-            result[key] = self.select.take(data[key], slices)
-            result[f"{key}_slices"] = slices
-        return result
+            source = key if self.source_key is None else self.source_key
+            if source not in kept:
+                kept[source] = self.select.kept_slices(data[source])
+            if data[key].shape[1:] != data[source].shape[1:]:
+                found, expected = tuple(data[key].shape[1:]), tuple(data[source].shape[1:])
+                raise ValueError(
+                    f"expected {key} on the grid of {source}, {expected}, found {found}: resample it before"
+                )
+            result[key] = self.select.take(data[key], kept[source])
+        return result | {f"{source}_slices": slices for source, slices in kept.items()}
 
 
 ScaleToUint8D = ScaleToUint8Dict = ScaleToUint8d

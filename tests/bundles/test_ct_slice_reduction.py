@@ -13,7 +13,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from lessismore_transforms import __version__
-from lessismore_transforms.__main__ import main
+from lessismore_transforms.__main__ import _parser, main
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +62,19 @@ def test_same_bytes_as_the_command_line(place, monkeypatch):
     assert 2 <= kept["kept"] < 16
 
 
+def test_another_method_gives_the_same_manifest(place, monkeypatch):
+    amount = "--method ssim --fraction 0.5"
+    done = run_bundle(place, *f"--output_dir bundle_ssim --no_report true {amount}".split())
+    assert done.returncode == 0, done.stderr
+    assert "2 volumes, 16 slices: kept 8 (50.0 %), SSIM to 0.5 of each volume" in done.stdout
+    monkeypatch.chdir(place)
+    arguments = f"reduce data --output_dir line_ssim --no_report {amount} --workers 0 --patient_key key"
+    assert main(arguments.split()) == 0
+    for name in ("manifest.csv", "manifest.json", "selections/default.csv", "selections/default.json"):
+        assert (place / "bundle_ssim" / name).read_bytes() == (place / "line_ssim" / name).read_bytes(), name
+    assert not (place / "bundle_ssim" / "report.html").exists()
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
@@ -97,6 +110,17 @@ def test_config_workflow(place, capsys):
         workflow(worker=0).initialize()
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "error: the bundle has no setting 'worker': the closest one is 'workers'\n"
+
+
+def test_every_option_of_the_command_line_is_a_setting_with_its_default():
+    defaults = vars(_parser().parse_args(["reduce", "DATASET_DIR", "--output_dir", "OUT"]))
+    for name in ("command", "run", "dataset_dir", "output_dir"):
+        del defaults[name]
+    config = json.loads(CONFIG.read_text())
+    given = config["run"][0]
+    assert set(given) - {"_target_", "command", "arguments", "output_dir"} == set(defaults)
+    for name, default in defaults.items():
+        assert config[given[name].removeprefix("@")] == (None if default == [] else default), name
 
 
 def test_every_setting_reaches_the_command():

@@ -177,3 +177,17 @@ def test_loader_with_workers_and_cache(tmp_path):
         assert batch["image"].dtype == torch.uint8
         np.testing.assert_array_equal(batch["image"][0], item["image"])
         np.testing.assert_array_equal(batch["image_slices"][0], item["image_slices"])
+
+
+@pytest.mark.parametrize("keys", [("image", "label"), ("label", "image"), ("label",)])
+def test_other_keys_keep_the_slices_of_the_source(keys):
+    rng = np.random.default_rng(0)
+    image = rng.integers(-1000, 1000, (1, 24, 24, 4)).astype(np.float32).repeat(3, axis=3)
+    label = np.arange(12, dtype=np.float32) * np.ones((1, 24, 24, 1), np.float32)
+    result = SelectSlicesd(keys, threshold=0, source_key="image")({"image": image, "label": label})
+    assert result["image_slices"].tolist() == [0, 3, 6, 9]
+    assert result["label"][0, 0, 0].tolist() == [0, 3, 6, 9]
+    assert result["image"].shape == ((1, 24, 24, 4) if "image" in keys else image.shape)
+    assert "label_slices" not in result
+    with pytest.raises(ValueError, match=r"expected label on the grid of image, \(24, 24, 12\), found \(24, 24, 11\)"):
+        SelectSlicesd(keys, threshold=0, source_key="image")({"image": image, "label": label[..., :11]})

@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -93,6 +94,20 @@ def make_executor(workers: int, scheduler: str | None = None) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=start_context(), initializer=_start_worker)
 
 
+def map_all(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int, scheduler: str | None = None
+) -> Iterator[Any]:
+    """The results of `function` in the order of `items`; what a dying pool leaves undone is done in this process."""
+    done = 0
+    try:
+        with make_executor(workers, scheduler) as executor:
+            for result in executor.map(function, items):
+                yield result
+                done += 1
+    except BrokenProcessPool:
+        yield from map(function, items[done:])
+
+
 def start_context() -> BaseContext:
     """How workers are started; where that is a fork server, it begins to import at once, beside what follows here."""
     # Never fork: threads of libraries that are loaded here would be copied half alive.
@@ -105,6 +120,8 @@ def start_context() -> BaseContext:
 
 
 def _start_worker() -> None:
+    # Work is spread over processes: threads of torch, which is imported later if at all, would only get in their way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the pool
     parent = multiprocessing.parent_process()
     if parent is not None:

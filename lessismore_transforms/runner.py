@@ -29,7 +29,7 @@ from tqdm import tqdm
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import OutputError, remove_temporaries, write_json, writing
 from lessismore_transforms.duplicates import select_across
-from lessismore_transforms.executor import ClusterExecutor, available_cores, make_executor, start_context
+from lessismore_transforms.executor import ClusterExecutor, available_cores, make_executor, map_all, start_context
 from lessismore_transforms.manifest import DISTANCES, Manifest, Selection, check_name, write_manifest, write_selection
 from lessismore_transforms.patients import hash_patient, load_key
 from lessismore_transforms.reduction.target import Target
@@ -98,6 +98,8 @@ def reduce_dataset(
     dataset_dir, output_dir = Path(dataset_dir).resolve(), Path(output_dir).resolve()
     key = load_key(None if patient_key is None else Path(patient_key))
     workers = available_cores() if workers is None else workers
+    if settings.device is not None:
+        workers = min(workers, _processes_for(settings.device))
     if scheduler is not None:
         with ClusterExecutor(scheduler) as cluster:
             workers = cluster.slots
@@ -142,6 +144,24 @@ def reduce_dataset(
         return summary
 
 
+def _processes_for(device: str) -> int:
+    """How many processes may share a torch device: one, unless it is the CPU.
+
+    Raises:
+        RunError: there is no such device.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"the device {device!r} cannot be used ({reason}): name another or leave --device out"
+        ) from error
+    return available_cores() if torch.device(device).type == "cpu" else 1
+
+
 def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str | None = None) -> Found:
     """The volumes below `dataset_dir` that `settings` ask for.
 
@@ -154,8 +174,8 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
         if len(tasks) < 2 * workers:  # not worth starting processes for
             yield from map(function, tasks)
             return
-        with make_executor(workers, scheduler) as executor:
-            yield from tqdm(executor.map(function, tasks), total=len(tasks), desc="read headers", disable=None)
+        results = map_all(function, tasks, workers, scheduler)
+        yield from tqdm(results, total=len(tasks), desc="read headers", disable=None)
 
     found = find_volumes(
         dataset_dir,
@@ -197,11 +217,16 @@ def _prepare(output_dir: Path, described: dict[str, Any], found: Found) -> None:
         (output_dir / PARTS).mkdir(exist_ok=True)
         if described.get("keep_distances"):
             (output_dir / DISTANCES).mkdir(exist_ok=True)
-        for folder in (".", "selections", PARTS, STORE, THUMBNAILS):
-            remove_temporaries(output_dir / folder)
+        _sweep(output_dir)
         write_json(record, described)
     if finished:
         _reopen(manifest, output_dir, {volume.volume for volume in found.volumes})
+
+
+def _sweep(output_dir: Path) -> None:
+    """Delete what killed processes left half written; only while no task is under way."""
+    for folder in (".", "selections", PARTS, STORE, THUMBNAILS, DISTANCES):
+        remove_temporaries(output_dir / folder)
 
 
 def _reopen(manifest: Manifest, output_dir: Path, found: set[str]) -> None:
@@ -266,15 +291,18 @@ def _open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, log:
     """The tasks that are still to be done: those without a part, and those whose files changed since."""
     done = [task for task in tasks if _part(task).is_file()]
     if done:
-        with make_executor(workers, scheduler) as executor:
-            sums = executor.map(checksum, *zip(*((task.volume, task.dataset_dir) for task in done), strict=True))
-            for task, value in tqdm(zip(done, sums, strict=True), total=len(done), desc="check", disable=None):
-                part = json.loads(_part(task).read_text(encoding="utf-8"))
-                if part["record"]["crc32"] != value:
-                    log.write("changed", path=task.volume.path)
-                    tqdm.write(f"changed since: {task.volume.path}: reduced again", file=sys.stderr)
-                    _part(task).unlink()
+        sums = map_all(_checksum, done, workers, scheduler)
+        for task, value in tqdm(zip(done, sums, strict=True), total=len(done), desc="check", disable=None):
+            part = json.loads(_part(task).read_text(encoding="utf-8"))
+            if part["record"]["crc32"] != value:
+                log.write("changed", path=task.volume.path)
+                tqdm.write(f"changed since: {task.volume.path}: reduced again", file=sys.stderr)
+                _part(task).unlink()
     return [task for task in tasks if not _part(task).is_file()]
+
+
+def _checksum(task: Task) -> str:
+    return checksum(task.volume, task.dataset_dir)
 
 
 def _part(task: Task) -> Path:
@@ -359,6 +387,7 @@ def _assemble(
         "skipped": [{"path": item.path, "reason": item.reason} for item in found.skipped],
     }
     with writing(output_dir):
+        _sweep(output_dir)
         write_index(output_dir, stored)
         rows = (row for part in parts() for row in part["selection"])
         write_selection(output_dir, "default", rows, Target(**described["target"]), kept, count)

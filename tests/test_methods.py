@@ -214,6 +214,16 @@ def test_exemplars_by_similarity_need_the_distances(data: Path, tmp_path: Path) 
         select(tmp_path / "without", target, "x")
 
 
+@pytest.mark.parametrize("method", ["ssim", "mi"])
+def test_torch_keeps_the_same_slices(data: Path, tmp_path: Path, method: str) -> None:
+    for name, device in (("compiled", None), ("torch", "cpu")):
+        settings = Settings(Target.of(method=method, fraction=0.3), device=device)
+        reduce_dataset(data, tmp_path / name, settings, workers=0)
+    assert kept(tmp_path / "torch") == kept(tmp_path / "compiled")
+    with pytest.raises(RunError, match="the device 'abacus' cannot be used"):
+        reduce_dataset(data, tmp_path / "x", Settings(Target.of(method=method), device="abacus"), workers=0)
+
+
 def test_deepnet_settings_name_the_weights(data: Path, tmp_path: Path, weights: Path) -> None:
     target = Target.of(method="deepnet", fraction=0.3)
     reduce_dataset(data, tmp_path / "out", Settings(target, encoder=Encoder("resnet18", str(weights))), workers=0)

@@ -168,6 +168,42 @@ def test_twenty_kills(tmp_path: Path) -> None:
     kill_and_compare(tmp_path / "data", tmp_path / "out", tree(tmp_path / "expected"), kills=20)
 
 
+def workers_of(process: subprocess.Popen[bytes], mark: str) -> list[int]:
+    """Its worker processes: those whose parent is neither the process itself nor its own parent."""
+    found = []
+    for name in with_mark(mark):
+        try:
+            parent = int((Path("/proc") / name / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent not in (process.pid, os.getpid()):
+            found.append(int(name))
+    return found
+
+
+@pytest.mark.slow
+def test_twenty_killed_workers(tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", patients=10, slices=150, size=256)
+    reduce_dataset(tmp_path / "data", tmp_path / "expected", workers=0)
+    expected, random, killed = tree(tmp_path / "expected"), np.random.default_rng(1), 0
+    while killed < 20:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        mark = uuid.uuid4().hex
+        command = [sys.executable, "-m", "lessismore_transforms", "reduce", str(tmp_path / "data"), "--no_report"]
+        command += ["--output_dir", str(tmp_path / "out"), "--workers", "2"]
+        with (
+            (tmp_path / "errors").open("w") as errors,
+            subprocess.Popen(command, env={**os.environ, "RUN_MARK": mark}, stderr=errors) as process,
+        ):
+            for _ in range(2):
+                time.sleep(float(random.uniform(0.3, 1.2)))
+                if workers := workers_of(process, mark):
+                    os.kill(int(random.choice(workers)), signal.SIGKILL)
+                    killed += 1
+        assert process.returncode == 0, (tmp_path / "errors").read_text()
+        assert tree(tmp_path / "out") == expected
+
+
 class Mortal(Executor):
     """Runs tasks in this process; one volume kills it."""
 

@@ -20,7 +20,7 @@ Features = npt.NDArray[np.float32]
 
 DTYPES = ("float32", "bfloat16")
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, red, green, blue; of grey values in 0..1
-_CPU_BATCH, _GPU_BATCH = 16, 64  # on a CPU 32 are slower than 16: the activations of a ResNet50 outgrow the caches
+_CPU_BATCH, _GPU_BATCH = 8, 64  # on two CPU cores 16 and 32 are slower: a ResNet50 outgrows the caches
 
 
 def cosine_matrix(features: npt.NDArray[Any]) -> Features:
@@ -66,7 +66,7 @@ def embed(
         encoder: Takes float32 (N, 3, size, size), normalised, in channels_last, and gives (N, D) or (N, D, 1, 1); a
             network on `device` in eval mode, best as `backbones.to_encoder` makes it, or any other callable.
         size: Pixels per side that the slices are resized to (bilinear, antialiased, in floats).
-        batch_size: Slices per call of the encoder; by default 16 on a CPU, 64 elsewhere.
+        batch_size: Slices per call of the encoder; by default 8 on a CPU, 64 elsewhere.
         device: Where to compute: "cpu", "cuda", "cuda:1", ...
         dtype: "float32", or "bfloat16" for autocast: twice as fast, but a kept set is to be reported in float32.
 

@@ -304,7 +304,7 @@ def _select(options: argparse.Namespace) -> int:
     target = _target(options)
     selection, lacking = select(options.output_dir, target, options.name, order=options.order)
     kept, count = int(selection.slices["kept"].sum()), len(selection.slices)
-    print(f"selection {options.name}: kept {kept} of {count} slices ({100 * kept / count:.1f} %), {target}")
+    print(f"selection {options.name}: kept {kept} of {count} slices ({100 * kept / max(count, 1):.1f} %), {target}")
     if lacking and options.fill_store:
         print(f"{fill_store(options.output_dir, selection, options.dataset_dir)} slices were added to the store")
     elif lacking:

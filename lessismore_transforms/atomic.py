@@ -10,6 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock
+    fcntl = None  # type: ignore[assignment]
 TEMPORARY = ".partial-"
 
 
@@ -30,6 +34,22 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def lock(file: IO[Any], folder: Path) -> None:
+    """Hold `file` for this process until it is closed, as the one that writes into `folder`.
+
+    Raises:
+        OutputError: another process holds it.
+    """
+    if fcntl is None:
+        return  # type: ignore[unreachable]
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(f"another run is writing into {folder}: wait for it or name another folder") from error
+    except OSError:  # some network file systems have no locks; a run alone needs none
+        return
+
+
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a uniquely named temporary beside `path` that takes its name when the block ends without an exception.
@@ -37,7 +57,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         OutputError: the file cannot be written.
     """
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         with writing(path):

@@ -107,7 +107,8 @@ def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
         raise ValueError(f"expected a file of weights at {path}, found none; mend the path")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            tensors: dict[str, torch.Tensor] = load_file(path)
+            return tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from lessismore_transforms.manifest import Manifest, ManifestError, Selection
 from lessismore_transforms.store import STORE, find_again, last_dataset_dir, read_index, read_pixels
 from lessismore_transforms.volumes import Volume
+
+_OPEN_FILES = 256
 
 
 class SliceSelectionDataset:
@@ -44,12 +47,11 @@ class SliceSelectionDataset:
         self._folders = [Path(output) for output in ([outputs] if isinstance(outputs, (str, Path)) else outputs)]
         self._dataset_dir = None if dataset_dir is None else Path(dataset_dir)
         self._settings: list[dict[str, Any]] = []
+        self._sums: list[dict[str, str]] = []  # CRC32 of each volume, by output
         self._items: list[tuple[int, str, int]] = []  # output, slice_id, row in the store or -1
         for number, folder in enumerate(self._folders):
             manifest, chosen = Manifest.read(folder), Selection.read(folder, selection)
-            unknown = set(chosen.kept_ids).difference(manifest.slices["slice_id"])
-            if unknown:
-                raise ManifestError(f"{folder}: the selection {selection!r} keeps the unknown slice {min(unknown)}")
+            chosen.check(manifest)
             rows = read_index(folder)
             items = [(number, name, rows.get(name, -1)) for name in chosen.kept_ids]
             lacking = sum(row < 0 for _, _, row in items)
@@ -60,8 +62,9 @@ class SliceSelectionDataset:
                     stacklevel=2,
                 )
             self._settings.append(manifest.settings)
+            self._sums.append({record["volume"]: record["crc32"] for record in manifest.volumes})
             self._items += items
-        self._opened: dict[tuple[int, str], NDArray[np.uint8]] = {}
+        self._opened: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
         self._volumes: dict[int, dict[str, Volume]] = {}
         self._read: tuple[tuple[int, str] | None, dict[int, NDArray[np.uint8]]] = (None, {})
 
@@ -75,7 +78,7 @@ class SliceSelectionDataset:
         return item if self.transform is None else self.transform(item)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": {}, "_volumes": {}, "_read": (None, {})}
+        return {**self.__dict__, "_opened": OrderedDict(), "_volumes": {}, "_read": (None, {})}
 
     def _stored(self, number: int, name: str, row: int) -> NDArray[np.uint8]:
         key = (number, name.rpartition("_")[0])
@@ -84,6 +87,9 @@ class SliceSelectionDataset:
             if not path.is_file():
                 raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
             self._opened[key] = np.load(path, mmap_mode="r")
+            if len(self._opened) > _OPEN_FILES:  # each holds a file descriptor, of which many systems give 1024
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(key)
         picture: NDArray[np.uint8] = self._opened[key][row]
         return picture
 
@@ -99,6 +105,7 @@ class SliceSelectionDataset:
                 for which, other, row in self._items
                 if which == number and row < 0 and other.startswith(volume)
             ]
-            pixels = read_pixels(self._volumes[number][volume], folder, self._settings[number], indices)
+            found, crc32 = self._volumes[number][volume], self._sums[number][volume]
+            pixels = read_pixels(found, folder, self._settings[number], indices, crc32)
             self._read = ((number, volume), dict(zip(indices, pixels, strict=True)))
         return self._read[1][int(name.rpartition("_")[2])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -193,6 +194,18 @@ class Selection:
     slices: pd.DataFrame
     target: Target
 
+    def check(self, manifest: Manifest) -> None:
+        """Refuse a selection that was made from another state of the manifest.
+
+        Raises:
+            ManifestError: it names other slices, or the same in another order.
+        """
+        if not np.array_equal(self.slices["slice_id"].to_numpy(), manifest.slices["slice_id"].to_numpy()):
+            raise ManifestError(
+                f"a selection in {manifest.folder} ({self.target}) names other slices than manifest.csv, to which "
+                "volumes may have been added: make it again with `select`"
+            )
+
     @property
     def kept_ids(self) -> list[str]:
         """The kept slices, in the order of the manifest."""
@@ -285,7 +298,9 @@ def record_order(record: dict[str, Any]) -> NDArray[np.int64] | None:
 def inside(path: str) -> bool:
     """Whether a path of a table stays below the folder it is relative to."""
     parts = PurePosixPath(path).parts
-    return bool(parts) and not path.startswith("/") and ".." not in parts and "\\" not in path and ":" not in parts[0]
+    if not parts or path.startswith("/") or ".." in parts:
+        return False
+    return os.name != "nt" or ("\\" not in path and ":" not in parts[0])
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

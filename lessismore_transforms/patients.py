@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -25,12 +26,12 @@ def load_key(path: Path | None = None) -> bytes:
         path = default_key_path()
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:  # another process was faster; its key is as good
-                return load_key(path)
-            with os.fdopen(handle, "w") as file:
+            own = path.with_name(f".{secrets.token_hex(8)}")  # whole before it has its name, whoever is killed
+            with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_hex(32) + "\n")
+            with suppress(FileExistsError):  # another process was faster; its key is as good
+                os.link(own, path)
+            own.unlink()
     try:
         key = path.read_bytes().strip()
     except OSError as error:

@@ -13,34 +13,29 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from lessismore_transforms import __version__
-from lessismore_transforms.atomic import OutputError, remove_temporaries, write_json, writing
+from lessismore_transforms.atomic import OutputError, lock, remove_temporaries, write_json, writing
 from lessismore_transforms.duplicates import select_across
 from lessismore_transforms.executor import ClusterExecutor, available_cores, make_executor, map_all, start_context
 from lessismore_transforms.manifest import DISTANCES, Manifest, Selection, check_name, write_manifest, write_selection
 from lessismore_transforms.patients import hash_patient, load_key
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.store import STORE, read_index, write_index
-from lessismore_transforms.task import PARTS, THUMBNAILS, Settings, Task, reduce_volume
+from lessismore_transforms.task import PARTS, THUMBNAILS, Settings, Task, reduce_volume, write_png
 from lessismore_transforms.volumes import Found, VolumeError, checksum, find_volumes
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such lock
-    fcntl = None  # type: ignore[assignment]
 
 VOLUMES_WITH_THUMBNAILS = 8
 _DEATHS = 2  # how often the process of a volume may die, alone, before the volume counts as broken
@@ -90,15 +85,15 @@ def reduce_dataset(
     Raises:
         NotADirectoryError: `dataset_dir` is no folder.
         ConnectionError: there is no scheduler, or it has no workers.
-        RunError: there are no volumes, or the output belongs to another run or is being written by one.
-        OutputError: the output cannot be written; what is finished is kept.
+        RunError: there are no volumes, or the output belongs to another run.
+        OutputError: the output cannot be written, or another run is writing it; what is finished is kept.
         VolumeError: with `strict`, the first volume that cannot be read.
     """
     settings = settings or Settings()
     dataset_dir, output_dir = Path(dataset_dir).resolve(), Path(output_dir).resolve()
     key = load_key(None if patient_key is None else Path(patient_key))
     workers = available_cores() if workers is None else workers
-    if settings.device is not None:
+    if settings.device is not None and scheduler is None:
         workers = min(workers, _processes_for(settings.device))
     if scheduler is not None:
         with ClusterExecutor(scheduler) as cluster:
@@ -108,12 +103,14 @@ def reduce_dataset(
         start_context()
     found = find(dataset_dir, settings, workers, scheduler)
     described = {**settings.as_dict(key), "target": settings.target.as_dict()}
-    if output_dir == dataset_dir or output_dir.is_relative_to(dataset_dir):
-        raise RunError(f"the output folder {output_dir} lies inside the data set {dataset_dir}: name one outside")
+    png = None if png_dir is None else Path(png_dir).resolve()
+    for folder in filter(None, (output_dir, png)):
+        if folder.is_relative_to(dataset_dir):
+            raise RunError(f"the output folder {folder} lies inside the data set {dataset_dir}: name one outside")
     with _Log(output_dir) as log:
-        _prepare(output_dir, described, found)
+        _prepare(output_dir, described, found, png)
         log.write("start", dataset_dir=str(dataset_dir), workers=workers, version=__version__, **described)
-        tasks = _tasks(found, dataset_dir, output_dir, settings, key, None if png_dir is None else Path(png_dir))
+        tasks = _tasks(found, dataset_dir, output_dir, settings, key, png)
         open_tasks = _open_tasks(tasks, workers, scheduler, log)
         failures: dict[str, str] = {}
         slices = sum(task.volume.shape[0] for task in tasks)
@@ -123,13 +120,17 @@ def reduce_dataset(
                 bar.update(task.volume.shape[0])
                 if error is None:
                     continue
-                if isinstance(error, OutputError) or (strict and isinstance(error, VolumeError)):
+                if isinstance(error, OutputError):
                     raise error
                 reason = str(error) if isinstance(error, VolumeError) else f"{task.volume.path}: {error!r}"
+                if strict:
+                    raise VolumeError(reason) from error
                 failures[task.volume.volume] = reason
-                log.write("failure", path=task.volume.path, reason=reason)
+                log.write("failure", volume=task.volume.volume)
                 tqdm.write(f"failed: {reason}", file=sys.stderr)
-        kept = _assemble(tasks, found, failures, described, output_dir)
+        _export_again([task for task in tasks if task not in open_tasks])
+        again = {task.volume.volume for task in open_tasks}
+        kept = _assemble(tasks, found, failures, described, output_dir, again)
         summary = Summary(
             volumes=len(tasks) - len(failures),
             slices=slices - sum(task.volume.shape[0] for task in tasks if task.volume.volume in failures),
@@ -193,19 +194,21 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
     return found
 
 
-def _prepare(output_dir: Path, described: dict[str, Any], found: Found) -> None:
+def _prepare(output_dir: Path, described: dict[str, Any], found: Found, png: Path | None) -> None:
     """Make the output folder ready for a first run, for one that goes on, or for one with more volumes than before."""
     record = output_dir / PARTS / "settings.json"
-    finished = (output_dir / "manifest.json").is_file()
+    manifest: Manifest | None = None
     before: dict[str, Any] | None = None
-    if finished:
+    if record.is_file():  # a run in progress: its parts are the truth, whatever it has assembled so far
+        before = json.loads(record.read_text(encoding="utf-8"))
+        if before.pop("version", None) != __version__:  # another version may hash otherwise
+            shutil.rmtree(output_dir / PARTS)
+    elif (output_dir / "manifest.json").is_file():
         manifest = Manifest.read(output_dir)
         before = {**manifest.settings, "target": Selection.read(output_dir).target.as_dict()}
-    elif record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8"))
     if before is not None and before != described:
-        name = next(name for name in described if before.get(name) != described[name])
-        was, asked = before.get(name), described[name]
+        name = next(name for name in (*described, *before) if before.get(name) != described.get(name))
+        was, asked = before.get(name), described.get(name)
         if name == "target":
             was, asked = Target.of(**before["target"]), Target.of(**described["target"])
         raise RunError(
@@ -218,9 +221,12 @@ def _prepare(output_dir: Path, described: dict[str, Any], found: Found) -> None:
         if described.get("keep_distances"):
             (output_dir / DISTANCES).mkdir(exist_ok=True)
         _sweep(output_dir)
-        write_json(record, described)
-    if finished:
+    if manifest is not None:
+        grown = {volume.volume for volume in found.volumes} != {record["volume"] for record in manifest.volumes}
+        if grown and png is not None and png.is_dir() and any(png.iterdir()):
+            raise RunError(f"PNG names number the volumes, which changed since {png} was written: name an empty folder")
         _reopen(manifest, output_dir, {volume.volume for volume in found.volumes})
+    write_json(record, {"version": __version__, **described})  # last: from here on the parts count, not the manifest
 
 
 def _sweep(output_dir: Path) -> None:
@@ -236,6 +242,7 @@ def _reopen(manifest: Manifest, output_dir: Path, found: set[str]) -> None:
             f"{len(gone)} volumes of {output_dir} (the first: {gone[0]}) are no longer in the data set: "
             "bring them back or name another folder"
         )
+    Selection.read(output_dir).check(manifest)
     with (
         (output_dir / "manifest.csv").open(encoding="utf-8", newline="") as rows_file,
         (output_dir / "selections" / "default.csv").open(encoding="utf-8", newline="") as selection_file,
@@ -260,6 +267,7 @@ def _tasks(
             remove_temporaries(png_dir)
     shown = set(sorted(volume.volume for volume in found.volumes)[:VOLUMES_WITH_THUMBNAILS])
     tasks = []
+    stems = Counter(PurePosixPath(item.path).stem for volume in found.volumes for item in volume.slices)
     dicom_slices = files = 0
     for volume in found.volumes:
         patient = volume.patient if settings.keep_patient_ids else hash_patient(volume.patient, key)
@@ -271,6 +279,9 @@ def _tasks(
         elif volume.format != "images":
             files += 1
             name = f"{name}_{files}"
+        else:  # pictures keep their names, which are unique only with their folder
+            unique = all(stems[PurePosixPath(item.path).stem] == 1 for item in volume.slices)
+            name = "" if unique else f"{volume.volume}_"
         tasks.append(
             Task(
                 volume=volume,
@@ -293,10 +304,13 @@ def _open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, log:
     if done:
         sums = map_all(_checksum, done, workers, scheduler)
         for task, value in tqdm(zip(done, sums, strict=True), total=len(done), desc="check", disable=None):
-            part = json.loads(_part(task).read_text(encoding="utf-8"))
-            if part["record"]["crc32"] != value:
-                log.write("changed", path=task.volume.path)
+            record = json.loads(_part(task).read_text(encoding="utf-8"))["record"]
+            renamed = record["path"] != task.volume.path
+            renumbered = record.get("first_number", task.first_number) != task.first_number
+            if record["crc32"] != value or renamed or renumbered:
+                log.write("changed", volume=task.volume.volume)
                 tqdm.write(f"changed since: {task.volume.path}: reduced again", file=sys.stderr)
+                (task.output_dir / "manifest.json").unlink(missing_ok=True)  # its table no longer fits the store
                 _part(task).unlink()
     return [task for task in tasks if not _part(task).is_file()]
 
@@ -355,21 +369,48 @@ def _run_alone(task: Task) -> BaseException | None:
     )
 
 
+def _export_again(done: Sequence[Task]) -> None:
+    """Write the PNG files of volumes that were reduced before, from the store; their first rows are the selection's."""
+    for task in done:
+        if task.png_dir is None:
+            continue
+        selection = json.loads(_part(task).read_text(encoding="utf-8"))["selection"]
+        indices = [index for index, row in enumerate(selection) if row[1] == "1"]
+        pixels = np.load(task.output_dir / STORE / f"{task.volume.volume}.npy", mmap_mode="r")
+        write_png(task, indices, dict(zip(indices, pixels, strict=False)).__getitem__)
+
+
 def _assemble(
-    tasks: Sequence[Task], found: Found, failures: dict[str, str], described: dict[str, Any], output_dir: Path
+    tasks: Sequence[Task],
+    found: Found,
+    failures: dict[str, str],
+    described: dict[str, Any],
+    output_dir: Path,
+    again: set[str],
 ) -> int:
-    """Turn the parts into manifest, default selection and store index; returns the number of kept slices."""
+    """Turn the parts into manifest, default selection and store index; returns the number of kept slices.
+
+    The store of a volume that was not reduced `again` may hold more than its default selection; it stays as it is.
+    """
+    rows_before: dict[str, list[int]] = defaultdict(list)
+    for name, row in sorted(read_index(output_dir).items(), key=lambda item: item[1]):
+        volume, _, index = name.rpartition("_")
+        if volume not in again and row == len(rows_before[volume]):
+            rows_before[volume].append(int(index))
     finished = [task for task in tasks if task.volume.volume not in failures]
 
     def parts() -> Iterator[dict[str, Any]]:
         for task in finished:
             yield json.loads(_part(task).read_text(encoding="utf-8"))
 
-    records, stored = [], []
+    records, stored, kept = [], [], 0
     for part in parts():
         records.append(part["record"])
-        stored.append((part["record"]["volume"], [i for i, row in enumerate(part["selection"]) if row[1] == "1"]))
-    kept, count = sum(len(indices) for _, indices in stored), sum(record["slices"] for record in records)
+        volume = part["record"]["volume"]
+        chosen = [index for index, row in enumerate(part["selection"]) if row[1] == "1"]
+        kept += len(chosen)
+        stored.append((volume, rows_before[volume] or chosen))
+    count = sum(record["slices"] for record in records)
     shown = {task.volume.volume for task in tasks if task.thumbnails}
     for path in (output_dir / THUMBNAILS).glob("*.npy"):
         if path.stem not in shown:
@@ -392,6 +433,7 @@ def _assemble(
         rows = (row for part in parts() for row in part["selection"])
         write_selection(output_dir, "default", rows, Target(**described["target"]), kept, count)
         write_manifest(output_dir, (row for part in parts() for row in part["rows"]), info)
+        (output_dir / PARTS / "settings.json").unlink()  # first: from here on the manifest counts, not the parts
         shutil.rmtree(output_dir / PARTS)
     return kept
 
@@ -400,8 +442,8 @@ class _Log:
     """run.jsonl: what happened when, a JSON object per line; held by one run at a time.
 
     Raises:
-        RunError: another run is writing into the same folder.
-        OutputError: the folder cannot be written.
+        RunError: the folder holds something else.
+        OutputError: the folder cannot be written, or another run is writing into it.
     """
 
     def __init__(self, output_dir: Path) -> None:
@@ -410,15 +452,12 @@ class _Log:
             raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
         with writing(output_dir):
             output_dir.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a", encoding="utf-8")
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                self._file.close()
-                raise RunError(
-                    f"another run is writing into {output_dir}: wait for it or name another folder"
-                ) from error
+            self._file = self._path.open("a+", encoding="utf-8")
+        try:
+            lock(self._file, output_dir)
+        except OutputError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> _Log:
         return self
@@ -453,8 +492,8 @@ def estimate(dataset_dir: str | Path, settings: Settings, *, workers: int | None
     seconds = kept = store = 0.0
     with tempfile.TemporaryDirectory() as folder:
         output_dir = Path(folder)
-        (output_dir / PARTS).mkdir()
-        (output_dir / THUMBNAILS).mkdir(parents=True)
+        for folder in (PARTS, DISTANCES, THUMBNAILS):
+            (output_dir / folder).mkdir(parents=True)
         tasks = _tasks(found, dataset_dir, output_dir, settings, b"", None)
         for volume_format in sorted({task.volume.format for task in tasks}):
             same = [task for task in tasks if task.volume.format == volume_format]
@@ -462,7 +501,9 @@ def estimate(dataset_dir: str | Path, settings: Settings, *, workers: int | None
             for task in {task.volume.volume: task for task in (same[0], same[len(same) // 2], same[-1])}.values():
                 try:
                     tried += reduce_volume(task)
-                except VolumeError:
+                except OutputError:
+                    raise
+                except Exception:  # the run itself will list it
                     continue
                 pixels = np.load(output_dir / STORE / f"{task.volume.volume}.npy", mmap_mode="r")
                 sizes.append((len(pixels), pixels.nbytes))

@@ -9,6 +9,7 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.atomic import atomic_write, lock, writing
 from lessismore_transforms.manifest import Manifest, ManifestError, Selection, slice_id
 from lessismore_transforms.pixels import to_pixels
-from lessismore_transforms.volumes import Volume, find_volumes, read_slices
+from lessismore_transforms.volumes import Crc32, Volume, find_volumes, read_slices
 
 STORE = "store"
 
@@ -67,8 +68,9 @@ def last_dataset_dir(output_dir: Path) -> Path:
     log = output_dir / "run.jsonl"
     folders = []
     if log.is_file():
-        events = map(json.loads, filter(None, log.read_text(encoding="utf-8").splitlines()))
-        folders = [event["dataset_dir"] for event in events if "dataset_dir" in event]
+        for line in log.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # a killed run may have left half a line
+                folders += [event["dataset_dir"]] if "dataset_dir" in (event := json.loads(line)) else []
     if not folders:
         raise ManifestError(f"{log} does not tell where the volumes are: give dataset_dir")
     return Path(folders[-1])
@@ -98,24 +100,27 @@ def find_again(manifest: Manifest, dataset_dir: Path) -> dict[str, Volume]:
 
 
 def read_pixels(
-    volume: Volume, dataset_dir: Path, settings: Mapping[str, Any], indices: Iterable[int]
+    volume: Volume, dataset_dir: Path, settings: Mapping[str, Any], indices: Iterable[int], crc32: str | None = None
 ) -> NDArray[np.uint8]:
     """Training pixels (k, rows, columns) of some slices of a volume, in the order of `indices`, read from its files.
 
     Raises:
         VolumeError: the volume cannot be read.
-        ManifestError: one of the slices cannot be read.
+        ManifestError: one of the slices cannot be read, or the files are not those with the checksum `crc32`.
     """
     indices = list(indices)
     wanted = set(indices)
     pictures: dict[int, NDArray[np.uint8]] = {}
-    for piece in read_slices(volume, dataset_dir):
+    crc = Crc32()
+    for piece in read_slices(volume, dataset_dir, crc):
         if piece.index in wanted:
             if piece.reason:
                 raise ManifestError(f"slice {piece.index} can no longer be read: {piece.reason}")
             _, pictures[piece.index] = to_pixels(
                 piece, volume.format, settings["pixels"], as_released=settings["as_released"]
             )
+    if crc32 not in (None, str(crc)):
+        raise ManifestError(f"{volume.path} changed since it was reduced: reduce again")
     return np.stack([pictures[index] for index in indices])
 
 
@@ -134,6 +139,12 @@ def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | 
         VolumeError: a volume cannot be read or changed since.
     """
     output_dir = Path(output_dir)
+    with writing(output_dir), (output_dir / "run.jsonl").open("a", encoding="utf-8") as log:
+        lock(log, output_dir)
+        return _fill_store(output_dir, selection, dataset_dir)
+
+
+def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path | None) -> int:
     manifest, rows = Manifest.read(output_dir), read_index(output_dir)
     stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
     for name in sorted(rows, key=rows.__getitem__):
@@ -146,8 +157,9 @@ def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | 
         return 0
     folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)
     volumes = find_again(manifest, folder)
+    sums = {record["volume"]: record["crc32"] for record in manifest.volumes}
     for volume, indices in tqdm(lacking.items(), desc="fill store", unit=" volumes", disable=None):
-        pixels = read_pixels(volumes[volume], folder, manifest.settings, indices)
+        pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
         path = output_dir / STORE / f"{volume}.npy"
         if stored[volume]:
             pixels = np.concatenate([np.load(path)[: len(stored[volume])], pixels])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,6 +52,14 @@ def _network(encoder: Encoder) -> Any:
     from lessismore_transforms.backbones import build_backbone
 
     return build_backbone(encoder.name, weights=encoder.weights, output=encoder.output)
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(encoder: Encoder, device: str) -> Any:
+    """The network made fast for inference, once in each process."""
+    from lessismore_transforms.backbones import to_encoder
+
+    return to_encoder(_network(encoder), device)
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class Task:
     patient: str
     thumbnails: bool
     png_dir: Path | None
-    released_name: str  # what the volume's slices are called in the released data, up to the number of the slice
+    released_name: str  # what PNG files of the volume are called, up to the number (or the name) of the slice
     first_number: int  # the first slice's number there
 
 
@@ -207,7 +215,7 @@ def _reduce_volume(task: Task) -> int:
 
         write_pictures(task.output_dir, volume.volume, map(picture, indices.tolist()), (len(indices), height, width))
         if task.png_dir is not None:
-            _write_png(task, indices, picture)
+            write_png(task, indices.tolist(), picture)
     if thumbnails is not None:
         write_volume(task.output_dir, f"thumbnails/{volume.volume}", thumbnails)
 
@@ -252,7 +260,7 @@ def _rank(
     settings, target = task.settings, task.settings.target
     if pictures is None:
         return rank("hash", hashes, candidate), lambda index: hamming_distances(hashes[index : index + 1], hashes)[0]
-    encoder = _network(settings.encoder) if target.measure == "deepnet" else None
+    encoder = _encoder(settings.encoder, settings.device or "cpu") if target.measure == "deepnet" else None
     features = features_of(
         target.measure, pictures, encoder=encoder, device=settings.device, precision=settings.encoder.precision
     )
@@ -281,13 +289,14 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return canvas
 
 
-def _write_png(task: Task, indices: NDArray[np.int64], picture: Callable[[int], NDArray[np.uint8]]) -> None:
+def write_png(task: Task, indices: Sequence[int], picture: Callable[[int], NDArray[np.uint8]]) -> None:
+    """Write some slices of a volume as PNG, each from what `picture` gives for its index."""
     from PIL import Image
 
     assert task.png_dir is not None
-    for index in indices.tolist():
+    for index in indices:
         if task.volume.format == "images":
-            name = PurePosixPath(task.volume.slice_path(index)).stem
+            name = f"{task.released_name}{PurePosixPath(task.volume.slice_path(index)).stem}"
         else:
             name = f"{task.released_name}_{task.first_number + index}"
         with atomic_write(task.png_dir / f"{name}.png", "wb") as file:

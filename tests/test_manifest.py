@@ -145,4 +145,5 @@ def test_small_things() -> None:
     assert [format_number(value) for value in (float("nan"), 6.0, 0.5)] == ["", "6", "0.5"]
     assert inside("a/b.dcm")
     assert inside("a/..b/c")
-    assert not any(map(inside, ("", "/a", "a/../../b", "..", "C:/a", "a\\b")))
+    assert inside("scan 10:30/a.nii.gz")
+    assert not any(map(inside, ("", "/a", "a/../../b", "..")))

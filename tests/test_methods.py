@@ -16,6 +16,7 @@ import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from skimage.metrics import structural_similarity
 
+from lessismore_transforms.atomic import OutputError
 from lessismore_transforms.backbones import build_backbone
 from lessismore_transforms.manifest import Manifest, ManifestError, Selection
 from lessismore_transforms.phantom import phantom_scan, write_nifti
@@ -301,7 +302,7 @@ def test_a_second_run_into_the_same_folder_is_refused(data: Path, tmp_path: Path
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
-        with pytest.raises(RunError, match="another run is writing into"):
+        with pytest.raises(OutputError, match="another run is writing into"):
             reduce_dataset(data, output, workers=0)
         other.kill()
     time.sleep(0.1)

@@ -21,10 +21,12 @@ from PIL import Image
 
 from lessismore_transforms import executor, patients, runner, task
 from lessismore_transforms.atomic import OutputError
-from lessismore_transforms.manifest import Manifest, Selection
+from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.manifest import Manifest, ManifestError, Selection
 from lessismore_transforms.phantom import phantom_scan, write_demo_data, write_dicom, write_nifti
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.runner import RunError, estimate, reduce_dataset, select
+from lessismore_transforms.store import fill_store, read_index
 from lessismore_transforms.task import Settings
 from lessismore_transforms.volumes import VolumeError
 
@@ -466,3 +468,92 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(RunError, match=r"skipped a\.txt \(not an image in a known format\) and 0 more"):
         reduce_dataset(tmp_path, tmp_path.parent / "out", workers=0)
+
+
+@pytest.mark.parametrize("last", ["index.csv", "default.csv", "default.json", "manifest.csv", "manifest.json"])
+def test_an_addition_that_is_killed_while_it_is_assembled(
+    small_data: Path, tmp_path: Path, expected: dict[str, bytes], last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands already, the old tables and the new ones are never mixed."""
+    data = shutil.copytree(small_data, tmp_path / "data")
+    later = sorted(path for path in data.iterdir() if path.is_dir())[1]
+    later.rename(tmp_path / "later")
+    reduce_dataset(data, tmp_path / "out", workers=0)
+    (tmp_path / "later").rename(later)
+
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if Path(target).name == last and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        reduce_dataset(data, tmp_path / "out", workers=0)
+    assert reduce_dataset(data, tmp_path / "out", workers=0).volumes == 4
+    assert tree(tmp_path / "out") == expected
+
+
+def test_filled_slices_stay_and_stale_selections_are_refused(small_data: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(small_data, tmp_path / "data")
+    later = sorted(path for path in data.iterdir() if path.is_dir())[0]
+    later.rename(tmp_path / "later")
+    reduce_dataset(data, tmp_path / "out", workers=0)
+    selection, lacking = select(tmp_path / "out", Target.of(threshold=0), "all")
+    assert fill_store(tmp_path / "out", selection) == lacking > 0
+    before = read_index(tmp_path / "out")
+    (tmp_path / "later").rename(later)
+    reduce_dataset(data, tmp_path / "out", workers=0)
+    assert read_index(tmp_path / "out").items() >= before.items()
+    with pytest.raises(ManifestError, match=r"names other slices than manifest\.csv.*make it again with `select`"):
+        SliceSelectionDataset(tmp_path / "out", "all")
+    assert len(SliceSelectionDataset(tmp_path / "out")) == len(Selection.read(tmp_path / "out").kept_ids)
+
+
+def test_changed_files_are_not_taken_into_a_store(tmp_path: Path) -> None:
+    path = write_nifti(phantom_scan(0, slices=8, size=32), tmp_path / "data" / "ct.nii.gz")
+    reduce_dataset(tmp_path / "data", tmp_path / "out", Settings(Target.of(threshold=12)), workers=0)
+    selection, lacking = select(tmp_path / "out", Target.of(method="all"), "all")
+    assert lacking
+    path.unlink()
+    write_nifti(phantom_scan(1, slices=8, size=32), path)
+    before = tree(tmp_path / "out")
+    with pytest.raises(ManifestError, match=r"ct\.nii\.gz changed since it was reduced: reduce again"):
+        fill_store(tmp_path / "out", selection)
+    assert tree(tmp_path / "out") == before
+
+
+def test_png_of_volumes_that_were_done_before_and_names_that_repeat(tmp_path: Path) -> None:
+    for folder in "ab":
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for number in range(3):
+            noise = np.random.default_rng([ord(folder), number]).integers(0, 256, (12, 12), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / "data" / folder / f"{number:03d}.png")
+    settings = Settings(Target.of(method="all"), patterns=("numbered",))
+    reduce_dataset(tmp_path / "data", tmp_path / "out", settings, workers=0)
+    reduce_dataset(tmp_path / "data", tmp_path / "out", settings, workers=0, png_dir=tmp_path / "png")
+    volumes = [record["volume"] for record in Manifest.read(tmp_path / "out").volumes]
+    names = sorted(f"{volume}_{number:03d}.png" for volume in volumes for number in range(3))
+    assert sorted(path.name for path in (tmp_path / "png").iterdir()) == names
+    with pytest.raises(RunError, match="png lies inside the data set"):
+        reduce_dataset(tmp_path / "data", tmp_path / "x", settings, workers=0, png_dir=tmp_path / "data" / "png")
+
+
+def test_odd_names_and_folders(tmp_path: Path) -> None:
+    for name in ("scan 10:30, left", "a\\b", "Müller", 'with "quotes"'):
+        write_nifti(phantom_scan(0, slices=3, size=32), tmp_path / "data" / name / "ct.nii.gz")
+    (tmp_path / "data" / "two\nlines.txt").touch()
+    with open(os.fsencode(tmp_path / "data") + b"/M\xfcller.txt", "w"):  # noqa: PTH123
+        pass
+    summary = reduce_dataset(tmp_path / "data", tmp_path / "out", workers=0)
+    assert (summary.volumes, summary.skipped) == (4, 2)
+    assert len(Manifest.read(tmp_path / "out").slices) == 12
+    assert reduce_dataset(tmp_path / "data", tmp_path / "out", workers=0).resumed == 4
+
+
+def test_a_setting_left_out_the_second_time_is_refused(small_data: Path, tmp_path: Path) -> None:
+    reduce_dataset(small_data, tmp_path / "out", Settings(body=True), workers=0)
+    with pytest.raises(RunError, match="holds a run with body True, now None is asked for"):
+        reduce_dataset(small_data, tmp_path / "out", workers=0)

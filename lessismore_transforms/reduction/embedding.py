@@ -107,7 +107,7 @@ def embed(
 def _normalise(grey: torch.Tensor, size: int) -> torch.Tensor:
     """Make network input float32 (N, 3, size, size) of uint8 (N, H, W), channels_last without a copy.
 
-    Three channels stay: a stem that takes one saves less than 1 % of a ResNet50's time, and is wrong at the border,
+    Three channels stay: a stem that takes one channel saves no measurable time and is wrong at the border,
     because the zeros that a convolution pads with stand for another grey in each channel.
     """
     import torch

@@ -242,7 +242,10 @@ def _choose_by_place(target: Target, positions_mm: NDArray[np.float64]) -> NDArr
     if target.step is not None:
         return every_nth(count, target.step, offset=int(target.offset))
     if target.step_mm is not None:
-        return every_mm(positions_mm, target.step_mm, offset_mm=target.offset)
+        order = np.argsort(positions_mm, kind="stable")  # as released, slices may run from head to feet
+        kept = np.zeros(count, dtype=bool)
+        kept[order] = every_mm(positions_mm[order], target.step_mm, offset_mm=target.offset)
+        return kept
     assert target.fraction is not None
     return evenly(count, target_count(count, target.fraction))
 

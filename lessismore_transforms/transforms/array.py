@@ -15,6 +15,7 @@ from monai.utils import MetaKeys, SpaceKeys
 from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 
+from lessismore_transforms.backbones import to_encoder
 from lessismore_transforms.reduction.intensity import Window, min_max_uint8, window_uint8
 from lessismore_transforms.reduction.measures import features_of, pair_matrix, rank
 from lessismore_transforms.reduction.target import Target, choose
@@ -147,7 +148,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
             offset=offset,
         )
         self.slice_dim = slice_dim
-        self.encoder = encoder
+        self.encoder = to_encoder(encoder) if isinstance(encoder, torch.nn.Module) else encoder
         self.bins = bins
         if method == "deepnet" and encoder is None:
             raise ValueError("deepnet needs an encoder: give one, such as backbones.build_backbone('resnet50', ...)")

@@ -37,7 +37,7 @@ _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "PatientID", "SeriesInstanceUID",
     "AcquisitionNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness",
     "SamplesPerPixel", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
-    "PixelRepresentation", "RescaleIntercept", "RescaleSlope",
+    "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope",
 ]  # fmt: skip
 _TAG_OF = {keyword: Tag(keyword) for keyword in _TAGS}  # looked up once: pydicom takes microseconds for a keyword
 _UNCOMPRESSED = {
@@ -45,6 +45,7 @@ _UNCOMPRESSED = {
     ImplicitVRLittleEndian: 8,
 }  # bytes before the pixels: tag, VR, length
 _SAME_PLACE_MM = 1e-3
+_SAME_DIRECTION = 1e-3  # of cosines
 _GAP = 1.5  # a step larger than this many median steps is a gap
 _TILT_DEGREES = 0.5
 
@@ -58,7 +59,7 @@ class Header:
     series: str
     instance_uid: str
     acquisition: str
-    number: int
+    number: float
     position: tuple[float, ...]
     directions: tuple[float, ...]  # of a row (to higher columns), then of a column
     pixel_spacing: tuple[float, ...]
@@ -117,9 +118,12 @@ def _header(path: str, dataset: pydicom.FileDataset, file: BinaryIO) -> Header |
         return Skipped(path, "Rows or Columns is missing: no pixel data")
     bits_allocated = _whole(dataset, "BitsAllocated", 16)
     dtype = f"<{'i' if _whole(dataset, 'PixelRepresentation') else 'u'}{bits_allocated // 8}"
-    syntax = dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
+    guessed = ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
+    syntax = dataset.file_meta.get("TransferSyntaxUID", guessed)
     offset = -1
-    if syntax in _UNCOMPRESSED and bits_allocated in (8, 16, 32):
+    bits = _whole(dataset, "BitsStored", bits_allocated)
+    usual = _whole(dataset, "HighBit", bits - 1) == bits - 1  # pydicom knows the other ways to lay out bits
+    if usual and syntax in _UNCOMPRESSED and bits_allocated in (8, 16, 32):
         start = file.tell()
         element = file.read(_UNCOMPRESSED[syntax])
         if element[:4] != b"\xe0\x7f\x10\x00":
@@ -133,16 +137,16 @@ def _header(path: str, dataset: pydicom.FileDataset, file: BinaryIO) -> Header |
         series=_text(dataset, "SeriesInstanceUID"),
         instance_uid=_text(dataset, "SOPInstanceUID"),
         acquisition=_text(dataset, "AcquisitionNumber"),
-        number=int(next(iter(_numbers(dataset, "InstanceNumber")), 0)),
+        number=_optional(dataset, "InstanceNumber"),
         position=position,
         directions=directions,
         pixel_spacing=_numbers(dataset, "PixelSpacing"),
-        thickness=next(iter(_numbers(dataset, "SliceThickness")), 0.0),
+        thickness=_optional(dataset, "SliceThickness"),
         size=(rows, columns),
-        rescale=(slope[0], intercept[0]) if slope and intercept else None,
+        rescale=(slope[0] if slope else 1.0, intercept[0]) if intercept else None,
         offset=offset,
         dtype=dtype,
-        bits=_whole(dataset, "BitsStored", bits_allocated),
+        bits=bits,
     )
 
 
@@ -171,6 +175,15 @@ def _numbers(dataset: pydicom.Dataset, keyword: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split("\\")) if text else ()
 
 
+def _optional(dataset: pydicom.Dataset, keyword: str) -> float:
+    """The first number of an element that only helps; 0 where it is absent or no number."""
+    try:
+        value = next(iter(_numbers(dataset, keyword)), 0.0)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
+
+
 def build_volumes(headers: Sequence[Header], *, stored: bool = False) -> tuple[list[Volume], list[Skipped]]:
     """Volumes from the slices of any number of series, and the slices that are in no volume.
 
@@ -181,33 +194,52 @@ def build_volumes(headers: Sequence[Header], *, stored: bool = False) -> tuple[l
         headers: what `read_header` returned.
         stored: take the order of file names and the orientation as stored, like the released scripts.
     """
-    by_series: dict[str, list[Header]] = defaultdict(list)
+    by_series: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
     for header in sorted(headers, key=lambda header: header.path):
-        by_series[header.series].append(header)
+        folder = "" if header.series else str(PurePosixPath(header.path).parent)
+        by_series[header.series, header.patient, folder].append(header)
     volumes: list[Volume] = []
     skipped: list[Skipped] = []
-    for series, members in by_series.items():
-        unique: dict[str, Header] = {}
+    shared = Counter(series for series, _, _ in by_series)
+    for (series, _, _), members in by_series.items():
+        if not series or shared[series] > 1:  # no UID, or one that several patients share: the place tells them apart
+            series = f"{series}/{members[0].path}"
+        unique: dict[Any, Header] = {}
         for header in members:
-            first = unique.setdefault(header.instance_uid, header)
+            # Some anonymisers blank the UIDs or give all slices the same one: a copy also stands at the same place.
+            first = unique.setdefault((header.instance_uid or header.path, header.position), header)
             if first is not header:
                 skipped.append(Skipped(header.path, f"a copy of {first.path} (same SOPInstanceUID)"))
         parts: list[list[Header]] = []
-        for group in _split(list(unique.values()), _grid):
+        for group in _grids(list(unique.values())):
             if _repeats(group) and not any(map(_repeats, by_acquisition := _split(group, _acquisition))):
                 parts.extend(by_acquisition)
             else:
                 parts.append(group)
         parts.sort(key=len, reverse=True)
         for number, part in enumerate(parts):
-            volume, left_out = _build(part, series if number == 0 else f"{series}/{number}", stored=stored)
+            try:
+                volume, left_out = _build(part, series if number == 0 else f"{series}/{number}", stored=stored)
+            except ValueError as error:
+                skipped.extend(Skipped(header.path, str(error)) for header in part)
+                continue
             volumes.append(volume)
             skipped.extend(left_out)
     return volumes, skipped
 
 
-def _grid(header: Header) -> tuple[Any, ...]:
-    return header.size, tuple(round(cosine, 3) + 0.0 for cosine in header.directions)
+def _grids(headers: list[Header]) -> list[list[Header]]:
+    """Slices of equal size and, but for rounding, equal directions."""
+    groups: list[list[Header]] = []
+    for header in headers:
+        for group in groups:
+            turned = np.abs(np.subtract(header.directions, group[0].directions)).max()
+            if header.size == group[0].size and turned < _SAME_DIRECTION:
+                group.append(header)
+                break
+        else:
+            groups.append([header])
+    return sorted(groups, key=lambda group: (group[0].size, group[0].directions))
 
 
 def _acquisition(header: Header) -> str:

@@ -65,8 +65,15 @@ def find_volumes(
     compiled = [images.compile_pattern(pattern) for pattern in patterns or images.DEFAULT_PATTERNS]
     by_kind: dict[str, list[str]] = defaultdict(list)
     skipped: list[Skipped] = []
-    for path in _files(root):
-        if include and not any(fnmatch.fnmatch(path, glob) or fnmatch.fnmatch(_name(path), glob) for glob in include):
+
+    def unreadable(error: OSError) -> None:
+        below = Path(error.filename).relative_to(root).as_posix()
+        skipped.append(Skipped(_printable(below), f"a folder that cannot be opened: {error.strerror}"))
+
+    for path in _files(root, unreadable):
+        if _printable(path) != path:
+            skipped.append(Skipped(_printable(path), "its name holds bytes that are no text: rename it"))
+        elif include and not any(fnmatch.fnmatch(path, glob) or fnmatch.fnmatch(_name(path), glob) for glob in include):
             skipped.append(Skipped(path, "does not match --include"))
         elif (kind := _kind(path)) == "other":
             skipped.append(Skipped(path, "not an image in a known format"))
@@ -99,10 +106,15 @@ def _headers(paths: Sequence[str], root: Path) -> list[dicom.Header | Skipped]:
     return [dicom.read_header(path, root) for path in paths]
 
 
-def _files(root: Path) -> Iterator[str]:
+def _printable(path: str) -> str:
+    text = path.encode(errors="backslashreplace").decode()
+    return "".join(c if c >= " " else repr(c)[1:-1] for c in text)
+
+
+def _files(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
     """Files below `root` as posix paths in a fixed order; hidden ones are no data, links are followed once."""
     visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=onerror, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()

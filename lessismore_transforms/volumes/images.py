@@ -72,7 +72,7 @@ def find(
     for path in sorted(paths):
         name = PurePosixPath(path)
         match = next(filter(None, (pattern.fullmatch(name.stem) for pattern in patterns)), None)
-        if match is None:
+        if match is None or match["index"] is None:
             skipped.append(Skipped(path, "its name fits no slice pattern: name one with --pattern"))
             continue
         group = str(name.parent / name.stem[: match.start("index")].rstrip("_-"))
@@ -88,7 +88,7 @@ def find(
                 continue
             try:
                 sizes[_size(root / path)].append((index, path))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 skipped.append(Skipped(path, f"cannot be opened as an image: {error}"))
         parts = sorted(sizes.items(), key=lambda part: (-len(part[1]), part[0]))
         for number, (size, part) in enumerate(parts):
@@ -136,7 +136,7 @@ def _size(path: Path) -> tuple[int, int]:
     """Rows and columns; for PNG from the fixed place in its header, as a folder may hold half a million of them."""
     with path.open("rb") as file:
         start = file.read(24)
-        if start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
+        if len(start) == 24 and start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
             columns, rows = struct.unpack(">2I", start[16:])
             return rows, columns
         file.seek(0)

@@ -61,8 +61,8 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
                 while block := stream.read(1 << 20):
                     crc.update(block)
         voxels = itk.array_from_image(itk.imread(str(path)))  # (slices, rows, columns)
-    except (RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
+    except (RuntimeError, OSError, itk.TemplateTypeError) as error:
+        reason = str(error).strip().splitlines()[0 if isinstance(error, itk.TemplateTypeError) else -1]
         raise VolumeError(f"{volume.path}: the voxels cannot be read ({reason}); copy it again") from error
     for number, raw in enumerate(voxels):
         hu, replaced = to_hu(raw)
@@ -71,7 +71,7 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
 
 def files_of(path: Path) -> list[Path]:
     """The file and, for a MetaImage header, the data file beside it."""
-    if path.suffix == ".mhd":
+    if path.suffix.lower() == ".mhd":
         found = re.search(rb"(?m)^ElementDataFile\s*=\s*(\S.*?)\s*$", path.read_bytes())
         if found and (beside := path.with_name(Path(found[1].decode()).name)).is_file():
             return [path, beside]

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from lessismore_transforms.volumes.volume import (
     Crc32,
@@ -66,6 +66,8 @@ def find(path: str, root: Path, *, stored: bool = False) -> Volume | Skipped:
         shape = (*shape, 1)
     if len(shape) != 3:
         return Skipped(path, f"{len(shape)}-D image of shape {shape}: split it into 3-D volumes")
+    if min(shape) < 1:
+        return Skipped(path, f"an image of shape {shape} without voxels")
     if dtype.kind not in "iuf":
         return Skipped(path, f"voxels of type {dtype}: not HU")
     return volume_of_file(path, "nifti", shape, affine, stored=stored)
@@ -87,7 +89,7 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
     size = rows * columns * dtype.itemsize
     with path.open("rb") as file:
         summed: Any = _Summed(file, crc)
-        voxels = igzip.GzipFile(fileobj=summed, mode="rb") if path.suffix == ".gz" else summed
+        voxels = igzip.GzipFile(fileobj=summed, mode="rb") if path.suffix.lower() == ".gz" else summed
         try:
             voxels.read(proxy.offset)
             for number in range(count):
@@ -100,7 +102,7 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
                 yield Slice(index, volume.orientation.apply(hu), (slope, intercept), replaced)
             while voxels.read(1 << 20):  # to the end: the checksum covers the file, gzip checks its own
                 pass
-        except (EOFError, OSError, igzip.BadGzipFile) as error:
+        except (EOFError, OSError, isal_zlib.IsalError) as error:  # type: ignore[misc]  # isal's stub has an instance
             problem = "truncated" if isinstance(error, EOFError) else f"damaged ({error})"
             raise VolumeError(
                 f"{volume.path}: the file is {problem}: expected {count} slices; copy it again"

@@ -287,3 +287,53 @@ def test_a_real_series(real_data: Path) -> None:
     for piece in read_slices(volume, root):
         dataset = pydicom.dcmread(root / volume.slice_path(piece.index))
         np.testing.assert_array_equal(piece.hu, dataset.pixel_array.astype(int) - 1024)
+
+
+@pytest.mark.parametrize("uid", ["", "1.2.3"])
+def test_uids_that_an_anonymiser_blanked_or_shared(series: list[Path], scan: PhantomScan, uid: str) -> None:
+    other = phantom_scan(4, slices=SLICES, size=SIZE)
+    for path in (*series, *write_dicom(other, series[0].parents[2] / "p2" / "s1")):
+        edit(path, lambda dataset: setattr(dataset, "SOPInstanceUID", uid))
+        edit(path, lambda dataset: setattr(dataset, "SeriesInstanceUID", uid))
+    found = find(series)
+    assert [(volume.patient, volume.shape[0]) for volume in found.volumes] == [
+        (scan.patient, SLICES),
+        (other.patient, SLICES),
+    ]
+    assert len({volume.volume for volume in found.volumes}) == 2
+    np.testing.assert_array_equal(stack(found, series[0].parents[2], 0), scan.hu)
+    np.testing.assert_array_equal(stack(found, series[0].parents[2], 1), other.hu)
+
+
+def test_directions_that_differ_by_rounding_are_one_volume(series: list[Path], scan: PhantomScan) -> None:
+    for k, path in enumerate(series):
+        tilted = [1, 0, 0, 0, 0.9985 + 1e-6 * (-1) ** k, 0.0547]
+        edit(path, lambda dataset, tilted=tilted: setattr(dataset, "ImageOrientationPatient", tilted))
+    assert [volume.shape[0] for volume in find(series).volumes] == [SLICES]
+
+
+def test_a_series_without_pixel_size_is_listed_and_the_others_go_on(series: list[Path], scan: PhantomScan) -> None:
+    write_dicom(phantom_scan(4, slices=3, size=SIZE), series[0].parents[2] / "p2")
+    for path in series:
+        edit(path, lambda dataset: setattr(dataset, "PixelSpacing", [0, 0]))
+    found = find(series)
+    assert [volume.shape[0] for volume in found.volumes] == [3]
+    assert len(found.skipped) == SLICES
+    assert "collapses an axis" in found.skipped[0].reason
+
+
+def test_high_bits_and_no_file_meta(series: list[Path], scan: PhantomScan) -> None:
+    for path in series:
+        dataset = pydicom.dcmread(path)
+        stored = np.frombuffer(dataset.PixelData, "<u2") << 4
+        dataset.PixelData = stored.astype("<u2").tobytes()
+        dataset.BitsStored, dataset.HighBit = 12, 15
+        dataset.save_as(path)
+    assert find(series).volumes[0].slices[0].offset == -1  # left to pydicom
+    for path in write_dicom(scan, series[0].parent):
+        dataset = pydicom.dcmread(path)
+        body = path.read_bytes()[132:]
+        length = int.from_bytes(body[8:12], "little")
+        path.write_bytes(body[12 + length :])  # explicit VR without preamble and file meta
+        assert dataset.Rows == SIZE
+    np.testing.assert_array_equal(stack(find(series), series[0].parents[2]), scan.hu)

@@ -34,7 +34,7 @@ from lessismore_transforms.reduction.selection import (
 )
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.report.thumbnails import _ENDS, _picture
-from lessismore_transforms.report.words import count, counted, data_url, percent, plural
+from lessismore_transforms.report.words import count, counted, data_url, page, percent, plural
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -70,16 +70,6 @@ _CSS = """
 .first { display: flex; flex-wrap: wrap; gap: 8px; padding: 3px; }
 .first figure { margin: 0; }
 .first figcaption { font-size: 12px; text-align: center; padding-top: 4px; }
-"""
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Slices that selections share</title>
-<style>
-{css}
-</style></head>
-<body><main>
-{body}
-</main></body></html>
 """
 
 
@@ -247,7 +237,7 @@ def write_comparison(comparison: Comparison, output_dir: str | Path) -> Path:
     style = files("lessismore_transforms.report").joinpath("page.css").read_text(encoding="utf-8")
     body = "\n".join((_head(comparison), _heat_map(comparison), _first_slices(comparison)))
     with atomic_write(path) as file:
-        file.write(_PAGE.format(css=style + _CSS, body=body))
+        file.write(page("Slices that selections share", css=style + _CSS, body=body))
     return path
 
 

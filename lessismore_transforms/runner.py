@@ -129,8 +129,7 @@ def reduce_dataset(
                 log.write("failure", volume=task.volume.volume)
                 tqdm.write(f"failed: {reason}", file=sys.stderr)
         _export_again([task for task in tasks if task not in open_tasks])
-        again = {task.volume.volume for task in open_tasks}
-        kept = _assemble(tasks, found, failures, described, output_dir, again)
+        kept = _assemble(tasks, found, failures, described, output_dir)
         summary = Summary(
             volumes=len(tasks) - len(failures),
             slices=slices - sum(task.volume.shape[0] for task in tasks if task.volume.volume in failures),
@@ -380,23 +379,24 @@ def _export_again(done: Sequence[Task]) -> None:
         write_png(task, indices, dict(zip(indices, pixels, strict=False)).__getitem__)
 
 
-def _assemble(
-    tasks: Sequence[Task],
-    found: Found,
-    failures: dict[str, str],
-    described: dict[str, Any],
-    output_dir: Path,
-    again: set[str],
-) -> int:
-    """Turn the parts into manifest, default selection and store index; returns the number of kept slices.
+def _stored_rows(output_dir: Path, volume: str, before: list[int], chosen: list[int]) -> list[int]:
+    """The slices in a volume's store: its default selection, and behind it what `fill_store` added, if that is there.
 
-    The store of a volume that was not reduced `again` may hold more than its default selection; it stays as it is.
+    A volume that was reduced again has a file of its default selection alone, whatever the index said before.
     """
+    if len(before) <= len(chosen) or before[: len(chosen)] != chosen:
+        return chosen
+    return before if len(np.load(output_dir / STORE / f"{volume}.npy", mmap_mode="r")) == len(before) else chosen
+
+
+def _assemble(
+    tasks: Sequence[Task], found: Found, failures: dict[str, str], described: dict[str, Any], output_dir: Path
+) -> int:
+    """Turn the parts into manifest, default selection and store index; returns the number of kept slices."""
     rows_before: dict[str, list[int]] = defaultdict(list)
-    for name, row in sorted(read_index(output_dir).items(), key=lambda item: item[1]):
+    for name, _ in sorted(read_index(output_dir).items(), key=lambda item: item[1]):
         volume, _, index = name.rpartition("_")
-        if volume not in again and row == len(rows_before[volume]):
-            rows_before[volume].append(int(index))
+        rows_before[volume].append(int(index))
     finished = [task for task in tasks if task.volume.volume not in failures]
 
     def parts() -> Iterator[dict[str, Any]]:
@@ -409,7 +409,7 @@ def _assemble(
         volume = part["record"]["volume"]
         chosen = [index for index, row in enumerate(part["selection"]) if row[1] == "1"]
         kept += len(chosen)
-        stored.append((volume, rows_before[volume] or chosen))
+        stored.append((volume, _stored_rows(output_dir, volume, rows_before[volume], chosen)))
     count = sum(record["slices"] for record in records)
     shown = {task.volume.volume for task in tasks if task.thumbnails}
     for path in (output_dir / THUMBNAILS).glob("*.npy"):

@@ -557,3 +557,30 @@ def test_a_setting_left_out_the_second_time_is_refused(small_data: Path, tmp_pat
     reduce_dataset(small_data, tmp_path / "out", Settings(body=True), workers=0)
     with pytest.raises(RunError, match="holds a run with body True, now None is asked for"):
         reduce_dataset(small_data, tmp_path / "out", workers=0)
+
+
+def test_a_changed_volume_reduced_again_by_a_run_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index of before, with slices that fill_store added, no longer tells what the volume's file holds."""
+    path = write_nifti(phantom_scan(0, slices=12, size=32), tmp_path / "data" / "ct.nii.gz")
+    settings = Settings(Target.of(threshold=12))
+    reduce_dataset(tmp_path / "data", tmp_path / "out", settings, workers=0)
+    selection, _ = select(tmp_path / "out", Target.of(method="all"), "all")
+    assert fill_store(tmp_path / "out", selection)
+    path.unlink()
+    write_nifti(phantom_scan(1, slices=12, size=32), path)
+
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_assemble", killed)
+        with pytest.raises(KeyboardInterrupt):
+            reduce_dataset(tmp_path / "data", tmp_path / "out", settings, workers=0)
+    assert reduce_dataset(tmp_path / "data", tmp_path / "out", settings, workers=0).resumed == 1
+    reduce_dataset(tmp_path / "data", tmp_path / "fresh", settings, workers=0)
+    assert read_index(tmp_path / "out") == read_index(tmp_path / "fresh")
+    again, fresh = SliceSelectionDataset(tmp_path / "out"), SliceSelectionDataset(tmp_path / "fresh")
+    for i in range(len(fresh)):
+        np.testing.assert_array_equal(again[i]["image"], fresh[i]["image"])

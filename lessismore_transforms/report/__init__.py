@@ -38,20 +38,10 @@ from lessismore_transforms.report.facts import (
 )
 from lessismore_transforms.report.privacy import anonymiser
 from lessismore_transforms.report.thumbnails import read_sheets, slice_section
-from lessismore_transforms.report.words import amount, count, counted, percent, plot, plural, table
+from lessismore_transforms.report.words import amount, count, counted, page, percent, plot, plural, table
 
 __all__ = ["exemplar_counts", "pair_counts", "write_report"]
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Slice reduction report</title>
-<style>
-{css}
-</style></head>
-<body><main>
-{body}
-</main></body></html>
-"""
 _FRACTIONS = (0.5, 0.2, 0.1)
 _PIXELS = {
     "clipped": "clipped: each slice from its smallest to its largest value, padding below -1024 HU clipped",
@@ -87,7 +77,7 @@ def write_report(output_dir: str | Path, selection: str = "default") -> Path:
     css = style + "\n".join(f".{sheet.name} .tile {{ {sheet.css} }}" for sheet in sheets)
     path = output_dir / "report.html"
     with atomic_write(path) as file:
-        file.write(_PAGE.format(css=css, body="\n".join(sections)))
+        file.write(page("Slice reduction report", css=css, body="\n".join(sections)))
     return path
 
 

@@ -69,3 +69,17 @@ def plot(svg: bytes, alt: str, caption: str) -> str:
 def data_url(kind: str, content: bytes) -> str:
     """Content as an address that holds it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def page(title: str, css: str, body: str) -> str:
+    """A whole HTML page that needs nothing else."""
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+{css}
+</style></head>
+<body><main>
+{body}
+</main></body></html>
+"""

@@ -12,11 +12,15 @@ import copy
 import difflib
 import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+
+from lessismore_transforms import __version__
+from lessismore_transforms.atomic import atomic_write
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +94,29 @@ def to_encoder(backbone: nn.Module, device: str = "cpu") -> nn.Module:
     return encoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+def feature_size(backbone: nn.Module) -> int:
+    """Return F of a backbone that maps pictures (N, 3, H, W) to features (N, F).
+
+    Raises:
+        ValueError: If what comes out of a small picture has another form.
+    """
+    import torch
+
+    training = backbone.training
+    with torch.no_grad():
+        features = backbone.eval()(torch.zeros(1, 3, 64, 64))
+    backbone.train(training)
+    if not isinstance(features, torch.Tensor) or features.ndim != 2:
+        found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise ValueError(f"expected a network that gives (N, F) for (N, 3, H, W), found {found}; take a ResNet")
+    return features.shape[1]
+
+
+def three_channels(images: torch.Tensor) -> torch.Tensor:
+    """Return pictures (N, 1, H, W) as (N, 3, H, W) without a copy; three channels stay as they are."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
 def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
     """Read the tensors of a weights file, by name; nothing in the file is executed.
 
@@ -103,8 +130,7 @@ def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
     path = Path(path)
     if path.suffix not in (".safetensors", *_PICKLES):
         raise ValueError(f"expected weights in .safetensors, {' or '.join(_PICKLES)}, found {path}; convert them")
-    if not path.is_file():
-        raise ValueError(f"expected a file of weights at {path}, found none; mend the path")
+    _must_exist(path)
     try:
         if path.suffix == ".safetensors":
             tensors: dict[str, torch.Tensor] = load_file(path)
@@ -122,6 +148,44 @@ def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
             f"expected nothing but tensors by name in {path}, found {found}; save the network's state_dict"
         )
     return dict(content)
+
+
+def save_backbone(path: Path, backbone: nn.Module, metadata: Mapping[str, Any]) -> None:
+    """Write a network's tensors as safetensors, whole or not at all.
+
+    Args:
+        path: The file; replaced if it is there.
+        backbone: The network.
+        metadata: What to say in the file's header, as text or JSON.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    header = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    with atomic_write(path, "wb") as file:
+        file.write(save(tensors, metadata={"version": __version__, **header}))
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """Read what the header of a safetensors file says; {} for other files and for those of others that say nothing.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    import safetensors
+
+    if Path(path).suffix != ".safetensors":
+        return {}
+    _must_exist(Path(path))
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"expected weights in {path}, found a file that is damaged ({_first(error)})") from error
+    return {key: _plain(value) for key, value in header.items()}
 
 
 def load_strictly(
@@ -237,6 +301,18 @@ def _build_timm(name: str, output: str, *, pretrained: bool) -> tuple[nn.Module,
 def _similar(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), known)
     return f"; similar names are {', '.join(close)}" if close else ""
+
+
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"expected a file of weights at {path}, found none; mend the path")
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _first(error: BaseException) -> str:

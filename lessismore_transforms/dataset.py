@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -76,6 +77,14 @@ class SliceSelectionDataset:
         image = self._stored(number, name, row) if row >= 0 else self._direct(number, name)
         item = {"image": np.array(image)[None], "slice_id": name}
         return item if self.transform is None else self.transform(item)
+
+    def identity(self) -> str:
+        """16 hex digits that tell these slices, in this order and with these pixels, from others."""
+        digest = hashlib.sha256()
+        for number, name, _ in self._items:
+            crc32 = self._sums[number][name.rpartition("_")[0]]
+            digest.update(f"{name} {crc32} {self._settings[number].get('pixels')}\n".encode())
+        return digest.hexdigest()[:16]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": OrderedDict(), "_volumes": {}, "_read": (None, {})}

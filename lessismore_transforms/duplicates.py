@@ -21,6 +21,7 @@ from PIL import Image
 
 from lessismore_transforms.dataset import SliceSelectionDataset
 from lessismore_transforms.manifest import Manifest, Selection, record_order
+from lessismore_transforms.pictures import SUFFIXES, read_picture
 from lessismore_transforms.reduction.hashing import Hashes, dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.neighbours import exemplars_of_hashes, neighbours_within
@@ -52,7 +53,6 @@ _UNIT = 127  # length of a direction in 8 bit
 _FEATURES = 32  # pixels with a direction, of the coarse 1024, that an image needs to be told from others
 _PAIRS = 2**22  # of hashes compared at once
 _IMAGES = 1024  # of the first set, compared at once
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def select_across(
@@ -133,17 +133,11 @@ def images_in(source: str | Path, selection: str = "default") -> Iterator[tuple[
         slices = SliceSelectionDataset(source, selection)
         yield from ((item["slice_id"], item["image"][0]) for item in map(slices.__getitem__, range(len(slices))))
         return
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise ValueError(f"expected PNG or JPEG files or an output of `reduce` in {source}, found none: name another")
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                deep = image.mode.startswith(("I", "F"))
-                grey = np.asarray(image if deep else image.convert("RGB").convert("L"))
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read as an image ({error}): mend it or take it away") from error
-        yield path.relative_to(source).as_posix(), min_max_uint8(grey) if deep else grey
+        yield path.relative_to(source).as_posix(), read_picture(path)
 
 
 def near_duplicates(

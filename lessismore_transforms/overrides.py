@@ -2,7 +2,8 @@
 
 MONAI takes a misspelt override for a new entry of the configuration that nobody reads, hands booleans over as they
 were typed (`--resume false` is the text "false") and buries a user's mistake in a page of tracebacks. So each of our
-bundles begins with
+bundles begins with the lines below, after which a mistake that our code found anywhere in the run ends it with one
+sentence; LESSISMORE_TRACEBACK=1 in the environment shows the traceback too.
 
     "imports": ["$from lessismore_transforms.overrides import check_overrides"],
     "initialize": ["$check_overrides()"],
@@ -12,18 +13,25 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
+
+from lessismore_transforms.atomic import OutputError
+from lessismore_transforms.volumes import VolumeError
+
+MISTAKES = (ValueError, OutputError, VolumeError, ModuleNotFoundError)  # what we raise as a sentence for the user
 
 # MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
 _MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
+_SECTIONS = ("imports", "initialize", "run", "finalize")
 _META = "_meta_"  # where MONAI keeps metadata.json
-_REFERENCE = re.compile(r"@(\w+(?:(?:#|::)\w+)*)")
+_REFERENCE = re.compile(r"@(\w+(?:#\w+)*)")
 
 
 def parse_bool(value: object) -> bool:
@@ -63,20 +71,29 @@ def check_overrides() -> None:
     Raises:
         SystemExit: an override is misspelt; a sentence on stderr names the closest id.
     """
+    sys.excepthook = _say_mistake
     workflow = _calling_workflow()
     with one_sentence():
-        known = known_ids(sorted(workflow.config_root_path.glob("*.json")))
-        for unknown in unknown_ids(workflow.parser.get(), known):
+        config = workflow.parser.get()
+        known = known_ids(sorted(workflow.config_root_path.glob("*.json")), config.get("run"))
+        for unknown in unknown_ids(config, known):
             (closest,) = difflib.get_close_matches(unknown, known, n=1, cutoff=0)
             raise ValueError(f"the bundle has no setting {unknown!r}: the closest one is {closest!r}")
 
 
-def known_ids(config_files: Iterable[Path]) -> list[str]:
-    """The ids (`train#lr`) of everything that stands in the files, components counting as one, and MONAI's own."""
+def known_ids(config_files: Iterable[Path], run: Any = None) -> list[str]:
+    """The ids (`train#lr`) of everything that stands in the files, components counting as one, and MONAI's own.
+
+    Args:
+        config_files: of a bundle.
+        run: what the configuration in use runs; files that run something else are left out.
+    """
     known = set(_MONAI_IDS)
     for path in config_files:
         if path.name != "metadata.json":
             content = json.loads(path.read_text(encoding="utf-8"))
+            if run is not None and _text(content.get("run", run)) != _text(run):
+                continue
             for name in _ids({name.removeprefix("+").replace("::", "#"): value for name, value in content.items()}):
                 known.update(name.rsplit("#", depth)[0] for depth in range(name.count("#") + 1))
     return sorted(known)
@@ -85,8 +102,7 @@ def known_ids(config_files: Iterable[Path]) -> list[str]:
 def unknown_ids(config: dict[str, Any], known: Iterable[str]) -> list[str]:
     """The ids of a configuration, as merged from files and overrides, that are not known and not referred to."""
     known = set(known)
-    text = json.dumps(config, default=str, ensure_ascii=False)
-    referred = {found.replace("::", "#") + "#" for found in _REFERENCE.findall(text)}
+    referred = {f"{found}#" for found in _REFERENCE.findall(_text(config))}
     given = _ids({name: value for name, value in config.items() if name != _META})
     return [
         name
@@ -96,11 +112,53 @@ def unknown_ids(config: dict[str, Any], known: Iterable[str]) -> list[str]:
     ]
 
 
+def _say_mistake(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print an uncaught exception: one sentence where a mistake that our code found is at its root."""
+    mistake = _mistake_behind(error)
+    if mistake is None or os.environ.get("LESSISMORE_TRACEBACK"):
+        sys.__excepthook__(kind, error, traceback)
+    if mistake is not None:
+        print(f"error: {mistake}", file=sys.stderr)
+
+
+def _mistake_behind(error: BaseException | None) -> Exception | None:
+    """The first of an exception and its causes that our code raised as a sentence for the user."""
+    while error is not None:
+        if isinstance(error, MISTAKES) and _raised_by_us(error):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _raised_by_us(error: Exception) -> bool:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    name = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
+    return name.partition(".")[0] in ("lessismore_transforms", "scripts")
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, default=str, ensure_ascii=False).replace("::", "#")
+
+
 def _ids(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in section.items():
         yield f"{prefix}{name}"
         if isinstance(value, dict) and "_target_" not in value:
             yield from _ids(value, f"{prefix}{name}#")
+
+
+def settings() -> dict[str, Any]:
+    """The plain values at the top of the configuration that calls this, as merged from files and overrides."""
+    config = _calling_workflow().parser.get()
+    return {name: value for name, value in config.items() if _plain(value) and name not in _SECTIONS}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _calling_workflow() -> Any:

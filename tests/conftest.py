@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lessismore_transforms.phantom import write_demo_data
 from lessismore_transforms.volumes import Found, read_slices
@@ -57,3 +63,35 @@ def stack(found: Found, root: Path, number: int = 0) -> np.ndarray:
         assert not piece.reason
         hu[piece.index] = piece.hu
     return hu
+
+
+def bundle_scripts(bundle: str) -> ModuleType:
+    """The package `scripts` of a bundle under a name of its own, so that several bundles fit into one process."""
+    name = f"{bundle}_scripts"
+    if name not in sys.modules:
+        folder = ROOT / "bundles" / bundle / "scripts"
+        spec = importlib.util.spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def in_processes(function: Callable[..., Any], processes: int, *arguments: Any) -> list[Any]:
+    """What a function of a test module returns in each of several gloo processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        spawned = torch.multiprocessing.start_processes(
+            _in_process, (processes, folder, function, arguments), nprocs=processes, start_method="fork"
+        )
+        assert spawned is None or spawned.join()
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(processes)]
+
+
+def _in_process(rank: int, processes: int, folder: str, function: Callable[..., Any], arguments: Any) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
+    torch.save(function(*arguments), Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()

@@ -158,3 +158,14 @@ def test_options_of_the_command_line(monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         run_command("reduce")
     assert stopped.value.code == 1
+
+
+def test_ids_of_what_runs_something_else_are_unknown(tmp_path):
+    (tmp_path / "train.json").write_text('{"learning_rate": 1, "run": ["$train()"]}')
+    (tmp_path / "as_released.json").write_text('{"momentum": 1}')
+    (tmp_path / "inference.json").write_text('{"batch_size": 1, "run": ["$infer()"]}')
+    files = sorted(tmp_path.glob("*.json"))
+    known = known_ids(files, ["$infer()"])
+    assert {"batch_size", "momentum"} <= set(known)
+    assert "learning_rate" not in known
+    assert {"batch_size", "momentum", "learning_rate"} <= set(known_ids(files))

@@ -1,4 +1,4 @@
-"""The command line: `python -m lessismore_transforms reduce | select | report | compare | demo-data`."""
+"""The command line: `python -m lessismore_transforms reduce | select | report | compare | curves | ...`."""
 
 from __future__ import annotations
 
@@ -188,6 +188,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(run=_compare)
 
+    curves = commands.add_parser(
+        "curves",
+        help="draw the figures of pre-training runs over their steps",
+        description="Draw loss, health and probe of pre-training runs over their steps, several runs over each other.",
+        allow_abbrev=False,
+    )
+    curves.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="output folder of a pre-training bundle")
+    curves.add_argument("--output", metavar="PNG", type=Path, help="default: curves.png in the first RUN")
+    curves.set_defaults(run=_curves)
+
     demo = commands.add_parser(
         "demo-data",
         help="write a small synthetic data set of CT volumes",
@@ -342,6 +352,13 @@ def _compare(options: argparse.Namespace) -> int:
     comparison = compare(outputs)
     print(as_text(comparison))
     print(f"\ncomparison: {write_comparison(comparison, options.output_dir or outputs[0][0])}")
+    return 0
+
+
+def _curves(options: argparse.Namespace) -> int:
+    from lessismore_transforms.pretraining.curves import CURVES, draw_curves
+
+    print(f"curves: {draw_curves(options.runs, options.output or options.runs[0] / CURVES)}")
     return 0
 
 

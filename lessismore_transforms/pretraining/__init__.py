@@ -1,0 +1,1 @@
+"""What several pre-training methods share: batches, views, heads, schedules, health, checkpoints."""

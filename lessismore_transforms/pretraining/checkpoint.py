@@ -1,0 +1,188 @@
+"""The state of a training on disk: written whole or not at all, resumed only into the training that it is of."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from ignite.engine import Engine, Events
+
+from lessismore_transforms import __version__
+from lessismore_transforms.atomic import OutputError, atomic_write, remove_temporaries, writing
+from lessismore_transforms.pretraining.gather import rank, wait
+from lessismore_transforms.pretraining.plan import Plan
+from lessismore_transforms.pretraining.stopping import on_end, stopped
+
+if TYPE_CHECKING:
+    from lessismore_transforms.pretraining.loader import StepSampler
+
+LAST = Path("checkpoints", "last.pt")
+_FORMAT = 1
+
+
+class Stateful(Protocol):
+    """What has a state that a resumed run needs."""
+
+    def state_dict(self) -> Any:
+        """Return it."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take it."""
+
+
+class Checkpoint:
+    """Keep `checkpoints/last.pt` of a run, from which it can be resumed at any iteration.
+
+    The first one is written before the first iteration, so that a folder that cannot be written or a disk that is full
+    shows at once. Attach it after whatever may stop the run.
+
+    Args:
+        folder: of the run.
+        state: what to save, by name: the network without wrappers, the optimizer, handlers that remember.
+        identity: plain values that a resumed run must share, such as the method and the checksum of its slices.
+        sampler: told where to go on.
+        plan: how long the run is.
+        resume: go on from `checkpoints/last.pt` instead of beginning.
+        minutes: least time between two checkpoints at ends of epochs; 0 writes one after every epoch.
+        exports: bytes that the run will write besides.
+
+    Raises:
+        ValueError: there is nothing to resume, or what is there is damaged, of another training, or finished; or there
+            is a run in the folder already and it is not to be resumed.
+        OutputError: the folder cannot be written, or the disk has no room.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        state: Mapping[str, Stateful],
+        *,
+        identity: Mapping[str, Any],
+        sampler: StepSampler,
+        plan: Plan,
+        resume: bool = False,
+        minutes: float = 5.0,
+        exports: int = 0,
+    ) -> None:
+        self.path = Path(folder) / LAST
+        self.state, self.identity, self.sampler, self.plan = dict(state), dict(identity), sampler, plan
+        self.resume, self.minutes, self.exports = resume, minutes, exports
+        self._scaler: Any = None
+        self._written = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        """Take the saved state, if there is one to resume, and follow an engine."""
+        if self.resume:
+            self._load(engine)
+        elif self.path.exists():
+            raise ValueError(
+                f"found a run in {self.path.parents[1]} already: --resume True goes on with it, "
+                "or name another output_dir"
+            )
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        on_end(engine, self._end)
+
+    def _start(self, engine: Any) -> None:
+        if self._scaler is not None and engine.scaler is not None:
+            engine.scaler.load_state_dict(self._scaler)
+        if rank() == 0:
+            with writing(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                remove_temporaries(self.path.parent)
+            self._save(engine)
+            needed, free = self.path.stat().st_size + self.exports, shutil.disk_usage(self.path).free
+            if free < needed:
+                if engine.state.iteration == 0:
+                    self.path.unlink()  # the same command begins again once there is room
+                raise OutputError(
+                    f"expected {needed / 2**30:.2f} GiB for the checkpoints and backbones of the run in "
+                    f"{self.path.parents[1]}, found {free / 2**30:.2f} GiB free: make room or name another output_dir"
+                )
+        wait()
+
+    def _epoch(self, engine: Any) -> None:
+        if time.monotonic() - self._written >= 60 * self.minutes and not stopped(engine):
+            self._save(engine)
+
+    def _end(self, engine: Any) -> None:
+        reason = stopped(engine)
+        if reason is None or reason.keep:
+            self._save(engine)
+        wait()
+
+    def _save(self, engine: Any) -> None:
+        if rank() != 0:
+            return
+        content = {
+            "format": _FORMAT,
+            "version": __version__,
+            "identity": self.identity,
+            "iteration": engine.state.iteration,
+            "state": {name: item.state_dict() for name, item in self.state.items()},
+            "scaler": engine.scaler.state_dict() if engine.scaler is not None else None,
+        }
+        with atomic_write(self.path, "wb") as file:
+            torch.save(content, file)
+        self._written = time.monotonic()
+
+    def _load(self, engine: Any) -> None:
+        content = read_checkpoint(self.path)
+        for name, expected in self.identity.items():
+            found = content["identity"].get(name)
+            if found != expected:
+                raise ValueError(
+                    f"expected to go on with {name} {expected!r}, found {found!r} in {self.path}: "
+                    "give what the run began with, or name another output_dir"
+                )
+        iteration = content["iteration"]
+        if iteration >= self.plan.iterations:
+            raise ValueError(
+                f"the run in {self.path.parents[1]} is finished, {iteration} of {self.plan.iterations} iterations: "
+                "give a larger max_epochs or max_steps, or name another output_dir"
+            )
+        for name, item in self.state.items():
+            try:
+                item.load_state_dict(content["state"][name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(
+                    f"expected the {name} of this configuration in {self.path}, found another one ({reason}): "
+                    "give the settings that the run began with"
+                ) from error
+        self._scaler = content["scaler"]
+        self.sampler.start = iteration
+        engine.load_state_dict(
+            {
+                "iteration": iteration,
+                "max_epochs": self.plan.max_epochs,
+                "epoch_length": self.plan.batches_per_epoch,
+            }
+        )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; nothing in the file is executed.
+
+    Raises:
+        ValueError: it is not there, damaged, or something else than a checkpoint of ours.
+    """
+    if not path.is_file():
+        raise ValueError(f"expected a checkpoint to resume at {path}, found none; leave --resume out to begin")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"expected a checkpoint in {path}, found a file that is damaged or unsafe ({reason})"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ValueError(
+            f"expected a checkpoint of format {_FORMAT} in {path}, found something else; name another output_dir"
+        )
+    return content

@@ -1,0 +1,86 @@
+"""Pictures of log.jsonl: every figure of a training over its steps, several runs over each other."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lessismore_transforms.atomic import atomic_write
+
+LOG, CURVES = "log.jsonl", "curves.png"
+_FIRST = ("loss", "probe_balanced_accuracy", "probe_accuracy")  # what people look for; the rest follows as logged
+_BESIDE = {"loss_constant": "loss", "probe_majority": "probe_accuracy"}  # a constant drawn into another panel
+_NOT_DRAWN = ("step", "epoch")
+_COLUMNS, _PANEL_INCHES = 3, (4.2, 2.6)
+
+
+def read_log(run: Path | str) -> list[dict[str, Any]]:
+    """The lines of a run's log.
+
+    Raises:
+        ValueError: the folder holds no log, or one that is damaged.
+    """
+    path = Path(run) / LOG
+    if not path.is_file():
+        raise ValueError(f"expected the folder of a pre-training run with {LOG}, found {run}; mend the path")
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"expected lines of JSON in {path}, found something else ({error}); restore the file"
+        ) from error
+
+
+def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
+    """Draw the logs of runs over each other as PNG; returns its path.
+
+    Raises:
+        ValueError: a run has no log, or none has a figure yet.
+        OutputError: the picture cannot be written.
+    """
+    from matplotlib.figure import Figure  # not pyplot: it keeps state and may look for a display
+
+    alike = len({Path(run).resolve().name for run in runs}) < len(runs)
+    logs = {str(run) if alike else Path(run).resolve().name: read_log(run) for run in runs}
+    names = _panels([line for log in logs.values() for line in log])
+    if not names:
+        raise ValueError(f"expected figures in the logs of {', '.join(map(str, runs))}, found none; wait for a line")
+    rows = math.ceil(len(names) / _COLUMNS)
+    figure = Figure(figsize=(_COLUMNS * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained", dpi=100)
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(rows, _COLUMNS, place + 1)
+        for number, (run, log) in enumerate(logs.items()):
+            steps, values = _series(log, name)
+            axes.plot(steps, values, f"C{number % 10}.-" if len(steps) < 10 else f"C{number % 10}", lw=1.2, label=run)
+            for beside in (other for other, panel in _BESIDE.items() if panel == name):
+                axes.plot(*_series(log, beside), f"C{number % 10}:", lw=1.0, label=beside.replace("_", " "))
+        axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if place == 0:
+            axes.legend(fontsize=8, frameon=False)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png")
+    return path
+
+
+def _panels(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """The names of all figures, those that people look for first."""
+    found = dict.fromkeys(
+        name
+        for line in lines
+        if "event" not in line
+        for name, value in line.items()
+        if isinstance(value, (int, float)) and name not in (*_NOT_DRAWN, *_BESIDE)
+    )
+    return [name for name in _FIRST if name in found] + [name for name in found if name not in _FIRST]
+
+
+def _series(log: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    found = [(line["step"], line[name]) for line in log if name in line]
+    return [step for step, _ in found], [value for _, value in found]

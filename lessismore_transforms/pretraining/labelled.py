@@ -1,0 +1,215 @@
+"""Pictures with labels for the probe, none of which pre-training sees: a folder of class folders, or a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.duplicates import images_in
+from lessismore_transforms.pictures import SUFFIXES, read_picture
+from lessismore_transforms.pretraining.slices import kept_slices
+from lessismore_transforms.reduction.hashing import dhash
+from lessismore_transforms.reduction.intensity import min_max_uint8
+
+GROUPS = ("group", "patient")
+_NO_LABELS = ("slice_id", "path", "index", "volume", *GROUPS)
+_LOGGER = logging.getLogger("lessismore_transforms")
+
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSet:
+    """Pictures of one size with a class each.
+
+    Args:
+        images: uint8 (N, 1, size, size).
+        targets: int64 (N,), positions in `classes`.
+        groups: int64 (N,), pictures of one number (a patient, a volume) are no evidence for each other.
+        classes: names, sorted.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    groups: torch.Tensor
+    classes: tuple[str, ...]
+
+
+def read_labelled(
+    source: str | Path,
+    size: int,
+    *,
+    label: str | None = None,
+    output: str | Path | None = None,
+    selection: str = "default",
+    training: torch.Tensor | None = None,
+) -> LabelledSet:
+    """Read a labelled set: whole pictures, grey, resized (bilinear, antialiased).
+
+    A folder has a sub-folder of PNG or JPEG files for each class, and each picture is a group of its own. A CSV file
+    has a row per picture: its `path`, relative to the CSV file's folder, or its `slice_id` in `output`; its label; and,
+    if there is one, the `group` or `patient` that it belongs to, which is the volume for a slice of `output`.
+
+    Args:
+        source: the folder or the CSV file.
+        size: rows and columns of what the network sees.
+        label: the column of the labels; by default `label`, or the only column that can be meant.
+        output: the output folder of `reduce` that holds the slices a CSV names by `slice_id`.
+        selection: its selection; rows of other slices are left out.
+        training: int64 (n,), the bits of the difference hashes of the slices that pre-training sees, as `slice_table`
+            gives them: pictures with such a hash are left out.
+
+    Raises:
+        ValueError: a file is missing or cannot be read, a label or a column is missing, or what is left has fewer
+            than two classes or two groups.
+    """
+    source = Path(source)
+    if source.is_dir():
+        items = _from_folders(source)
+    elif source.is_file():
+        items = _from_table(source, label, output, selection)
+    else:
+        raise ValueError(f"expected a folder of class folders or a CSV file at {source}, found nothing: check the path")
+    seen = set() if training is None else set(training.cpu().numpy().view(np.uint64).tolist())
+    kept: list[_Item] = []
+    images, known = [], 0
+    for item in items:
+        if item.hash in seen:
+            known += 1
+            continue
+        kept.append(item._replace(picture=np.empty((0, 0), np.uint8)))
+        images.append(_resized(item.picture, size))
+    if known:
+        sentence = f"{known} of {known + len(kept)} pictures of {source} are in the pre-training set"
+        if not kept:
+            raise ValueError(f"{sentence}: a probe needs pictures that pre-training does not see, name others")
+        _LOGGER.warning("%s and are left out of the probe", sentence)
+    return _checked(source, kept, images)
+
+
+class _Item(NamedTuple):
+    label: str
+    group: str
+    hash: int
+    picture: Picture
+
+
+def _from_folders(folder: Path) -> Iterator[_Item]:
+    places = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    places = [place for place in places if any(path.suffix.lower() in SUFFIXES for path in place.rglob("*"))]
+    if len(places) < 2:
+        found = ", ".join(place.name for place in places) or "none"
+        raise ValueError(f"expected a sub-folder of PNG or JPEG files for each class in {folder}, found {found}")
+    for place in places:
+        for name, picture in images_in(place):
+            yield _Item(place.name, f"{place.name}/{name}", int(dhash(min_max_uint8(picture))), picture)
+
+
+def _from_table(table: Path, label: str | None, output: str | Path | None, selection: str) -> Iterator[_Item]:
+    rows, columns = _read_rows(table)
+    key = "slice_id" if "slice_id" in columns and (output is not None or "path" not in columns) else "path"
+    if key not in columns:
+        raise ValueError(f"{table}: expected a column path or slice_id, found {', '.join(columns)}")
+    if key == "slice_id" and output is None:
+        raise ValueError(f"{table} names slices by slice_id: give the output folder of `reduce` that holds them")
+    label = _label_column(table, columns, label)
+    group = next((column for column in GROUPS if column in columns), None)
+    lines: dict[str, int] = {}
+    for line, row in enumerate(rows, start=2):
+        for column in (key, label):
+            if not row[column]:
+                raise ValueError(f"{table}, line {line}: {column} is empty: fill it in or take the line away")
+        if (first := lines.setdefault(row[key], line)) != line:
+            raise ValueError(f"{table}, line {line}: {row[key]} is in line {first} already: take one of them away")
+    named = {row[key]: (row[label], row[group] if group else None) for row in rows}
+    if key == "path":
+        yield from _from_files(table.parent, named)
+    elif output is not None:
+        yield from _from_output(table, named, output, selection)
+
+
+def _from_files(folder: Path, named: Mapping[str, tuple[str, str | None]]) -> Iterator[_Item]:
+    for path, (label, group) in named.items():
+        picture = read_picture(folder / path)
+        yield _Item(label, path if group is None else group, int(dhash(min_max_uint8(picture))), picture)
+
+
+def _from_output(
+    table: Path, named: Mapping[str, tuple[str, str | None]], output: str | Path, selection: str
+) -> Iterator[_Item]:
+    slices, dataset = kept_slices(output, selection), SliceSelectionDataset(output, selection)
+    if lacking := len(named.keys() - set(slices["slice_id"])):
+        sentence = f"{lacking} of {len(named)} slices of {table} are not in the selection {selection!r} of {output}"
+        if lacking == len(named):
+            raise ValueError(f"{sentence}: name the output that holds them")
+        _LOGGER.warning("%s and are left out of the probe", sentence)
+    columns = (slices[column].tolist() for column in ("slice_id", "volume", "hash"))
+    for index, (name, volume, bits) in enumerate(zip(*columns, strict=True)):
+        if name in named:
+            label, group = named[name]
+            yield _Item(label, volume if group is None else group, bits, dataset[index]["image"][0])
+
+
+def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of a CSV file by column, and the columns; blanks around names and values are taken off."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} is no CSV file ({error}): give a folder or a CSV file") from error
+    if len(lines) < 2:
+        raise ValueError(f"{table} has no rows: expected a header and a row per picture")
+    columns = lines[0]
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(columns):
+            raise ValueError(f"{table}, line {number}: expected {len(columns)} values, found {len(line)}")
+    return [dict(zip(columns, line, strict=True)) for line in lines[1:]], columns
+
+
+def _label_column(table: Path, columns: Sequence[str], label: str | None) -> str:
+    if label is not None:
+        if label not in columns:
+            raise ValueError(f"{table}: expected a column {label}, found {', '.join(columns)}")
+        return label
+    candidates = ["label"] if "label" in columns else [column for column in columns if column not in _NO_LABELS]
+    if len(candidates) != 1:
+        raise ValueError(f"{table}: expected one column of labels, found {', '.join(candidates) or 'none'}: name it")
+    return candidates[0]
+
+
+def _resized(picture: Picture, size: int) -> torch.Tensor:
+    """A picture (H, W) as uint8 (1, size, size)."""
+    grey = torch.from_numpy(np.array(picture))[None, None].float()
+    small = F.interpolate(grey, size=(size, size), mode="bilinear", antialias=True)
+    return small[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _checked(source: Path, items: Sequence[_Item], images: Sequence[torch.Tensor]) -> LabelledSet:
+    classes, targets = np.unique([item.label for item in items], return_inverse=True)
+    names, groups = np.unique([item.group for item in items], return_inverse=True)
+    if len(classes) < 2 or len(names) < 2:
+        raise ValueError(
+            f"expected pictures of two classes and two groups or more in {source}, found {len(classes)} and "
+            f"{len(names)}: the probe cannot tell anything"
+        )
+    origins = Counter(target for target, _ in set(zip(targets.tolist(), groups.tolist(), strict=True)))
+    if alone := [str(classes[target]) for target in range(len(classes)) if origins[target] == 1]:
+        _LOGGER.warning(
+            "%s: all pictures of the class %s are of one group, so that the probe cannot recognise it",
+            source,
+            ", ".join(alone),
+        )
+    return LabelledSet(
+        torch.stack(list(images)), torch.from_numpy(targets), torch.from_numpy(groups), tuple(classes.tolist())
+    )

@@ -1,0 +1,78 @@
+"""A momentum encoder: a copy of a network that follows it slowly (MoCo, arXiv 1911.05722, Section 3.2; BYOL)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def momentum_copy(online: Module) -> Module:
+    """Return a copy of a network that gradients do not reach."""
+    return copy.deepcopy(online).requires_grad_(False)
+
+
+@torch.no_grad()
+def update_copy(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """Move each parameter of a copy, in place: target <- momentum * target + (1 - momentum) * online (Equation 2).
+
+    Buffers stay: the batch norms of the copy keep statistics of what the copy itself has seen.
+
+    Args:
+        target: What `momentum_copy` made.
+        online: What it was made of, or modules with the same parameters in the same order.
+        momentum: 0 to 1.
+    """
+    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)
+
+
+def cosine_momentum(iteration: int, *, start: float, total: int) -> float:
+    """Return the momentum of an iteration: from `start` to 1 by half a cosine (BYOL, arXiv 2006.07733, Section 3.3).
+
+    Args:
+        iteration: Counted from 0.
+        start: Momentum of iteration 0, 0.996 in BYOL.
+        total: Iterations of the training; 1 is reached right after the last one, and stays.
+    """
+    return 1 - (1 - start) * (math.cos(math.pi * min(1.0, iteration / total)) + 1) / 2
+
+
+class MomentumUpdate:
+    """Handler: move a momentum encoder before the forward pass of each step of the optimiser.
+
+    Iterations that only add gradients up leave it where it is.
+
+    Args:
+        update: Moves the encoder, given the momentum.
+        momentum: That of every step or, with `total`, of the first.
+        total: Iterations of the training, over which the momentum rises to 1 by `cosine_momentum`; None for never.
+
+    Raises:
+        ValueError: If the momentum is not within 0 and 1.
+    """
+
+    def __init__(self, update: Callable[[float], object], momentum: float, *, total: int | None = None) -> None:
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"expected a momentum from 0 to 1, found {momentum}; 0.999 is usual")
+        self.update, self.momentum, self.total = update, momentum, total
+
+    def attach(self, engine: Engine) -> None:
+        """Act before each iteration of an engine of MONAI."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Move the encoder where a step begins."""
+        iteration = engine.state.iteration - 1
+        if iteration % engine.accumulation_steps:  # not the first of its step; an epoch holds whole steps
+            return
+        if self.total is None:
+            self.update(self.momentum)
+        else:
+            self.update(cosine_momentum(iteration, start=self.momentum, total=self.total))

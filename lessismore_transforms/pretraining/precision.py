@@ -1,0 +1,69 @@
+"""Where a network runs and in which numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import SimpleInferer
+from torch import nn
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def pick_device(name: str | torch.device | None = None) -> torch.device:
+    """Return the device of that name, by default the GPU of this process where there is one.
+
+    Raises:
+        ValueError: the machine has no such device.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"expected a device that this machine has, found {name!r}; cpu is always there") from error
+    return device
+
+
+def place(network: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> nn.Module:
+    """Return the network on the device, its convolutions in the memory format that is fastest there.
+
+    Raises:
+        ValueError: the machine has no such device.
+    """
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return network.to(device=pick_device(device), memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
+
+
+class AutocastInferer(SimpleInferer):  # type: ignore[misc]
+    """Run the network in float32 or under autocast, on any device; MONAI's own switch knows CUDA alone.
+
+    Args:
+        device: where the network runs.
+        precision: fp32; bf16; fp16, whose gradients the trainer scales (give it `amp=inferer.scaled`), on a GPU only;
+            or auto: bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        ValueError: the precision is unknown, or fp16 is asked for without a GPU.
+    """
+
+    def __init__(self, device: str | torch.device, precision: str = "auto") -> None:
+        super().__init__()
+        self.device_type = torch.device(device).type
+        if precision not in PRECISIONS:
+            raise ValueError(f"expected a precision out of {', '.join(PRECISIONS)}, found {precision!r}")
+        if precision == "fp16" and self.device_type != "cuda":
+            raise ValueError(f"expected a GPU for precision fp16, found the device {device}; take bf16 or fp32")
+        if precision == "auto":
+            precision = "bf16" if self.device_type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+    @property
+    def scaled(self) -> bool:
+        """Whether gradients have to be scaled to stay within the numbers."""
+        return self.dtype is torch.float16
+
+    def __call__(self, inputs: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return what the network makes of the inputs."""
+        with torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None):
+            return network(inputs, *args, **kwargs)

@@ -1,0 +1,144 @@
+"""How well the features tell the classes of a labelled set apart: nearest neighbours, no training.
+
+Weighted kNN of Wu et al. 2018 (arXiv 1805.01978, Section 3.4), as DINO (arXiv 2104.14294) measures it, with temperature
+0.07: every picture is classified by its k most similar pictures of other groups (patients, volumes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.nn import functional as F
+
+from lessismore_transforms.backbones import three_channels
+from lessismore_transforms.pretraining.gather import rank
+from lessismore_transforms.pretraining.labelled import LabelledSet
+
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+_BATCH = 64
+_PAIRS = 2**24  # of features compared at once: 64 MiB
+
+
+class KNNProbe:
+    """Measures the backbone before the first step, every `interval` epochs and at the end, on the first process.
+
+    At each of these moments `engine.state.probe` holds what `measure` gives; an empty dict where it was not measured.
+    The first figures are those of random initialisation, which training has to beat. Training goes on as if nothing
+    had happened: no random number is drawn, no statistics are updated.
+
+    Args:
+        backbone: gives features (N, F) of pictures (N, 3, size, size).
+        labelled: what `read_labelled` gives.
+        interval: in epochs.
+        mean: grey value that training subtracts, of 0..1; one, or one for each channel.
+        std: what it divides by.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, labelled: LabelledSet, *, interval: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        if interval < 1:
+            raise ValueError(
+                f"expected a probe every epoch or less often, found an interval of {interval}: give 1 or more"
+            )
+        self.backbone, self.labelled, self.interval = backbone, labelled, interval
+        self.mean, self.std = tuple(mean), tuple(std)
+        self._measured_at: int | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Measure while `engine` trains."""
+        for event in (Events.STARTED, Events.EPOCH_COMPLETED, Events.COMPLETED):
+            engine.add_event_handler(event, self._look, event)
+
+    def measure(self) -> dict[str, float]:
+        """Accuracy and balanced accuracy of leaving one group out, and the accuracy of always naming the majority."""
+        targets, groups = self.labelled.targets, self.labelled.groups
+        classes = len(self.labelled.classes)
+        features = pooled_features(self.backbone, self.labelled.images, self.mean, self.std)
+        found = nearest_classes(features, targets.to(features.device), groups.to(features.device), classes).cpu()
+        right = (found == targets).double()
+        counts = torch.bincount(targets, minlength=classes)
+        recall = torch.bincount(targets, weights=right, minlength=classes) / counts
+        return {
+            "probe_accuracy": right.mean().item(),
+            "probe_balanced_accuracy": recall.mean().item(),
+            "probe_majority": (counts.max() / counts.sum()).item(),
+        }
+
+    def _look(self, engine: Any, event: Events) -> None:
+        state = engine.state
+        due = {
+            Events.STARTED: state.iteration == 0,
+            Events.EPOCH_COMPLETED: state.epoch % self.interval == 0,
+            Events.COMPLETED: state.iteration != self._measured_at,
+        }
+        state.probe = {}
+        if due[event] and rank() == 0:
+            state.probe = self.measure()
+            self._measured_at = state.iteration
+
+
+def nearest_classes(
+    features: torch.Tensor,
+    targets: torch.Tensor,
+    groups: torch.Tensor,
+    classes: int,
+    *,
+    neighbours: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> torch.Tensor:
+    """Classify each picture by the most similar ones of other groups, each weighted with exp(cosine / temperature).
+
+    Args:
+        features: (N, F).
+        targets: int64 (N,), 0..classes - 1.
+        groups: int64 (N,), two different ones at least.
+        classes: how many.
+        neighbours: how many vote; all, where fewer are of other groups.
+        temperature: of the weights.
+
+    Returns:
+        int64 (N,).
+    """
+    directions = F.normalize(features.float())  # (N, F)
+    votes = []
+    for rows in torch.split(torch.arange(len(directions), device=groups.device), max(1, _PAIRS // len(directions))):
+        cosines = directions[rows] @ directions.T  # (R, N)
+        cosines.masked_fill_(groups[rows, None] == groups, -torch.inf)
+        nearest, places = cosines.topk(min(neighbours, len(directions)))  # (R, k)
+        weights = (nearest / temperature).exp()  # 0 within a group
+        votes.append(weights.new_zeros(len(rows), classes).scatter_add_(1, targets[places], weights))  # (R, C)
+    return torch.cat(votes).argmax(1)
+
+
+@torch.no_grad()
+def pooled_features(
+    backbone: nn.Module, images: torch.Tensor, mean: Sequence[float], std: Sequence[float]
+) -> torch.Tensor:
+    """Features (N, F) of uint8 pictures (N, 1, size, size), on the backbone's device; its state stays as it is."""
+    device = next(backbone.parameters()).device
+    middle, width = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    features = []
+    with _evaluating(backbone):
+        for batch in torch.split(images, _BATCH):
+            views = three_channels((batch.to(device).float() / 255 - middle) / width)  # (B, 3, size, size)
+            features.append(backbone(views.contiguous(memory_format=torch.channels_last)).float())
+    return torch.cat(features)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode for a moment; modules that were in it before (frozen ones) stay in it afterwards."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,72 @@
+"""Learning rate and weight decay as functions of the iteration, so that a resumed run needs no state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch.optim import Optimizer
+
+
+def warmup_cosine(
+    iteration: int,
+    *,
+    total: int,
+    warmup: int = 0,
+    start: float = 0.0,
+    end: float = 0.0,
+    every: int = 1,
+    clamp: bool = True,
+) -> float:
+    """Return the factor of an iteration: linear from `start` to 1, then half a cosine from 1 to `end`.
+
+    Args:
+        iteration: counted from 0.
+        total: iterations of the training; the end is reached right after the last one.
+        warmup: iterations of the linear part.
+        start: factor of iteration 0 where there is a warm-up.
+        end: last factor.
+        every: iterations for which the factor stays, an epoch's for a schedule by epochs.
+        clamp: stay at `end` beyond `total`; without it the cosine goes on up and down, as in the released SwAV code.
+
+    Raises:
+        ValueError: the warm-up takes the whole training.
+    """
+    if warmup >= total:
+        raise ValueError(
+            f"expected a warm-up shorter than the training, found {warmup} of {total} iterations; "
+            "give fewer warmup_epochs, or train longer"
+        )
+    iteration = iteration // every * every
+    if iteration < warmup:
+        return start + (1 - start) * iteration / warmup
+    progress = (iteration - warmup) / (total - warmup)
+    progress = min(1.0, progress) if clamp else progress
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Schedule:
+    """Set `key` of every parameter group to its first value times a factor, before each iteration.
+
+    Args:
+        optimizer: its groups' values at this moment are what the factor multiplies, so 0 stays 0.
+        factor: of the iteration, counted from 0.
+        key: such as lr or weight_decay.
+    """
+
+    def __init__(self, optimizer: Optimizer, factor: Callable[[int], float], key: str = "lr") -> None:
+        self.optimizer, self.factor, self.key = optimizer, factor, key
+        self._first = [group[key] for group in optimizer.param_groups]
+        factor(0)  # a schedule that makes no sense is told now
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Set the values of the iteration that begins."""
+        factor = self.factor(engine.state.iteration - 1)
+        for group, first in zip(self.optimizer.param_groups, self._first, strict=True):
+            group[self.key] = first * factor

@@ -1,0 +1,168 @@
+"""Why a training ends before its time, and how it says so: a loss that is no number, a signal, the end of the plan."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from lessismore_transforms.pretraining.gather import gather, world
+from lessismore_transforms.pretraining.plan import Plan
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a training stopped early: a sentence, the exit code, and whether its state is worth keeping."""
+
+    sentence: str
+    code: int
+    keep: bool
+
+
+def stop(engine: Any, reason: Stop) -> None:
+    """End the training of an engine early, without what is done at its end."""
+    engine.state.stop = reason
+    engine.terminate(skip_completed=True)
+
+
+def stopped(engine: Any) -> Stop | None:
+    """Return why the training of an engine stopped early, None if it did not."""
+    reason: Stop | None = getattr(engine.state, "stop", None)
+    return reason
+
+
+def on_end(engine: Engine, act: Callable[[Any], None]) -> None:
+    """Call `act(engine)` once, when the training of an engine is complete or stopped early."""
+    engine.add_event_handler(Events.COMPLETED, act)
+    engine.add_event_handler(Events.TERMINATE, lambda engine: act(engine) if stopped(engine) else None)
+
+
+def conclude(engine: Any) -> None:
+    """Leave the program with a sentence and an exit code if the training stopped early.
+
+    Raises:
+        SystemExit: it did.
+    """
+    if reason := stopped(engine):
+        if engine.state.rank == 0:
+            print(f"error: {reason.sentence}", file=sys.stderr)
+        raise SystemExit(reason.code)
+
+
+class StopAtEnd:
+    """End the training after the last iteration of a plan where that lies within an epoch."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Look at the iteration that ended."""
+        iteration, epoch = self.plan.iterations, self.plan.batches_per_epoch
+        if engine.state.iteration == iteration and iteration % epoch and not stopped(engine):
+            engine.terminate()
+
+
+class StopOnNan:
+    """Stop when the loss or a weight is no finite number, before anything of it is saved.
+
+    Looking at the loss of every iteration would make the host wait for the GPU, so the losses are judged on the device
+    and looked at every `interval` iterations and whenever an epoch ends. Attach it before what saves.
+
+    Args:
+        network: whose weights and buffers are looked at.
+        interval: iterations between looks.
+    """
+
+    def __init__(self, network: nn.Module, interval: int = 10) -> None:
+        self.network, self.interval = network, interval
+        self._bad: torch.Tensor | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED | Events.COMPLETED, self)
+
+    def _note(self, engine: Any) -> None:
+        bad = ~torch.isfinite(engine.state.output["loss"].detach()).reshape(1)
+        self._bad = bad if self._bad is None else self._bad | bad
+
+    def __call__(self, engine: Any) -> None:
+        """Look at the losses since the last look, and at the weights."""
+        if self._bad is None or stopped(engine):
+            return
+        loss_is_bad = gather(self._bad).any()
+        weight_is_bad = gather(~all_finite(self.network).reshape(1)).any()  # buffers differ between processes
+        self._bad = None
+        if loss_is_bad or weight_is_bad:
+            sentence = (
+                f"the {'loss' if loss_is_bad else 'network'} is no finite number at iteration "
+                f"{engine.state.iteration}: the last good state is in checkpoints/last.pt; take a smaller learning "
+                "rate, or precision fp32 or bf16, and go on from there with --resume True"
+            )
+            stop(engine, Stop(sentence, 1, keep=False))
+
+
+def all_finite(network: nn.Module) -> torch.Tensor:
+    """Whether every weight and buffer of a network is a finite number, as a bool () on its device."""
+    values = [value for value in network.state_dict().values() if value.is_floating_point()]
+    return torch.stack([torch.isfinite(value).all() for value in values]).all()
+
+
+class StopOnSignal:
+    """Stop at the end of a step, its state kept, when a process is asked to end (SIGTERM, Ctrl-C).
+
+    Args:
+        accumulation: iterations of a step.
+        interval: steps after which several processes ask each other; one alone looks after every step.
+    """
+
+    def __init__(self, accumulation: int = 1, interval: int = 10) -> None:
+        self.accumulation, self.interval = accumulation, interval
+        self._received = 0
+        self._former: dict[int, Any] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine."""
+        engine.add_event_handler(Events.STARTED, self._install)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        on_end(engine, self._remove)
+
+    def __call__(self, engine: Any) -> None:
+        """Look whether a signal has come."""
+        together = world() > 1
+        if engine.state.iteration % (self.accumulation * (self.interval if together else 1)) or stopped(engine):
+            return
+        received = self._received
+        if together:
+            received = int(gather(torch.tensor([received], device=engine.state.device)).max())
+        if received:
+            name = signal.Signals(received).name
+            sentence = f"stopped by {name} after iteration {engine.state.iteration}: go on with --resume True"
+            stop(engine, Stop(sentence, 128 + received, keep=True))
+
+    def _install(self) -> None:
+        self._former = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def _remove(self, *_: Any) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+        self._former = {}
+
+    def _receive(self, number: int, _: Any) -> None:
+        if self._received:  # a second one means now
+            self._remove()
+            signal.raise_signal(number)
+        self._received = number

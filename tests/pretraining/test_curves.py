@@ -1,0 +1,50 @@
+"""The picture of a run's log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lessismore_transforms.__main__ import main
+from lessismore_transforms.pretraining.curves import _panels, draw_curves, read_log
+
+LINES = [
+    {"event": "begin", "step": 0},
+    {"step": 0, "epoch": 0, "probe_accuracy": 0.3, "probe_majority": 0.25},
+    *({"step": step, "epoch": 1, "learning_rate": 0.1, "loss": 6.2 / step, "loss_constant": 6.2} for step in (1, 2)),
+    {"step": 2, "epoch": 1, "advice": "keep fewer slices"},
+    {"event": "end", "step": 2},
+]
+
+
+def write_log(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES), encoding="utf-8")
+    return folder
+
+
+def test_what_people_look_for_comes_first() -> None:
+    assert _panels(LINES) == ["loss", "probe_accuracy", "learning_rate"]
+
+
+def test_one_run_and_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = write_log(tmp_path / "a" / "run"), write_log(tmp_path / "b" / "run")
+    assert main(["curves", str(one)]) == 0
+    assert f"curves: {one / 'curves.png'}" in capsys.readouterr().out
+    with Image.open(one / "curves.png") as single, Image.open(draw_curves([one, other], tmp_path / "both.png")) as both:
+        assert single.size == both.size == (1260, 260)
+        assert single.tobytes() != both.tobytes()
+
+
+def test_bad_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["curves", str(tmp_path)]) == 2
+    assert "expected the folder of a pre-training run with log.jsonl" in capsys.readouterr().err
+    (tmp_path / "log.jsonl").write_text('{"event": "begin", "step": 0}\n')
+    with pytest.raises(ValueError, match="found none; wait for a line"):
+        draw_curves([tmp_path], tmp_path / "none.png")
+    (tmp_path / "log.jsonl").write_text("loss 3\n")
+    with pytest.raises(ValueError, match="expected lines of JSON"):
+        read_log(tmp_path)

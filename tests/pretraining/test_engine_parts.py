@@ -1,0 +1,332 @@
+"""Checkpoint, journal, export and early ends, on a training of a few numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
+from torch import nn
+
+from lessismore_transforms.atomic import OutputError
+from lessismore_transforms.backbones import build_backbone, read_metadata, read_tensors
+from lessismore_transforms.pretraining.checkpoint import Checkpoint, read_checkpoint
+from lessismore_transforms.pretraining.export import BackboneExport, prove_export
+from lessismore_transforms.pretraining.journal import Journal
+from lessismore_transforms.pretraining.plan import Plan
+from lessismore_transforms.pretraining.precision import AutocastInferer, pick_device
+from lessismore_transforms.pretraining.seeding import SeedIterations, seed_for
+from lessismore_transforms.pretraining.stopping import StopAtEnd, StopOnNan, StopOnSignal, conclude
+
+IDENTITY = {"method": "test", "slices": "0123"}
+
+
+class Batches:
+    """A loader of numbers that depend on the step alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.start = plan, 0
+
+    def __len__(self) -> int:
+        return self.plan.batches_per_epoch
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for step in range(self.start + 1, self.plan.iterations + 1):
+            yield {"x": torch.randn(4, 3, generator=torch.Generator().manual_seed(step))}
+
+
+class Training:
+    """A trainer with all handlers of a run in `folder`."""
+
+    def __init__(self, folder: Path, plan: Plan, *, resume: bool = False, rate: float = 0.1, interval: int = 1) -> None:
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 1))
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=rate, momentum=0.9)
+        batches = Batches(plan)
+        self.journal = Journal(folder, self.optimizer, plan, batch_size=4, settings={"rate": rate}, interval=interval)
+        self.checkpoint = Checkpoint(
+            folder,
+            {"network": self.network, "optimizer": self.optimizer, "journal": self.journal},
+            identity=IDENTITY,
+            sampler=batches,
+            plan=plan,
+            resume=resume,
+            minutes=0,
+        )
+        self.trainer = SupervisedTrainer(
+            device="cpu",
+            max_epochs=plan.max_epochs,
+            epoch_length=plan.batches_per_epoch,
+            train_data_loader=batches,
+            network=self.network,
+            optimizer=self.optimizer,
+            loss_function=lambda prediction, _: prediction.square().mean() + 1,
+            prepare_batch=lambda batch, *_, **__: (batch["x"], None),
+            accumulation_steps=plan.accumulation,
+            decollate=False,
+            train_handlers=[
+                SeedIterations(0),
+                StopOnNan(self.network, interval=3),
+                self.journal,
+                StopOnSignal(plan.accumulation),
+                StopAtEnd(plan),
+                self.checkpoint,
+            ],
+        )
+
+    def run(self) -> Training:
+        self.trainer.run()
+        return self
+
+
+def at(training: Training, iteration: int, act: Callable[[], Any]) -> None:
+    """Do something when an iteration is completed, before the handlers look."""
+    training.trainer.add_event_handler(Events.ITERATION_STARTED(once=iteration), lambda _: act())
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in lines(folder) if "loss" in line]
+
+
+def terminate(training: Training, iteration: int) -> None:
+    at(training, iteration, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@pytest.mark.parametrize("stopped_at", [2, 5, 7])  # within an epoch, at its end, within the next
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path: Path, stopped_at: int) -> None:
+    plan = Plan(5, 12)
+    whole = Training(tmp_path / "whole", plan).run()
+    first = Training(tmp_path / "parts", plan)
+    terminate(first, stopped_at)
+    first.run()
+    with pytest.raises(SystemExit) as left:
+        conclude(first.trainer)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert losses(tmp_path / "parts")[-1][0] == stopped_at
+    second = Training(tmp_path / "parts", plan, resume=True).run()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert [step for step, _ in losses(tmp_path / "whole")] == list(range(1, 13))
+    for one, other in zip(whole.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    conclude(second.trainer)  # says nothing
+
+
+def test_lines_longer_than_a_step_are_the_same_means_after_a_resume(tmp_path: Path) -> None:
+    plan = Plan(5, 12)
+    Training(tmp_path / "whole", plan, interval=4).run()
+    first = Training(tmp_path / "parts", plan, interval=4)
+    terminate(first, 6)
+    first.run()
+    Training(tmp_path / "parts", plan, resume=True, interval=4).run()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert [step for step, _ in losses(tmp_path / "parts")] == [4, 8, 12]
+    one_by_one = Training(tmp_path / "each", plan).run()
+    assert one_by_one.journal.interval == 1
+    each = [loss for _, loss in losses(tmp_path / "each")]
+    assert losses(tmp_path / "parts")[0][1] == pytest.approx(sum(each[:4]) / 4)
+
+
+def test_after_a_kill_the_log_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+    plan = Plan(5, 12)
+    Training(tmp_path / "whole", plan).run()
+    first = Training(tmp_path / "parts", plan)
+
+    def break_off() -> None:
+        raise KeyError("killed")
+
+    at(first, 8, break_off)
+    with pytest.raises(KeyError):
+        first.run()
+    assert losses(tmp_path / "parts")[-1][0] == 7
+    first.journal._file.close()  # as the end of the process would
+    Training(tmp_path / "parts", plan, resume=True).run()  # from the end of epoch 1, step 5
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert [line["step"] for line in lines(tmp_path / "parts") if line.get("event") == "resume"] == [5]
+
+
+def test_accumulation_stops_and_logs_at_whole_steps(tmp_path: Path) -> None:
+    plan = Plan(4, 8, accumulation=2)
+    Training(tmp_path / "whole", plan).run()
+    first = Training(tmp_path / "parts", plan)
+    terminate(first, 3)  # the second batch of step 2 is still to come
+    first.run()
+    assert first.trainer.state.iteration == 4
+    Training(tmp_path / "parts", plan, resume=True).run()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert [step for step, _ in losses(tmp_path / "whole")] == [1, 2, 3, 4]
+
+
+def test_a_budget_in_steps_ends_within_an_epoch(tmp_path: Path) -> None:
+    plan = Plan.of(20, batch_size=4, max_epochs=100, max_steps=7)
+    training = Training(tmp_path, plan).run()
+    assert training.trainer.state.iteration == 7
+    assert [step for step, _ in losses(tmp_path)] == list(range(1, 8))
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 7
+    assert lines(tmp_path)[-1]["event"] == "end"
+
+
+def test_nan_stops_and_keeps_the_last_good_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training = Training(tmp_path, Plan(5, 50))
+    at(training, 7, lambda: training.network[0].weight.data.fill_(torch.nan))
+    training.run()
+    assert training.trainer.state.iteration == 9  # looks every third
+    kept = read_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    assert kept["iteration"] == 5
+    assert all(value.isfinite().all() for value in kept["state"]["network"].values())
+    with pytest.raises(SystemExit) as left:
+        conclude(training.trainer)
+    assert left.value.code == 1
+    assert "the loss is no finite number at iteration 9" in capsys.readouterr().err
+    assert lines(tmp_path)[-1]["event"] == "stop"
+
+
+def test_weights_that_broke_in_the_last_update_are_not_saved(tmp_path: Path) -> None:
+    training = Training(tmp_path, Plan(5, 10))
+    end = Events.ITERATION_COMPLETED(once=10)  # the loss of iteration 10 was still finite
+    training.trainer.add_event_handler(end, lambda _: training.network[0].weight.data.fill_(torch.inf))
+    training.run()
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 5
+    with pytest.raises(SystemExit):
+        conclude(training.trainer)
+
+
+def resumed(folder: Path, **changes: Any) -> Any:
+    return Training(folder, **({"plan": Plan(5, 12), "resume": True} | changes))
+
+
+def test_resume_refuses_what_is_not_its_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a checkpoint to resume at .* found none"):
+        resumed(tmp_path)
+    Training(tmp_path, Plan(5, 10)).run()
+    with pytest.raises(ValueError, match=r"is finished, 10 of 10 iterations: give a larger max_epochs"):
+        resumed(tmp_path, plan=Plan(5, 10))
+    with pytest.raises(ValueError, match=r"found a run in .* already: --resume True"):
+        resumed(tmp_path, resume=False)
+    path = tmp_path / "checkpoints" / "last.pt"
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "identity": IDENTITY | {"method": "moco"}}, path)
+    with pytest.raises(ValueError, match="expected to go on with method 'test', found 'moco'"):
+        resumed(tmp_path)
+    torch.save({**content, "state": content["state"] | {"network": {"0.weight": torch.zeros(2)}}}, path)
+    with pytest.raises(ValueError, match="expected the network of this configuration"):
+        resumed(tmp_path)
+    torch.save({"weights": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="found something else"):
+        resumed(tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged or unsafe"):
+        resumed(tmp_path)
+
+
+def test_a_longer_plan_goes_on(tmp_path: Path) -> None:
+    Training(tmp_path, Plan(5, 10)).run()
+    longer = Training(tmp_path, Plan(5, 15), resume=True).run()
+    assert longer.trainer.state.iteration == 15
+    assert [step for step, _ in losses(tmp_path)] == list(range(1, 16))
+
+
+def test_a_disk_without_room_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(OutputError, match=r"found 0.00 GiB free: make room"):
+        Training(tmp_path, Plan(5, 10)).run()
+    assert losses(tmp_path) == []
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    first = Training(tmp_path, Plan(5, 10))
+    second = Training(tmp_path, Plan(5, 10))
+    at(first, 2, second.run)
+    with pytest.raises(OutputError, match="another run is writing"):
+        first.run()
+
+
+def test_config_and_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    Training(tmp_path, Plan(5, 10)).run()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["settings"] == {"rate": 0.1}
+    assert config["plan"] == {"steps": 10, "epochs": 2, "steps_per_epoch": 5}
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert shown == [(step, pytest.approx(loss)) for step, loss in losses(tmp_path)]
+
+
+def test_seeds_depend_on_every_part() -> None:
+    seeds = {seed_for(*parts) for parts in [("a", 0, 1), ("a", 1, 0), ("b", 0, 1), ("a", 0, 11), ("a", 1)]}
+    assert len(seeds) == 5
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_for("iteration", 0, 0, 1) == 5475216164123361058
+
+
+def engine(epoch: int = 3, iteration: int = 30) -> Any:
+    return SimpleNamespace(state=SimpleNamespace(epoch=epoch, iteration=iteration))
+
+
+def test_export_writes_what_loads_strictly(tmp_path: Path) -> None:
+    backbone = build_backbone("resnet18", weights="random", seed=3)
+    export = BackboneExport(tmp_path, backbone, "resnet18", every=3, metadata={"method": "swav", "mean": [0.18]})
+    export._prove(engine())
+    assert list(tmp_path.rglob("*.safetensors")) == []
+    for epoch in range(1, 8):
+        export._epoch(engine(epoch))
+    assert sorted(path.name for path in (tmp_path / "backbones").iterdir()) == [
+        "epoch_0003.safetensors",
+        "epoch_0006.safetensors",
+    ]
+    export._end(engine())
+    path = tmp_path / "backbone.safetensors"
+    loaded = build_backbone("resnet18", weights=path)
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded(picture), backbone.eval()(picture))
+    found = read_metadata(path)
+    assert found["method"] == "swav"
+    assert found["mean"] == [0.18]
+    assert (found["backbone"], found["epoch"], found["iteration"]) == ("resnet18", 3, 30)
+    size = sum(value.numel() * value.element_size() for value in read_tensors(path).values())
+    assert export.bytes_to_come(7) == 3 * size  # epochs 3, 6 and the last
+
+
+def test_export_refuses_a_backbone_that_a_file_does_not_hold(tmp_path: Path) -> None:
+    backbone = build_backbone("resnet18", weights="random")
+    backbone.relu = nn.LeakyReLU(0.5)  # no weight of it is in the file
+    with pytest.raises(ValueError, match="this network keeps something outside of its weights"):
+        BackboneExport(tmp_path, backbone, "resnet18", metadata={})._prove(engine())
+    backbone.extra = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="2 unknown, first extra"):
+        BackboneExport(tmp_path, backbone, "resnet18", metadata={})._prove(engine())
+
+
+def test_resnet50_has_the_318_tensors_of_torchvision(tmp_path: Path) -> None:
+    backbone = build_backbone("resnet50", weights="random")
+    BackboneExport(tmp_path, backbone, "resnet50", metadata={})._end(engine())
+    assert len(read_tensors(tmp_path / "backbone.safetensors")) == 318
+    prove_export(backbone, "resnet50", tmp_path / "backbone.safetensors")
+
+
+def test_precision() -> None:
+    layer = nn.Linear(4, 4)
+    assert AutocastInferer("cpu", "fp32")(torch.ones(1, 4), layer).dtype == torch.float32
+    assert AutocastInferer("cpu", "bf16")(torch.ones(1, 4), layer).dtype == torch.bfloat16
+    assert AutocastInferer("cpu").dtype is None  # auto: float32 without a GPU
+    with pytest.raises(ValueError, match="expected a GPU for precision fp16"):
+        AutocastInferer("cpu", "fp16")
+    with pytest.raises(ValueError, match="found 'half'"):
+        AutocastInferer("cpu", "half")
+    with pytest.raises(ValueError, match="expected a device that this machine has, found 'cuda:77'"):
+        pick_device("cuda:77")

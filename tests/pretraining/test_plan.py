@@ -1,0 +1,43 @@
+"""The length of a training, in epochs or in steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from lessismore_transforms.pretraining.plan import Plan
+
+
+def test_epochs() -> None:
+    plan = Plan.of(1000, batch_size=128, max_epochs=800)
+    assert (plan.batches_per_epoch, plan.iterations, plan.max_epochs, plan.steps) == (7, 5600, 800, 5600)
+
+
+def test_the_lidc_set_has_1905_batches_of_128() -> None:
+    assert Plan.of(243_958, batch_size=128, max_epochs=1).batches_per_epoch == 1905  # METHODS: SwAV on LIDC ALL
+
+
+def test_steps_replace_epochs() -> None:
+    plan = Plan.of(1000, batch_size=128, max_epochs=2, max_steps=20)
+    assert (plan.iterations, plan.max_epochs) == (20, 3)
+
+
+def test_accumulation_makes_whole_steps() -> None:
+    plan = Plan.of(1000, batch_size=128, max_epochs=2, accumulation=2)
+    assert (plan.batches_per_epoch, plan.iterations, plan.steps) == (6, 12, 6)
+    assert Plan.of(1000, batch_size=128, max_epochs=1, max_steps=4, accumulation=2).iterations == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"slices": 100, "batch_size": 128, "max_epochs": 1}, "at least 128 slices .* found 100"),
+        ({"slices": 200, "batch_size": 128, "max_epochs": 1, "accumulation": 2}, "at least 256 slices"),
+        ({"slices": 100, "batch_size": 10, "max_epochs": 1, "processes": 4}, "4 processes share .* take 8"),
+        ({"slices": 100, "batch_size": 0, "max_epochs": 1}, "batch_size to be a whole number from 1, found 0"),
+        ({"slices": 100, "batch_size": 10, "max_epochs": 1.5}, "max_epochs to be .* found 1.5"),
+        ({"slices": 100, "batch_size": 10, "max_epochs": 1, "max_steps": "many"}, "max_steps .* 'many'"),
+    ],
+)
+def test_bad_numbers(settings: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Plan.of(**settings)

@@ -1,0 +1,59 @@
+"""Learning rate and weight decay, value by value."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lessismore_transforms.pretraining.schedules import Schedule, warmup_cosine
+
+
+def test_swav_as_intended() -> None:
+    factor = partial(warmup_cosine, total=1000, warmup=100)
+    assert [factor(0), factor(50), factor(100), factor(550)] == pytest.approx([0, 0.5, 1, 0.5])
+    assert factor(999) == pytest.approx(0, abs=1e-5)
+    assert factor(2000) == 0
+
+
+def test_swav_as_released_goes_on_up_and_down() -> None:
+    factor = partial(warmup_cosine, total=800, warmup=10, clamp=False)
+    seen = {step: 0.15 * factor(step) for step in (10, 400, 800, 1000, 1590)}
+    assert seen == pytest.approx({10: 0.15, 400: 0.0765, 800: 0.0, 1000: 0.0225, 1590: 0.15}, abs=5e-5)
+
+
+def test_moco_falls_by_epochs() -> None:
+    factor = partial(warmup_cosine, total=40, every=10)
+    assert [factor(step) for step in (0, 9, 10, 19, 39)] == pytest.approx(
+        [1, 1, 0.8535534, 0.8535534, 0.1464466]  # 0.5 (1 + cos(pi e / 4))
+    )
+
+
+def test_spark_from_a_200th_to_a_1000th() -> None:
+    factor = partial(warmup_cosine, total=1600, warmup=40, start=0.005, end=0.001)
+    assert [factor(0), factor(20), factor(40), factor(1600)] == pytest.approx([0.005, 0.5025, 1, 0.001])
+
+
+def test_weight_decay_rises() -> None:
+    factor = partial(warmup_cosine, total=100, end=5.0)  # 0.04 to 0.2
+    assert [0.04 * factor(step) for step in (0, 50, 100)] == pytest.approx([0.04, 0.12, 0.2])
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
+    with pytest.raises(ValueError, match="found 100 of 100 iterations"):
+        warmup_cosine(0, total=100, warmup=100)
+
+
+def test_schedule_multiplies_each_group_and_leaves_zero() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    other = torch.nn.Parameter(torch.zeros(2))
+    groups = [{"params": [weight], "weight_decay": 0.04}, {"params": [other], "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=0.5)
+    schedule = Schedule(optimizer, partial(warmup_cosine, total=100, end=5.0), "weight_decay")
+    engine = SimpleNamespace(state=SimpleNamespace(iteration=51))
+    schedule(engine)
+    schedule(engine)  # from the first value, not from the last one
+    assert [group["weight_decay"] for group in optimizer.param_groups] == pytest.approx([0.12, 0.0])
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]

@@ -1,0 +1,221 @@
+"""MoCo v2: find the other view of a picture among the views of many other pictures.
+
+After He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning" (arXiv 1911.05722), Section 3
+and Algorithm 1, and Chen et al. 2020, "Improved Baselines with Momentum Contrastive Learning" (arXiv 2003.04297), which
+adds the MLP head; with the settings of Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242), Appendix B. One view,
+the query, goes through the encoder that learns; the other, the key, through a slow copy of it. The keys of past batches
+wait in a queue and are the negatives. On a small set a picture may meet its own earlier keys there: they are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lessismore_transforms.backbones import three_channels
+from lessismore_transforms.pretraining.gather import gather, rank, world
+from lessismore_transforms.pretraining.heads import projection_head
+from lessismore_transforms.pretraining.momentum import momentum_copy, update_copy
+
+LONGEST_QUEUE = 65_536  # keys, in the paper of MoCo
+SMALLEST_GROUP = 8  # pictures: the statistics of fewer are noise
+
+
+class MoCo(nn.Module):
+    """Query encoder, key encoder and queue: two views to logits (Section 3).
+
+    Args:
+        backbone: Maps pictures (N, 3, H, W) to features (N, F).
+        features: F, 2048 for a ResNet50.
+        queue_length: K, keys in the queue, a multiple of the batch of all processes; see `default_queue_length`.
+        embedding: D, size of what lies on the sphere.
+        mlp: A head of two layers as in version 2, or of one as in version 1.
+        temperature: Softness of the comparison.
+        key_groups: On a single process, parts of the batch that batch norms see apart, and between which the keys are
+            shuffled as between so many processes; fewer where they would be smaller than 8 pictures.
+        seed: Of the keys that fill the queue at first.
+
+    Raises:
+        ValueError: If a setting is not positive.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: int,
+        *,
+        queue_length: int,
+        embedding: int = 128,
+        mlp: bool = True,
+        temperature: float = 0.07,
+        key_groups: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in {"queue_length": queue_length, "temperature": temperature, "key_groups": key_groups}.items():
+            if not value > 0:
+                raise ValueError(f"expected {name} of MoCo above 0, found {value}; give a positive one")
+        self.backbone = backbone
+        self.head = (
+            projection_head(features, features, embedding, norm=False) if mlp else nn.Linear(features, embedding)
+        )
+        self.key_encoder = momentum_copy(nn.Sequential(self.backbone, self.head))
+        self.temperature, self.key_groups = temperature, key_groups
+        noise = torch.randn(embedding, queue_length, generator=torch.Generator().manual_seed(seed))
+        self.queue: torch.Tensor  # (D, K), the same in all processes, as are the next two
+        self.queue_index: torch.Tensor  # (K,), which picture a key is of, -1 where that is not known
+        self.queue_pointer: torch.Tensor  # (1,), where the oldest key is
+        self.register_buffer("queue", F.normalize(noise, dim=0))
+        self.register_buffer("queue_index", torch.full((queue_length,), -1))
+        self.register_buffer("queue_pointer", torch.zeros(1, dtype=torch.int64))
+
+    def update_keys(self, momentum: float = 0.999) -> None:
+        """Let the key encoder follow the query encoder, before the forward pass of each step (Equation 2)."""
+        update_copy(self.key_encoder, nn.Sequential(self.backbone, self.head), momentum)
+
+    def forward(self, views: Sequence[torch.Tensor], index: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Compare queries with keys, then put the keys into the queue.
+
+        Args:
+            views: Two (B, 1 or 3, H, W) of the same B pictures: queries and keys.
+            index: (B,), the number of each picture in the data set; without it no key is left out.
+
+        Returns:
+            `logits` (B, 1 + K), the picture's own key first, -inf for keys that are left out; `embedding` (B, D), the
+            queries, of length 1, without gradient.
+        """
+        query_view, key_view = views
+        q = self._encode(self.backbone, self.head, query_view)  # (B, D)
+        keys = self.encode_keys(key_view)  # (N, D)
+        index = torch.full_like(q[:, 0], -1, dtype=torch.int64) if index is None else index
+        return {"logits": self.compare(q, keys, index), "embedding": q.detach()}
+
+    @torch.no_grad()
+    def encode_keys(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode the key views of all processes, shuffled between the groups of the batch norms (Section 3.3).
+
+        A batch norm mixes into every picture something of the company that it is normalised in. Were that the same
+        for a query and its key, the company could tell this key from all in the queue, and nothing need be learnt.
+
+        Args:
+            images: (B, 1 or 3, H, W), the share of this process.
+
+        Returns:
+            (N, D), of length 1, of the N pictures of all processes in the order of their ranks.
+        """
+        everyone = gather(images)  # (N, 1 or 3, H, W)
+        order = gather(torch.randperm(len(everyone), device=images.device))[: len(everyone)]  # that of rank 0
+        k = self._encode(*self.key_encoder, everyone[order[_own(images)]])  # (B, D)
+        return gather(k)[order.argsort()]
+
+    def _encode(self, backbone: nn.Module, head: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (B, D) of length 1.
+
+        Several processes are the groups that shuffling is between. A single one, where shuffling would change nothing,
+        takes its batch in g groups with the same numbers as g processes. It takes the queries so too: with the keys
+        alone in groups all the company of a key would still be that of its query; so, one g-th of it is.
+        """
+        groups = max(1, min(self.key_groups, len(images) // SMALLEST_GROUP)) if world() == 1 else 1
+        embeddings = [head(backbone(three_channels(group))) for group in images.tensor_split(groups)]
+        return F.normalize(_precise(torch.cat(embeddings)), dim=1)
+
+    def compare(self, q: torch.Tensor, keys: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Compare queries with their keys and with the queue, which then takes in the keys.
+
+        Args:
+            q: (B, D), queries of this process, of length 1.
+            keys: (N, D), keys of all processes, of length 1, in the order of their ranks.
+            index: (B,), numbers of the pictures of this process, -1 where that is not known.
+
+        Returns:
+            Logits (B, 1 + K).
+
+        Raises:
+            ValueError: If the queue does not hold whole batches.
+        """
+        own = (index[:, None] == self.queue_index) & (self.queue_index >= 0)  # (B, K)
+        queue = self.queue.clone()  # gradients need the keys that are about to be replaced
+        logits = moco_logits(q, keys[_own(q)], queue, own, self.temperature)
+        if self.training:
+            self._enqueue(keys, gather(index))
+        return logits
+
+    @torch.no_grad()
+    def _enqueue(self, keys: torch.Tensor, index: torch.Tensor) -> None:
+        """Replace the oldest keys by those of a batch (N, D), with their pictures' numbers (N,)."""
+        length = len(self.queue_index)
+        if length % len(keys):
+            raise ValueError(
+                f"expected a queue_length that is a multiple of the {len(keys)} pictures of a batch, found {length}; "
+                f"take {max(1, length // len(keys)) * len(keys)}"
+            )
+        places = (self.queue_pointer + torch.arange(len(keys), device=keys.device)) % length  # (N,)
+        self.queue.index_copy_(1, places, keys.T.to(self.queue.dtype))
+        self.queue_index.index_copy_(0, places, index)
+        self.queue_pointer.add_(len(keys)).remainder_(length)
+
+
+def moco_logits(
+    q: torch.Tensor, k: torch.Tensor, queue: torch.Tensor, own: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Return how well queries fit their own key, then each key of the queue (Algorithm 1).
+
+    Args:
+        q: (B, D), of length 1, as all keys are.
+        k: (B, D), the key of each query.
+        queue: (D, K).
+        own: (B, K), where the queue holds an earlier key of the query's picture, which is no negative: its logit
+            becomes -inf, so that it has no weight.
+        temperature: By which the cosines are divided.
+
+    Returns:
+        (B, 1 + K), in float32 also under autocast.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        positive = (q * k).sum(dim=1, keepdim=True)  # (B, 1)
+        negative = (q @ queue).masked_fill(own, -math.inf)  # (B, K)
+        return torch.cat([positive, negative], dim=1) / temperature  # (B, 1 + K)
+
+
+class InfoNCE(nn.Module):
+    """Cross-entropy of finding the right key, which stands first, among all (Equation 1).
+
+    A network that tells nothing apart pays ln(1 + K), 11.09 with 65,536 keys.
+    """
+
+    def forward(self, prediction: Mapping[str, torch.Tensor], target: None = None) -> torch.Tensor:
+        """Return the mean over pictures.
+
+        Args:
+            prediction: Of `MoCo`: `logits` (B, 1 + K).
+            target: Not used.
+        """
+        logits = _precise(prediction["logits"])
+        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+
+
+def default_queue_length(slices: int, batch_size: int) -> int:
+    """Return how many keys to keep: whole batches, at most 65,536, at most half of the data set, at least one batch.
+
+    65,536 keys of the 22,672 slices of LIDC after HASH-6 hold every picture about three times: the negatives of a query
+    would mostly be repetitions, and some of them its own picture.
+
+    Args:
+        slices: In the data set.
+        batch_size: Of all processes together.
+    """
+    return max(1, min(LONGEST_QUEUE, slices // 2) // batch_size) * batch_size
+
+
+def _own(share: torch.Tensor) -> slice:
+    """Return where this process's share (B, ...) lies in what was gathered of all."""
+    return slice(rank() * len(share), (rank() + 1) * len(share))
+
+
+def _precise(x: torch.Tensor) -> torch.Tensor:
+    """Return float32, or float64 where that is given."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,7 @@
+"""SparK: the network, its loss, its parameter groups and its picture."""
+
+from __future__ import annotations
+
+from .spark import SparK, SparKLoss, draw_mask, parameter_groups, patchify, reconstruct, unpatchify
+
+__all__ = ["SparK", "SparKLoss", "draw_mask", "parameter_groups", "patchify", "reconstruct", "unpatchify"]

@@ -1,0 +1,241 @@
+"""SwAV: crops of a picture predict each other's cluster, and clusters are shared out evenly over a batch.
+
+After Caron et al. 2020, "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments"
+(arXiv 2006.09882), Section 3, with the settings of Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242),
+Appendix A, whose Eq. 7 repeats one of its two terms; meant is the symmetric form. Every crop becomes a point on the
+unit sphere and a score for each of K prototypes. Codes, which are the targets, come from the scores of the large crops
+alone (Section 3.1, online clustering); every other crop learns to predict them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from torch import nn
+
+from lessismore_transforms.backbones import three_channels
+from lessismore_transforms.pretraining.gather import gather, rank
+from lessismore_transforms.pretraining.heads import projection_head
+
+UNITS = ("iterations", "epochs")
+
+
+class SwAV(nn.Module):
+    """Backbone, projection head and prototypes: crops to scores (Section 3.1).
+
+    Args:
+        backbone: Maps pictures (N, 3, H, W) to features (N, F).
+        features: F, 2048 for a ResNet50.
+        hidden: Width of the projection head.
+        embedding: D, size of what lies on the sphere.
+        prototypes: K, the number of clusters.
+        queue_length: Embeddings of earlier batches, of all processes together, that help to assign a small batch
+            (end of Section 3.1); 0 for none.
+        assigning: A, the number of crops, the first ones, that codes are made from.
+
+    Raises:
+        ValueError: If there are no two prototypes, or the queue is shorter than nothing.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: int,
+        *,
+        hidden: int = 2048,
+        embedding: int = 128,
+        prototypes: int = 500,
+        queue_length: int = 0,
+        assigning: int = 2,
+    ) -> None:
+        super().__init__()
+        if prototypes < 2 or queue_length < 0:
+            found = f"{prototypes} prototypes and a queue of {queue_length}"
+            raise ValueError(f"expected at least 2 prototypes and a queue of 0 or more, found {found}; give others")
+        self.backbone = backbone
+        self.projection_head = projection_head(features, hidden, embedding)
+        self.prototypes = nn.Linear(embedding, prototypes, bias=False)
+        self.assigning = assigning
+        self.queue_started = True
+        self.queue: torch.Tensor  # the newest embedding first, the same in all processes
+        self.register_buffer("queue", torch.zeros(assigning, queue_length, embedding))
+
+    def forward(self, views: Sequence[torch.Tensor], index: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Score every crop.
+
+        Args:
+            views: V crops (B, 1 or 3, H, W) of the same B pictures, those that codes are made from first; crops of
+                one size that follow each other share a pass.
+            index: Not used: SwAV does not tell pictures apart.
+
+        Returns:
+            `scores` (V, B, K) from -1 to 1; `embedding` (B, D), that of the first crop, of length 1, without gradient;
+            and `queue_scores` (A, L, K) where a queue is full.
+        """
+        self._normalise_prototypes()
+        passes = (list(crops) for _, crops in itertools.groupby(views, key=lambda crop: crop.shape[-2:]))
+        h = torch.cat([self.backbone(three_channels(torch.cat(crops))) for crops in passes])  # (V * B, F)
+        z = F.normalize(_precise(self.projection_head(h)), dim=1)  # (V * B, D)
+        with torch.autocast(z.device.type, enabled=False):  # codes multiply a score's error by 1 / epsilon = 20
+            scores = self.prototypes(z)  # (V * B, K)
+            shape = len(views), len(views[0]), -1
+            z = z.detach().view(shape)  # (V, B, D)
+            prediction = {"scores": scores.view(shape), "embedding": z[0]}
+            if self.queue_started and self.queue.shape[1]:
+                prediction.update(self._use_queue(z[: self.assigning]))
+        return prediction
+
+    @torch.no_grad()
+    def _normalise_prototypes(self) -> None:
+        self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))  # (K, D)
+
+    @torch.no_grad()
+    def _use_queue(self, z: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Score the queue, once it is full, then let it take in the embeddings of this batch (A, B, D)."""
+        full = bool(self.queue[:, -1].any())
+        queue_scores = self.prototypes(self.queue)  # (A, L, K)
+        if self.training:
+            new = torch.stack([gather(crop) for crop in z])  # (A, world * B, D)
+            self.queue.copy_(torch.cat([new, self.queue], dim=1)[:, : self.queue.shape[1]])
+        return {"queue_scores": queue_scores} if full else {}
+
+
+class SwAVLoss(nn.Module):
+    """Swapped prediction: cross-entropy between a crop's codes and what the other crops predict (Eq. 1, 2, 6).
+
+    A network that tells nothing apart pays ln K, 6.2146 with 500 prototypes, which is also about where training starts.
+
+    Args:
+        temperature: Softness of the predictions.
+        epsilon: Softness of the codes.
+        iterations: Of Sinkhorn's algorithm.
+        assigning: A, as in the network.
+
+    Raises:
+        ValueError: If a setting is not positive.
+    """
+
+    def __init__(
+        self, temperature: float = 0.1, epsilon: float = 0.05, iterations: int = 3, assigning: int = 2
+    ) -> None:
+        super().__init__()
+        settings = {"temperature": temperature, "epsilon": epsilon, "iterations": iterations, "assigning": assigning}
+        for name, value in settings.items():
+            if not value > 0:
+                raise ValueError(f"expected {name} of SwAV's loss above 0, found {value}; give a positive one")
+        self.temperature, self.epsilon, self.iterations, self.assigning = temperature, epsilon, iterations, assigning
+
+    def forward(self, prediction: Mapping[str, torch.Tensor], target: None = None) -> torch.Tensor:
+        """Return the mean over assigning crops, over the crops that predict them, and over pictures.
+
+        Args:
+            prediction: Of `SwAV`: `scores` (V, B, K) and perhaps `queue_scores` (A, L, K).
+            target: Not used.
+
+        Raises:
+            ValueError: If there are too few crops.
+        """
+        scores, queue = prediction["scores"], prediction.get("queue_scores")
+        least = max(2, self.assigning)
+        if len(scores) < least:
+            raise ValueError(f"expected at least {least} crops of a picture for SwAV, found {len(scores)}; add views")
+        scores = _precise(scores)
+        log_p = (scores / self.temperature).log_softmax(dim=2)  # (V, B, K)
+        losses = []
+        for view in range(self.assigning):
+            earlier = None if queue is None else queue[view]
+            q = sinkhorn(scores[view], epsilon=self.epsilon, iterations=self.iterations, queue=earlier)  # (B, K)
+            cross_entropy = -(q * log_p).sum(dim=2).mean(dim=1)  # (V,)
+            losses.append(torch.cat([cross_entropy[:view], cross_entropy[view + 1 :]]).mean())
+        return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def sinkhorn(
+    scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3, queue: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Share pictures out over prototypes evenly, each to those that it is most like (Eq. 3 to 5).
+
+    The algorithm of Sinkhorn and Knopp over the pictures of all processes, in the log domain: exp(1 / 0.05) = 4.9e8
+    is no float16.
+
+    Args:
+        scores: (B, K), those of this process.
+        epsilon: Softness; towards 0 every picture goes to one prototype.
+        iterations: How often prototypes, then pictures, get equal weight.
+        queue: (L, K), scores of earlier pictures, the same in all processes, that are shared out too.
+
+    Returns:
+        Codes (B, K): rows sum to 1, and over all pictures columns nearly to the same. In float32, or float64 for that.
+    """
+    scores = _precise(scores)
+    everyone = gather(scores)  # (world * B, K)
+    log_q = (everyone if queue is None else torch.cat([everyone, queue.to(scores)])) / epsilon  # (N, K)
+    for _ in range(iterations):
+        log_q = log_q.log_softmax(dim=0)  # prototypes of equal weight; 1 or 1 / K, it cancels in the next line
+        log_q = log_q.log_softmax(dim=1)  # pictures of equal weight
+    own = rank() * len(scores)
+    return log_q[own : own + len(scores)].exp()
+
+
+class FreezePrototypes:
+    """Handler: prototypes keep their directions at first, so that the features settle (Appendix A of SwAV).
+
+    The authors of SwAV freeze for 313 iterations; the released code of Wolf et al. freezes for 313 epochs.
+
+    Args:
+        network: The bare `SwAV`, as it is before DDP or torch.compile wraps it.
+        length: How long, in the unit; 0 for not at all.
+        unit: "iterations" of the engine, or "epochs".
+
+    Raises:
+        ValueError: If the unit is another one.
+    """
+
+    def __init__(self, network: SwAV, length: int = 313, *, unit: str = "iterations") -> None:
+        if unit not in UNITS:
+            raise ValueError(f"expected prototypes to be frozen for {' or '.join(UNITS)}, found {unit!r}; give one")
+        self.prototypes = network.prototypes
+        self.length = length
+        self.unit = unit
+
+    def attach(self, engine: Engine) -> None:
+        """Act after each backward pass of an engine of MONAI; before what clips or applies gradients."""
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Take the gradient away while the prototypes are frozen: no step, no decay and no momentum either."""
+        now = engine.state.iteration if self.unit == "iterations" else engine.state.epoch  # both from 1
+        if now <= self.length:
+            self.prototypes.weight.grad = None
+
+
+class StartQueue:
+    """Handler: the queue begins to fill after some epochs, when embeddings no longer change fast.
+
+    Args:
+        network: The bare `SwAV`, as it is before DDP or torch.compile wraps it.
+        epochs: How many epochs go by without a queue.
+    """
+
+    def __init__(self, network: SwAV, epochs: int = 15) -> None:
+        self.network = network
+        self.epochs = epochs
+
+    def attach(self, engine: Engine) -> None:
+        """Act before each iteration of an engine."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Let the network use its queue, or not."""
+        self.network.queue_started = engine.state.epoch > self.epochs
+
+
+def _precise(x: torch.Tensor) -> torch.Tensor:
+    """Return float32, or float64 where that is given."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,261 @@
+"""The pre-training bundles: embeddings of pictures, mistakes in one sentence, the model zoo's rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from PIL import Image
+from safetensors.torch import load_file
+
+from lessismore_transforms import __version__
+from lessismore_transforms.backbones import build_backbone, save_backbone
+from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.runner import reduce_dataset
+from lessismore_transforms.task import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLES = ("ct_swav_pretraining", "ct_moco_pretraining", "ct_spark_pretraining")
+SCHEMA = Path(os.environ.get("LESSISMORE_META_SCHEMA", ROOT.parent / "shared/facts/meta_schema_20240725.json"))
+SIZE, MEAN, STD = 64, 0.2, 0.3
+
+every_bundle = pytest.mark.parametrize("bundle", BUNDLES)
+
+
+def config(bundle: str, name: str = "inference.json") -> Path:
+    return ROOT / "bundles" / bundle / "configs" / name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures, and weights that say what they are."""
+    folder = tmp_path_factory.mktemp("inference")
+    random = np.random.default_rng(0)
+    (folder / "pictures" / "below").mkdir(parents=True)
+    Image.fromarray(random.integers(0, 256, (40, 90), np.uint8)).save(folder / "pictures" / "grey.png")
+    grey = random.integers(0, 256, (70, 50), np.uint8)
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save(folder / "pictures" / "below" / "colour, one.png")
+    Image.fromarray(random.integers(0, 256, (64, 64), np.uint8)).save(folder / "pictures" / "same.png")
+    metadata = {"method": "swav", "backbone": "resnet18", "image_size": SIZE, "mean": [MEAN], "std": [STD], "epoch": 1}
+    save_backbone(folder / "r18.safetensors", build_backbone("resnet18", weights="random", seed=5), metadata)
+    return folder
+
+
+def expected_embedding(picture: np.ndarray, weights: Path) -> np.ndarray:
+    """What a resnet18 makes of a grey picture (H, W) that Pillow resized."""
+    floats = Image.fromarray(picture.astype(np.float32), mode="F").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    image = torch.from_numpy((np.asarray(floats) / 255 - MEAN) / STD)
+    with torch.no_grad():
+        embedding: np.ndarray = build_backbone("resnet18", weights=weights)(image.expand(1, 3, -1, -1))[0].numpy()
+    return embedding
+
+
+def assert_embeddings(output_dir: Path, pictures: dict[str, np.ndarray], weights: Path) -> None:
+    table = pd.read_csv(output_dir / "embeddings.csv", index_col="image_id", dtype={"image_id": str})
+    assert list(table.index) == list(pictures)
+    assert list(table.columns) == [f"e_{number}" for number in range(512)]
+    for name, picture in pictures.items():
+        expected = expected_embedding(picture, weights)
+        np.testing.assert_allclose(table.loc[name], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def grey_pictures(folder: Path) -> dict[str, np.ndarray]:
+    names = ["below/colour, one.png", "grey.png", "same.png"]
+    return {name: np.asarray(Image.open(folder / name).convert("RGB"))[..., 0] for name in names}
+
+
+def run_bundle(bundle: str, place: Path, *overrides: object) -> subprocess.CompletedProcess[str]:
+    """`python -m monai.bundle run` in a process of its own, from another folder than the bundle's, relative paths."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config(bundle)), *map(str, overrides)]
+    env = {**os.environ, "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+@every_bundle
+def test_one_embedding_per_picture(bundle: str, place: Path) -> None:
+    arguments = f"--dataset_dir pictures --pretrained r18.safetensors --output_dir {bundle}/out --device cpu"
+    done = run_bundle(bundle, place, *arguments.split())
+    assert done.returncode == 0, done.stderr
+    assert f"3 embeddings of 512 numbers in {bundle}/out" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert_embeddings(place / bundle / "out", grey_pictures(place / "pictures"), place / "r18.safetensors")
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_others_go_on(place: Path) -> None:
+    shutil.copytree(place / "pictures", place / "some_bad")
+    (place / "some_bad" / "h_bad.png").write_bytes(b"no picture")
+    (place / "some_bad" / "below" / "bad.jpg").touch()
+    arguments = "--dataset_dir some_bad --pretrained r18.safetensors --output_dir bad_out --batch_size 2 --format npy"
+    done = run_bundle("ct_moco_pretraining", place, *arguments.split(), "--workers", 1)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: 2 of 5 pictures could not be read and have no embedding, first below/bad.jpg (")
+    assert [line.split(" - ")[-1].split(" could")[0] for line in lines if "could not be read: " in line] == [
+        "below/bad.jpg",
+        "h_bad.png",
+    ]
+    pictures = grey_pictures(place / "pictures")
+    assert pd.read_csv(place / "bad_out" / "embeddings.csv")["image_id"].tolist() == list(pictures)
+    array = np.load(place / "bad_out" / "embeddings.npy")
+    for row, picture in zip(array, pictures.values(), strict=True):
+        expected = expected_embedding(picture, place / "r18.safetensors")
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.fixture
+def hook() -> Iterator[None]:
+    """Leave the hook for uncaught exceptions, which a bundle sets, as it was."""
+    before = sys.excepthook
+    yield
+    sys.excepthook = before
+
+
+def workflow(bundle: str, place: Path, output_dir: str, **overrides: object) -> ConfigWorkflow:
+    settings = {
+        "bundle_root": str(ROOT / "bundles" / bundle),
+        "dataset_dir": str(place / "pictures"),
+        "pretrained": str(place / "r18.safetensors"),
+        "output_dir": str(place / output_dir),
+        "device": "cpu",
+    }
+    return ConfigWorkflow(str(config(bundle)), workflow_type="infer", logging_file=False, **{**settings, **overrides})
+
+
+def run(chosen: ConfigWorkflow) -> None:
+    chosen.initialize()
+    chosen.run()
+    chosen.finalize()
+
+
+@pytest.mark.usefixtures("hook")
+def test_slices_of_an_output_are_embedded_by_slice_id(small_data: Path, place: Path) -> None:
+    reduce_dataset(small_data, place / "reduced", Settings(Target.of(threshold=20)), workers=0)
+    slices = SliceSelectionDataset(place / "reduced")
+    good = workflow("ct_swav_pretraining", place, "sliced", dataset_dir=str(place / "reduced"))
+    run(good)
+    pictures = {item["slice_id"]: item["image"][0] for item in map(slices.__getitem__, range(len(slices)))}
+    assert len(pictures) > 3
+    assert_embeddings(place / "sliced", pictures, place / "r18.safetensors")
+
+
+MISTAKES = [
+    ({"pretrained": "{place}/none.pt"}, "expected a file of weights at {place}/none.pt, found none; mend the path"),
+    ({"pretrained": "{place}/none.safetensors"}, "expected a file of weights at {place}/none.safetensors, found none"),
+    ({"backbone": "resnet34"}, "expected the 216 tensors of resnet34 (pooled), found 120 of them in {place}/r18"),
+    ({"backbone": "resnet19"}, "expected a classification model of torchvision, found 'resnet19'; similar names are"),
+    ({"dataset_dir": "{place}/empty"}, "expected PNG or JPEG files or an output of `reduce` in {place}/empty, found"),
+    ({"batchsize": 2}, "the bundle has no setting 'batchsize': the closest one is 'batch_size'"),
+    ({"device": "gpu"}, "expected a device that this machine has, found 'gpu'"),
+    ({"mean": "dark"}, "expected 1 or 3 means, and as many standard deviations above 0, found 'dark' and [0.3]"),
+    ({"image_size": 0}, "expected an image size of 1 or more pixels, found 0"),
+    ({"format": "xlsx"}, "expected a format out of csv, npy, found 'xlsx'"),
+]
+
+
+@pytest.mark.usefixtures("hook")
+@pytest.mark.parametrize(("overrides", "sentence"), MISTAKES, ids=[next(iter(mistake)) for mistake, _ in MISTAKES])
+def test_a_mistake_is_one_sentence(
+    overrides: dict[str, object], sentence: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {name: value.format(place=place) if isinstance(value, str) else value for name, value in overrides.items()}
+    wrong = workflow("ct_spark_pretraining", place, "refused", **given)
+    with pytest.raises((RuntimeError, SystemExit)) as stopped:  # MONAI wraps what an expression raises
+        run(wrong)
+    if isinstance(stopped.value, RuntimeError):
+        sys.excepthook(stopped.type, stopped.value, stopped.tb)  # as Python does at the end of a program
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+    assert lines[-1].startswith("error: " + sentence.format(place=place))
+    assert "Traceback" not in "\n".join(lines)
+    assert not (place / "refused" / "embeddings.csv").exists()
+
+
+@every_bundle
+@pytest.mark.usefixtures("hook")
+def test_properties_of_the_inference(bundle: str, place: Path) -> None:
+    infer = workflow(bundle, place, "properties")
+    infer.initialize()
+    assert infer.check_properties() == []
+    for name, kind in (("evaluator", "SupervisedEvaluator"), ("network_def", "ResNet"), ("dataset", "Pictures")):
+        assert type(getattr(infer, name)).__name__ == kind
+
+
+def test_the_inferences_differ_in_the_place_of_the_data_alone() -> None:
+    contents = [json.loads(config(bundle).read_text()) for bundle in BUNDLES]
+    for bundle, content in zip(BUNDLES, contents, strict=True):
+        assert content.pop("dataset_dir") == f"/workspace/data/{bundle}"
+    assert contents[0] == contents[1] == contents[2]
+
+
+@every_bundle
+def test_metadata_and_files_fit_the_zoo(bundle: str, tmp_path: Path) -> None:
+    folder = ROOT / "bundles" / bundle
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    first = json.loads(config("ct_slice_reduction", "metadata.json").read_text())
+    for name in ("schema", "monai_version", "pytorch_version", "numpy_version"):
+        assert metadata[name] == first[name]
+    packages = metadata["required_packages_version"]
+    assert packages["lessismore-transforms"] == __version__
+    assert packages.items() >= {k: v for k, v in first["required_packages_version"].items() if k in packages}.items()
+    assert packages.keys() >= {"fire", "pytorch-ignite", "safetensors", "tensorboard", "timm", "torchvision"}
+    for path in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf", "scripts/__init__.py"):
+        assert (folder / path).stat().st_size, path
+    for path in folder.glob("configs/*.json"):
+        lines = path.read_text().splitlines()
+        assert {(len(line) - len(line.lstrip())) % 4 for line in lines} == {0}, path
+    assert max(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 25_000_000
+    if not SCHEMA.is_file():
+        pytest.skip(f"no schema of bundle metadata at {SCHEMA}; set LESSISMORE_META_SCHEMA to the file")
+    jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))
+    shutil.copyfile(SCHEMA, tmp_path / "schema.json")  # in place already, so that nothing is downloaded
+    verify_metadata(meta_file=str(folder / "configs" / "metadata.json"), filepath=tmp_path / "schema.json")
+
+
+@every_bundle
+def test_the_network_fits_its_metadata(bundle: str, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(ROOT / "bundles" / bundle, tmp_path / bundle))
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(copied / "configs" / "metadata.json"),
+        config_file=str(copied / "configs" / "inference.json"),
+        bundle_root=str(copied),
+        device="cpu",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_weights_of_the_bundle_become_torchscript_that_gives_the_same_features(tmp_path: Path) -> None:
+    bundle = "ct_swav_pretraining"
+    copied = Path(shutil.copytree(ROOT / "bundles" / bundle, tmp_path / bundle))
+    trained = build_backbone("resnet50", weights="random", seed=9)
+    save_backbone(tmp_path / "backbone.safetensors", trained, {"mean": [0.5]})
+    (copied / "models").mkdir()
+    torch.save(load_file(tmp_path / "backbone.safetensors"), copied / "models" / "model.pt")
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(copied / "models" / "model.ts"),
+        ckpt_file=str(copied / "models" / "model.pt"),
+        meta_file=str(copied / "configs" / "metadata.json"),
+        config_file=str(copied / "configs" / "inference.json"),
+        bundle_root=str(copied),
+    )
+    scripted = torch.jit.load(copied / "models" / "model.ts").eval()
+    images = torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = trained(images)
+        assert expected.shape == (2, 2048)
+        torch.testing.assert_close(scripted(images), expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,193 @@
+"""The pre-training bundles as their users run them: each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+
+from lessismore_transforms.__main__ import main
+from lessismore_transforms.backbones import build_backbone, read_metadata
+
+SMALL = {"backbone": "resnet18", "batch_size": 8, "workers": 0, "log_interval": 1, "health_interval": 2}
+TINY: dict[str, dict[str, Any]] = {
+    "swav": {"large_size": 32, "small_size": 16, "small_crops": 2, "warmup_epochs": 0, "prototypes": 20},
+    "moco": {"image_size": 32, "learning_rate": 0.01},
+    "spark": {"image_size": 64, "decoder_width": 32, "warmup_epochs": 0},
+}
+METHODS = sorted(TINY)
+
+
+@pytest.fixture(scope="module")
+def reduced(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All 96 slices of the small data set."""
+    folder = tmp_path_factory.mktemp("reduced") / "out"
+    assert main(["reduce", str(small_data), "--output_dir", str(folder), "--method", "all", "--workers", "0"]) == 0
+    return folder
+
+
+def command(method: str, configs: Sequence[str] = (), processes: int = 1, **overrides: Any) -> list[str]:
+    folder = ROOT / "bundles" / f"ct_{method}_pretraining" / "configs"
+    files = [str(folder / f"{name}.json") for name in ("train", *configs)]
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
+    line = [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", str(files)]
+    for name, value in (SMALL | TINY[method] | overrides).items():
+        line += [f"--{name}", str(value)]
+    return line
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1"}
+
+
+def run(folder: Path, method: str, *configs: str, processes: int = 1, **overrides: Any) -> subprocess.CompletedProcess:
+    """Run a bundle from a folder that is not its own."""
+    line = command(method, configs, processes, **overrides)
+    return subprocess.run(line, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+
+
+def train(folder: Path, method: str, *configs: str, **options: Any) -> list[dict[str, Any]]:
+    done = run(folder, method, *configs, **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return read_lines(folder / options["output_dir"])
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses(lines: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduced: Path, method: str) -> None:
+    lines = train(tmp_path, method, dataset_dir=reduced, output_dir="whole", max_steps=16)
+    assert [step for step, _ in losses(lines)] == list(range(1, 17))
+    assert lines[0]["event"] == "begin"
+    assert lines[-1]["event"] == "end"
+    assert any("spread" in line for line in lines)
+    files = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert {"backbone.safetensors", "checkpoints", "log.jsonl", "config.json", "tensorboard", "curves.png"} <= files
+    backbone = build_backbone("resnet18", weights=tmp_path / "whole" / "backbone.safetensors")
+    with torch.no_grad():
+        assert backbone(torch.zeros(1, 3, 64, 64)).isfinite().all()
+    assert read_metadata(tmp_path / "whole" / "backbone.safetensors")["method"] == method
+    settings = json.loads((tmp_path / "whole" / "config.json").read_text())["settings"]
+    assert (settings["max_steps"], settings["batch_size"]) == (16, 8)
+
+    process = subprocess.Popen(
+        command(method, dataset_dir=reduced, output_dir="parts", max_steps=16),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    log = tmp_path / "parts" / "log.jsonl"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (log.exists() and "loss" in log.read_text()):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    done = len(losses(read_lines(tmp_path / "parts")))
+    assert 1 <= done < 16
+    assert f"error: stopped by SIGTERM after iteration {done}: go on with --resume True" in errors
+    assert "Traceback" not in errors
+    resumed = train(tmp_path, method, dataset_dir=reduced, output_dir="parts", max_steps=16, resume="true")
+    assert losses(resumed) == losses(lines)  # bit for bit
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes(tmp_path: Path, reduced: Path, method: str) -> None:
+    lines = train(tmp_path, method, "multi_gpu_train", processes=2, dataset_dir=reduced, output_dir="two", max_steps=4)
+    assert lines[0]["processes"] == 2
+    assert [step for step, _ in losses(lines)] == [1, 2, 3, 4]
+    on = train(tmp_path, method, dataset_dir=reduced, output_dir="two", max_steps=6, resume=True)  # by one alone
+    assert [step for step, _ in losses(on)] == [1, 2, 3, 4, 5, 6]
+    build_backbone("resnet18", weights=tmp_path / "two" / "backbone.safetensors")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_as_released(tmp_path: Path, reduced: Path, method: str) -> None:
+    more = {"queue_length": 64} if method == "moco" else {}
+    lines = train(tmp_path, method, "as_released", dataset_dir=reduced, output_dir="released", max_steps=3, **more)
+    rates = [line["learning_rate"] for line in lines if "loss" in line]
+    assert len(rates) == 3
+    if method == "swav":
+        assert rates == pytest.approx([0, 0.015, 0.03])  # ten steps of warm-up, whatever the epochs
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_configuration_has_what_monai_asks_for(tmp_path: Path, reduced: Path, method: str) -> None:
+    overrides = (
+        SMALL | TINY[method] | {"dataset_dir": str(reduced), "output_dir": str(tmp_path / "run"), "max_steps": 1}
+    )
+    code = f"""
+from monai.bundle import ConfigWorkflow
+folder = {str(ROOT / "bundles" / f"ct_{method}_pretraining" / "configs")!r}
+for files in (["train.json"], ["train.json", "as_released.json"]):
+    workflow = ConfigWorkflow(
+        workflow_type="train", config_file=[f"{{folder}}/{{name}}" for name in files],
+        meta_file=f"{{folder}}/metadata.json", logging_file=f"{{folder}}/logging.conf", **{overrides!r},
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == [], workflow.check_properties()
+"""
+    # Before `run`, MONAI finds a bundle's scripts on the path alone; the zoo's tests put the bundle there.
+    paths = {"PYTHONPATH": str(ROOT / "bundles" / f"ct_{method}_pretraining")}
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=tmp_path, env=environment() | paths, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def sentence(done: subprocess.CompletedProcess) -> str:
+    """The one sentence of a run that ended with a mistake of its user."""
+    assert done.returncode not in (0, None)
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr[-3000:]
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"dataset_dir": "nowhere"}, "nowhere"),
+        ({"selection": "hash77"}, "hash77"),
+        ({"batch_size": 128}, "expected at least 128 slices to fill batch_size 128"),
+        ({"backbone": "resnet5"}, "expected a classification model of torchvision, found 'resnet5'; similar names are"),
+        ({"large_size": 400}, "found one of 48 x 48 pixels whose smallest crop would be enlarged 10 times"),
+        ({"learning_rate": 1e38}, "is no finite number at iteration"),
+        ({"temperatur": 0.1}, "the bundle has no setting 'temperatur': the closest one is 'temperature'"),
+        ({"resume": True}, "expected a checkpoint to resume at"),
+        ({"precision": "fp16"}, "expected a GPU for precision fp16"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_one_sentence(tmp_path: Path, reduced: Path, overrides: dict[str, Any], expected: str) -> None:
+    given = {"dataset_dir": reduced, "output_dir": "run", "max_steps": 20} | overrides
+    assert expected in sentence(run(tmp_path, "swav", **given))
+
+
+def test_a_checkpoint_of_another_method_and_a_damaged_one(tmp_path: Path, reduced: Path) -> None:
+    train(tmp_path, "spark", dataset_dir=reduced, output_dir="run", max_steps=1)
+    again = {"dataset_dir": reduced, "output_dir": "run", "max_steps": 2}
+    assert "expected to go on with method 'swav', found 'spark'" in sentence(
+        run(tmp_path, "swav", resume=True, **again)
+    )
+    assert "found a run in run already" in sentence(run(tmp_path, "spark", **again))
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert "found a file that is damaged" in sentence(run(tmp_path, "spark", resume=True, **again))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the project, write a small data set of synthetic CT scans, reduce it and say where to look.
+# Install the project, write small data sets of synthetic CT scans, reduce one, pre-train a small encoder on it for a
+# minute while the other tells what the encoder has learned, and say where to look.
 #
 #   bash scripts/demo.sh [FOLDER]     # default: demo/
 set -euo pipefail
@@ -8,10 +9,23 @@ source scripts/environment.sh
 install_project
 
 folder="${1:-demo}"
-rm -rf "$folder/out"
+rm -rf "$folder/out" "$folder/probe_out" "$folder/run"
+
+echo "== reduce"
 python -m lessismore_transforms demo-data "$folder/data"
 python -m lessismore_transforms reduce "$folder/data" --output_dir "$folder/out" --method hash --threshold 6
-python -m lessismore_transforms select "$folder/out" --threshold 3 --name hash3
+python -m lessismore_transforms select "$folder/out" --threshold 3 --name hash3 --fill_store
+
+echo "== pre-train (about a minute)"
+python -m lessismore_transforms demo-data "$folder/probe_data" --patients 4 --seed 100
+python -m lessismore_transforms reduce "$folder/probe_data" --output_dir "$folder/probe_out" --method every_n --step 4 --no_report
+python -m monai.bundle run --config_file bundles/ct_swav_pretraining/configs/train.json \
+  --dataset_dir "$folder/out" --selection hash3 --output_dir "$folder/run" \
+  --backbone resnet18 --large_size 64 --small_size 32 --small_crops 2 --prototypes 50 --batch_size 32 \
+  --max_steps 100 --warmup_epochs 1 --workers 0 --log_interval 2 --health_interval 20 \
+  --probe "$folder/probe_data/labels.csv" --probe_label region --probe_output "$folder/probe_out"
+
 echo
 echo "Open $folder/out/report.html in a browser; the kept slices are in $folder/out/store,"
 echo "the ranking of every slice in $folder/out/manifest.csv."
+echo "The curves of the training are $folder/run/curves.png, its encoder is $folder/run/backbone.safetensors."

@@ -109,7 +109,7 @@ class MoCo(nn.Module):
         """
         everyone = gather(images)  # (N, 1 or 3, H, W)
         order = gather(torch.randperm(len(everyone), device=images.device))[: len(everyone)]  # that of rank 0
-        k = self._encode(*self.key_encoder, everyone[order[_own(images)]])  # (B, D)
+        k = self._encode(self.key_encoder[0], self.key_encoder[1], everyone[order[_own(images)]])  # (B, D)
         return gather(k)[order.argsort()]
 
     def _encode(self, backbone: nn.Module, head: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -36,9 +36,12 @@ def reduced(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(method: str, configs: Sequence[str] = (), processes: int = 1, **overrides: Any) -> list[str]:
-    folder = ROOT / "bundles" / f"ct_{method}_pretraining" / "configs"
-    files = [str(folder / f"{name}.json") for name in ("train", *configs)]
+def configs(method: str) -> Path:
+    return ROOT / "bundles" / f"ct_{method}_pretraining" / "configs"
+
+
+def command(method: str, overlays: Sequence[str] = (), processes: int = 1, **overrides: Any) -> list[str]:
+    files = [str(configs(method) / f"{name}.json") for name in ("train", *overlays)]
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
     line = [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", str(files)]
     for name, value in (SMALL | TINY[method] | overrides).items():
@@ -50,14 +53,14 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1"}
 
 
-def run(folder: Path, method: str, *configs: str, processes: int = 1, **overrides: Any) -> subprocess.CompletedProcess:
+def run(folder: Path, method: str, *overlays: str, processes: int = 1, **overrides: Any) -> subprocess.CompletedProcess:
     """Run a bundle from a folder that is not its own."""
-    line = command(method, configs, processes, **overrides)
+    line = command(method, overlays, processes, **overrides)
     return subprocess.run(line, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False)
 
 
-def train(folder: Path, method: str, *configs: str, **options: Any) -> list[dict[str, Any]]:
-    done = run(folder, method, *configs, **options)
+def train(folder: Path, method: str, *overlays: str, **options: Any) -> list[dict[str, Any]]:
+    done = run(folder, method, *overlays, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     return read_lines(folder / options["output_dir"])
 
@@ -120,36 +123,39 @@ def test_two_processes(tmp_path: Path, reduced: Path, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_as_released(tmp_path: Path, reduced: Path, method: str) -> None:
+def test_what_monai_asks_for_and_the_released_settings(tmp_path: Path, reduced: Path, method: str) -> None:
+    """The properties that MONAI checks; then the released settings run, in the same process to save its start."""
     more = {"queue_length": 64} if method == "moco" else {}
-    lines = train(tmp_path, method, "as_released", dataset_dir=reduced, output_dir="released", max_steps=3, **more)
+    overrides = {"dataset_dir": str(reduced), "output_dir": str(tmp_path / "released"), "max_steps": 3, **more}
+    code = f"""
+from monai.bundle import ConfigWorkflow
+folder = {str(configs(method))!r}
+for files in (["train.json"], ["train.json", "as_released.json"]):
+    workflow = ConfigWorkflow(
+        workflow_type="train", config_file=[f"{{folder}}/{{name}}" for name in files],
+        meta_file=f"{{folder}}/metadata.json", logging_file=f"{{folder}}/logging.conf",
+        **{SMALL | TINY[method] | overrides!r},
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == [], workflow.check_properties()
+workflow.run()
+workflow.finalize()
+"""
+    in_one_process(tmp_path, method, code)
+    lines = read_lines(tmp_path / "released")
     rates = [line["learning_rate"] for line in lines if "loss" in line]
     assert len(rates) == 3
     if method == "swav":
         assert rates == pytest.approx([0, 0.015, 0.03])  # ten steps of warm-up, whatever the epochs
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_configuration_has_what_monai_asks_for(tmp_path: Path, reduced: Path, method: str) -> None:
-    overrides = (
-        SMALL | TINY[method] | {"dataset_dir": str(reduced), "output_dir": str(tmp_path / "run"), "max_steps": 1}
-    )
-    code = f"""
-from monai.bundle import ConfigWorkflow
-folder = {str(ROOT / "bundles" / f"ct_{method}_pretraining" / "configs")!r}
-for files in (["train.json"], ["train.json", "as_released.json"]):
-    workflow = ConfigWorkflow(
-        workflow_type="train", config_file=[f"{{folder}}/{{name}}" for name in files],
-        meta_file=f"{{folder}}/metadata.json", logging_file=f"{{folder}}/logging.conf", **{overrides!r},
-    )
-    workflow.initialize()
-    assert workflow.check_properties() == [], workflow.check_properties()
-"""
-    # Before `run`, MONAI finds a bundle's scripts on the path alone; the zoo's tests put the bundle there.
-    paths = {"PYTHONPATH": str(ROOT / "bundles" / f"ct_{method}_pretraining")}
+def in_one_process(folder: Path, method: str, code: str) -> str:
+    """What code prints, with the bundle on the path, as in the zoo's tests: before `run` MONAI needs it there."""
+    paths = {"PYTHONPATH": str(configs(method).parent)}
     line = [sys.executable, "-c", code]
-    done = subprocess.run(line, cwd=tmp_path, env=environment() | paths, capture_output=True, text=True, check=False)
+    done = subprocess.run(line, cwd=folder, env=environment() | paths, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def sentence(done: subprocess.CompletedProcess) -> str:
@@ -164,30 +170,61 @@ def sentence(done: subprocess.CompletedProcess) -> str:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        ({"dataset_dir": "nowhere"}, "nowhere"),
-        ({"selection": "hash77"}, "hash77"),
-        ({"batch_size": 128}, "expected at least 128 slices to fill batch_size 128"),
         ({"backbone": "resnet5"}, "expected a classification model of torchvision, found 'resnet5'; similar names are"),
-        ({"large_size": 400}, "found one of 48 x 48 pixels whose smallest crop would be enlarged 10 times"),
         ({"learning_rate": 1e38}, "is no finite number at iteration"),
         ({"temperatur": 0.1}, "the bundle has no setting 'temperatur': the closest one is 'temperature'"),
-        ({"resume": True}, "expected a checkpoint to resume at"),
-        ({"precision": "fp16"}, "expected a GPU for precision fp16"),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    ids=["while building", "while training", "in the name"],
 )
 def test_a_mistake_is_one_sentence(tmp_path: Path, reduced: Path, overrides: dict[str, Any], expected: str) -> None:
     given = {"dataset_dir": reduced, "output_dir": "run", "max_steps": 20} | overrides
     assert expected in sentence(run(tmp_path, "swav", **given))
 
 
-def test_a_checkpoint_of_another_method_and_a_damaged_one(tmp_path: Path, reduced: Path) -> None:
-    train(tmp_path, "spark", dataset_dir=reduced, output_dir="run", max_steps=1)
-    again = {"dataset_dir": reduced, "output_dir": "run", "max_steps": 2}
-    assert "expected to go on with method 'swav', found 'spark'" in sentence(
-        run(tmp_path, "swav", resume=True, **again)
-    )
-    assert "found a run in run already" in sentence(run(tmp_path, "spark", **again))
-    last = tmp_path / "run" / "checkpoints" / "last.pt"
-    last.write_bytes(last.read_bytes()[:1000])
-    assert "found a file that is damaged" in sentence(run(tmp_path, "spark", resume=True, **again))
+def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
+    """The same way out for each, tried in one process to save its start."""
+    for name, content in (
+        ("other", {"format": 1, "identity": {"method": "spark"}}),
+        ("strange", {"epoch": 3}),
+    ):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        torch.save(content, tmp_path / name / "checkpoints" / "last.pt")
+    (tmp_path / "damaged" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "damaged" / "checkpoints" / "last.pt").write_bytes(b"PK nothing")
+    mistakes = [
+        ({"dataset_dir": "nowhere"}, "nowhere"),
+        ({"selection": "hash77"}, "hash77"),
+        ({"batch_size": 128}, "expected at least 128 slices to fill batch_size 128 x accumulation 1, found 96"),
+        ({"large_size": 400}, "found one of 48 x 48 pixels whose smallest crop would be enlarged 10 times"),
+        ({"precision": "fp16"}, "expected a GPU for precision fp16"),
+        ({"resume": "yes"}, "expected true or false, found 'yes'"),
+        ({"resume": True}, "expected a checkpoint to resume at"),
+        ({"resume": True, "output_dir": "other"}, "expected to go on with method 'swav', found 'spark'"),
+        ({"resume": True, "output_dir": "strange"}, "expected a checkpoint of format 1"),
+        ({"resume": True, "output_dir": "damaged"}, "found a file that is damaged"),
+        ({"output_dir": "other"}, "found a run in other already: --resume True goes on with it"),
+        ({"probe": "nowhere"}, "nowhere"),
+        ({"warmup_epochs": 900}, "expected a warm-up shorter than the training"),
+    ]
+    given = [SMALL | TINY["swav"] | {"dataset_dir": str(reduced), "output_dir": "run"} | more for more, _ in mistakes]
+    code = f"""
+import io, json, sys
+from monai.bundle import ConfigWorkflow
+said = []
+for overrides in {given!r}:
+    sys.stderr = io.StringIO()
+    workflow = ConfigWorkflow(workflow_type="train", config_file={str(configs("swav") / "train.json")!r}, **overrides)
+    try:
+        workflow.initialize()
+        workflow.run()
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    said.append(sys.stderr.getvalue())
+print("SAID" + json.dumps(said))
+"""
+    said = json.loads(in_one_process(tmp_path, "swav", code).partition("SAID")[2])
+    for (_, expected), text in zip(mistakes, said, strict=True):
+        errors = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, text
+        assert expected in errors[0]
+        assert "Traceback" not in text

@@ -56,7 +56,12 @@ def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
             steps, values = _series(log, name)
             axes.plot(steps, values, f"C{number % 10}.-" if len(steps) < 10 else f"C{number % 10}", lw=1.2, label=run)
             for beside in (other for other, panel in _BESIDE.items() if panel == name):
-                axes.plot(*_series(log, beside), f"C{number % 10}:", lw=1.0, label=beside.replace("_", " "))
+                axes.plot(
+                    *_series(log, beside),
+                    f"C{number % 10}:",
+                    lw=1.0,
+                    label=None if number else beside.replace("_", " "),
+                )
         axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)

@@ -1,0 +1,38 @@
+"""Gradients of bounded length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ignite.engine import Engine
+from monai.engines import IterationEvents
+from torch import nn
+
+
+class ClipGradients:
+    """Scale the gradients of a network down to a norm before each step; attach it after what drops some of them.
+
+    Args:
+        network: whose parameters are trained.
+        norm: largest length of all gradients together.
+
+    Raises:
+        ValueError: the norm is not positive.
+    """
+
+    def __init__(self, network: nn.Module, norm: float) -> None:
+        if not isinstance(norm, (int, float)) or not norm > 0:
+            raise ValueError(f"expected a clip_norm above 0, found {norm!r}; leave it out for none")
+        self.network, self.norm = network, float(norm)
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine of MONAI."""
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Clip where a step follows, not where gradients are still added up."""
+        if engine.state.iteration % engine.accumulation_steps:
+            return
+        if engine.scaler is not None:
+            engine.scaler.unscale_(engine.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)

@@ -95,17 +95,22 @@ def to_encoder(backbone: nn.Module, device: str = "cpu") -> nn.Module:
 
 
 def feature_size(backbone: nn.Module) -> int:
-    """Return F of a backbone that maps pictures (N, 3, H, W) to features (N, F).
+    """Return F of a backbone that maps pictures (N, 3, H, W) of any size to features (N, F), also in training.
 
     Raises:
-        ValueError: If what comes out of a small picture has another form.
+        ValueError: If it is not such a network.
     """
     import torch
 
-    training = backbone.training
-    with torch.no_grad():
-        features = backbone.eval()(torch.zeros(1, 3, 64, 64))
-    backbone.train(training)
+    probe = copy.deepcopy(backbone).train()  # a copy: batch norms take in what they see
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            features: Any = probe(torch.zeros(2, 3, 64, 64))
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"expected a network for pictures of any size, found that this one cannot take 64 x 64 ({_first(error)}); "
+            "take a ResNet"
+        ) from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
         raise ValueError(f"expected a network that gives (N, F) for (N, 3, H, W), found {found}; take a ResNet")

@@ -65,6 +65,10 @@ class SliceSelectionDataset:
             self._settings.append(manifest.settings)
             self._sums.append({record["volume"]: record["crc32"] for record in manifest.volumes})
             self._items += items
+        if len({name for _, name, _ in self._items}) < len(self._items):
+            raise ManifestError(
+                f"expected outputs of different volumes, found the same slices in several of {outputs}: name each once"
+            )
         self._opened: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
         self._volumes: dict[int, dict[str, Volume]] = {}
         self._read: tuple[tuple[int, str] | None, dict[int, NDArray[np.uint8]]] = (None, {})

@@ -29,6 +29,8 @@ MISTAKES = (ValueError, OutputError, VolumeError, ModuleNotFoundError)  # what w
 
 # MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
 _MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
+_SHOW = "LESSISMORE_TRACEBACK"  # in the environment
+_COMPONENT = re.compile(r"Failed to instantiate component '([\w.]+)'")  # MONAI's words
 _SECTIONS = ("imports", "initialize", "run", "finalize")
 _META = "_meta_"  # where MONAI keeps metadata.json
 _REFERENCE = re.compile(r"@(\w+(?:#\w+)*)")
@@ -75,10 +77,47 @@ def check_overrides() -> None:
     workflow = _calling_workflow()
     with one_sentence():
         config = workflow.parser.get()
-        known = known_ids(sorted(workflow.config_root_path.glob("*.json")), config.get("run"))
+        files = sorted(workflow.config_root_path.glob("*.json"))
+        known = known_ids(files, config.get("run"))
         for unknown in unknown_ids(config, known):
             (closest,) = difflib.get_close_matches(unknown, known, n=1, cutoff=0)
             raise ValueError(f"the bundle has no setting {unknown!r}: the closest one is {closest!r}")
+        for name, default in _defaults(files, config.get("run")).items():
+            if name in config:
+                check_kind(name, config[name], default)
+
+
+def check_kind(name: str, value: Any, default: Any) -> None:
+    """Refuse a setting of another kind than its default; expressions, and settings without a default, may be anything.
+
+    Raises:
+        ValueError: the kinds differ.
+    """
+    if default is None or any(isinstance(item, str) and item[:1] in ("$", "@", "%") for item in (value, default)):
+        return
+    kinds: list[tuple[type | tuple[type, ...], type | tuple[type, ...], str]] = [
+        (bool, bool, "true or false"),
+        (int, int, "a whole number"),
+        (float, (int, float), "a number"),
+        (str, (str, os.PathLike, list, tuple), "text"),
+        (list, (list, tuple), "a list"),
+    ]
+    for kind, allowed, words in kinds:
+        if isinstance(default, kind):
+            if kind is bool and isinstance(value, str):
+                parse_bool(value)
+            elif not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+                raise ValueError(f"expected {name} to be {words} such as {json.dumps(default)}, found {value!r}")
+            return
+
+
+def _defaults(config_files: Iterable[Path], run: Any) -> dict[str, Any]:
+    """The top of the file that runs what the configuration runs, without what makes up the program."""
+    for path in config_files:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "run" in content and _text(content["run"]) == _text(run):
+            return {name: value for name, value in content.items() if _plain(value) and name not in _SECTIONS}
+    return {}
 
 
 def known_ids(config_files: Iterable[Path], run: Any = None) -> list[str]:
@@ -115,7 +154,7 @@ def unknown_ids(config: dict[str, Any], known: Iterable[str]) -> list[str]:
 def _say_mistake(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Print an uncaught exception: one sentence where a mistake that our code found is at its root."""
     mistake = _mistake_behind(error)
-    if mistake is None or os.environ.get("LESSISMORE_TRACEBACK"):
+    if mistake is None or os.environ.get(_SHOW):
         sys.__excepthook__(kind, error, traceback)
     if mistake is not None:
         print(f"error: {mistake}", file=sys.stderr)
@@ -123,11 +162,25 @@ def _say_mistake(kind: type[BaseException], error: BaseException, traceback: Tra
 
 def _mistake_behind(error: BaseException | None) -> Exception | None:
     """The first of an exception and its causes that our code raised as a sentence for the user."""
+    component = ""
     while error is not None:
         if isinstance(error, MISTAKES) and _raised_by_us(error):
             return error
+        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+            return ValueError(f"{_first(error)}: perhaps it lacked memory; --resume True goes on, with fewer --workers")
+        if found := _COMPONENT.match(str(error)):
+            component = found[1]
+        elif component and isinstance(error, (ValueError, TypeError, RuntimeError, AssertionError)):
+            return ValueError(f"{component} cannot take what it was given: {_first(error)} ({_SHOW}=1 shows where)")
+        else:
+            component = ""
         error = error.__cause__ or error.__context__
     return None
+
+
+def _first(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _raised_by_us(error: Exception) -> bool:
@@ -149,10 +202,16 @@ def _ids(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _ids(value, f"{prefix}{name}#")
 
 
-def settings() -> dict[str, Any]:
-    """The plain values at the top of the configuration that calls this, as merged from files and overrides."""
+def configuration() -> dict[str, Any]:
+    """The configuration that calls this, as merged from files and overrides, without the folder it lies in."""
     config = _calling_workflow().parser.get()
-    return {name: value for name, value in config.items() if _plain(value) and name not in _SECTIONS}
+    content: dict[str, Any] = json.loads(_text(config))
+    return {name: value for name, value in content.items() if name not in ("bundle_root", _META)}
+
+
+def settings() -> dict[str, Any]:
+    """The plain values at the top of the configuration that calls this."""
+    return {name: value for name, value in configuration().items() if _plain(value) and name not in _SECTIONS}
 
 
 def _plain(value: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchvision import models
 
-from lessismore_transforms.backbones import build_backbone, read_tensors, to_encoder, weights_id
+from lessismore_transforms.backbones import build_backbone, feature_size, read_tensors, to_encoder, weights_id
 
 HEAD = ("fc.weight", "fc.bias")
 
@@ -282,3 +282,17 @@ def test_the_module_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "googlenet", "inception_v3"])
+def test_networks_that_cannot_be_trained_on_views(name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a network .*; take a ResNet"):
+        feature_size(build_backbone(name, weights="random"))
+
+
+def test_feature_size_leaves_the_network_as_it_is() -> None:
+    backbone = build_backbone("resnet18", weights="random")
+    before = weights_id(backbone)
+    assert feature_size(backbone) == 512
+    assert weights_id(backbone) == before
+    assert not backbone.training

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from lessismore_transforms.dataset import SliceSelectionDataset
 from lessismore_transforms.manifest import Manifest, ManifestError, Selection
+from lessismore_transforms.phantom import write_demo_data
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.runner import reduce_dataset, select
 from lessismore_transforms.store import fill_store, read_index
@@ -89,10 +90,13 @@ def test_a_pickled_data_set_carries_no_pixels(finished: Path) -> None:
     assert_same(pictures(pickle.loads(pickle.dumps(dataset))), opened)  # noqa: S301
 
 
-def test_several_outputs_and_a_transform(finished: Path, output: Path) -> None:
-    dataset = SliceSelectionDataset([finished, output], transform=lambda item: item["slice_id"])
-    kept = Selection.read(finished).kept_ids
-    assert [dataset[i] for i in range(len(dataset))] == kept + kept
+def test_several_outputs_and_a_transform(finished: Path, tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", patients=1, slices=8, size=32, seed=50)
+    reduce_dataset(tmp_path / "data", tmp_path / "other", Settings(Target.of(threshold=3)), workers=0)
+    dataset = SliceSelectionDataset([finished, tmp_path / "other"], transform=lambda item: item["slice_id"])
+    kept = [Selection.read(folder).kept_ids for folder in (finished, tmp_path / "other")]
+    assert [dataset[i] for i in range(len(dataset))] == kept[0] + kept[1]
+    assert kept[1]
 
 
 def test_fill_store_adds_what_a_selection_lacks_and_moves_nothing(output: Path, finished: Path) -> None:
@@ -162,3 +166,15 @@ def test_a_window_of_grey_pictures_is_refused(tmp_path: Path) -> None:
     Image.new("L", (8, 8), 7).save(tmp_path / "data" / "LIDC-IDRI-0001_1.png")
     with pytest.raises(VolumeError, match="needs HU, but 2-D images hold grey values"):
         reduce_dataset(tmp_path / "data", tmp_path / "out", Settings(pixels="lung"), workers=0, strict=True)
+
+
+def test_the_same_output_twice_is_refused(finished: Path, output: Path) -> None:
+    with pytest.raises(ManifestError, match="found the same slices in several of"):
+        SliceSelectionDataset([finished, output])
+
+
+def test_identity_is_of_slices_and_pixels(finished: Path, output: Path) -> None:
+    identity = SliceSelectionDataset(finished).identity()
+    assert SliceSelectionDataset(output).identity() == identity  # wherever they lie
+    select(output, Target.of(threshold=3), "more")
+    assert SliceSelectionDataset(output, "more").identity() != identity

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from monai.bundle import ConfigWorkflow, create_workflow
 
 from lessismore_transforms import overrides
-from lessismore_transforms.overrides import known_ids, one_sentence, parse_bool, run_command, unknown_ids
+from lessismore_transforms.overrides import check_kind, known_ids, one_sentence, parse_bool, run_command, unknown_ids
 
 BASE = {
     "imports": ["$from lessismore_transforms.overrides import check_overrides"],
@@ -158,6 +159,37 @@ def test_options_of_the_command_line(monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         run_command("reduce")
     assert stopped.value.code == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "words"),
+    [
+        (2020, "folder", 'text such as "folder", found 2020'),
+        (0.5, [0.1], r"a list such as \[0.1\], found 0.5"),
+        (32.5, 224, "a whole number such as 224, found 32.5"),
+        (True, 224, "a whole number such as 224, found True"),
+        ("abc", 0.1, "a number such as 0.1, found 'abc'"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(value, default, words):
+    with pytest.raises(ValueError, match=f"expected it to be {words}"):
+        check_kind("it", value, default)
+
+
+@pytest.mark.parametrize(
+    ("value", "default"), [(3, 0.1), (["a", "b"], "a"), ("true", False), ("$1 + 1", 3), ("x", None), (5, "@queue")]
+)
+def test_a_setting_of_a_kind_that_fits(value, default):
+    check_kind("it", value, default)
+
+
+def test_what_a_library_refuses_is_one_sentence(bundle, capsys):
+    with pytest.raises(RuntimeError) as raised:
+        start(bundle, **{"train#loader": {"_target_": "int", "x": "@lr", "base": "ten"}})
+    sys.excepthook(RuntimeError, raised.value, raised.value.__traceback__)
+    said = capsys.readouterr().err
+    assert "error: int cannot take what it was given: " in said
+    assert "Traceback" not in said
 
 
 def test_ids_of_what_runs_something_else_are_unknown(tmp_path):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from ignite.engine import Engine, Events
+from torch import nn
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import OutputError, atomic_write, remove_temporaries, writing
 from lessismore_transforms.pretraining.gather import rank, wait
 from lessismore_transforms.pretraining.plan import Plan
-from lessismore_transforms.pretraining.stopping import on_end, stopped
+from lessismore_transforms.pretraining.stopping import all_finite, not_finite, on_end, stopped
 
 if TYPE_CHECKING:
     from lessismore_transforms.pretraining.loader import StepSampler
@@ -43,12 +46,13 @@ class Checkpoint:
 
     Args:
         folder: of the run.
-        state: what to save, by name: the network without wrappers, the optimizer, handlers that remember.
+        network: without wrappers.
+        state: what else to save, by name: the optimizer, handlers that remember.
         identity: plain values that a resumed run must share, such as the method and the checksum of its slices.
         sampler: told where to go on.
         plan: how long the run is.
         resume: go on from `checkpoints/last.pt` instead of beginning.
-        minutes: least time between two checkpoints at ends of epochs; 0 writes one after every epoch.
+        minutes: time between two checkpoints; 0 writes one after every epoch.
         exports: bytes that the run will write besides.
 
     Raises:
@@ -60,6 +64,7 @@ class Checkpoint:
     def __init__(
         self,
         folder: str | Path,
+        network: nn.Module,
         state: Mapping[str, Stateful],
         *,
         identity: Mapping[str, Any],
@@ -69,8 +74,12 @@ class Checkpoint:
         minutes: float = 5.0,
         exports: int = 0,
     ) -> None:
+        if not isinstance(minutes, (int, float)) or minutes < 0:
+            raise ValueError(f"expected checkpoint_minutes of 0 or more, found {minutes!r}; 5 is usual")
         self.path = Path(folder) / LAST
-        self.state, self.identity, self.sampler, self.plan = dict(state), dict(identity), sampler, plan
+        self.network = network
+        self.state: dict[str, Stateful] = {"network": network, **state}
+        self.identity, self.sampler, self.plan = dict(identity), sampler, plan
         self.resume, self.minutes, self.exports = resume, minutes, exports
         self._scaler: Any = None
         self._written = time.monotonic()
@@ -79,12 +88,14 @@ class Checkpoint:
         """Take the saved state, if there is one to resume, and follow an engine."""
         if self.resume:
             self._load(engine)
-        elif self.path.exists():
+        elif self.path.exists() and read_checkpoint(self.path)["iteration"]:
             raise ValueError(
                 f"found a run in {self.path.parents[1]} already: --resume True goes on with it, "
                 "or name another output_dir"
             )
+        wait()  # before the first process writes what the others look for
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         on_end(engine, self._end)
 
@@ -96,15 +107,21 @@ class Checkpoint:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 remove_temporaries(self.path.parent)
             self._save(engine)
-            needed, free = self.path.stat().st_size + self.exports, shutil.disk_usage(self.path).free
+            # Optimizers add up to two moments of each weight, and the old checkpoint stays until the new one is whole.
+            weights = sum(int(value.nbytes) for value in self.network.parameters())
+            largest, free = self.path.stat().st_size + 2 * weights, shutil.disk_usage(self.path).free
+            needed = 2 * largest + self.exports
             if free < needed:
-                if engine.state.iteration == 0:
-                    self.path.unlink()  # the same command begins again once there is room
                 raise OutputError(
                     f"expected {needed / 2**30:.2f} GiB for the checkpoints and backbones of the run in "
                     f"{self.path.parents[1]}, found {free / 2**30:.2f} GiB free: make room or name another output_dir"
                 )
         wait()
+
+    def _iteration(self, engine: Any) -> None:
+        ends_epoch = engine.state.iteration % self.plan.batches_per_epoch == 0  # what belongs to that is still to come
+        if self.minutes and not ends_epoch and engine.state.iteration % self.plan.accumulation == 0:
+            self._epoch(engine)
 
     def _epoch(self, engine: Any) -> None:
         if time.monotonic() - self._written >= 60 * self.minutes and not stopped(engine):
@@ -113,11 +130,14 @@ class Checkpoint:
     def _end(self, engine: Any) -> None:
         reason = stopped(engine)
         if reason is None or reason.keep:
-            self._save(engine)
+            if all_finite(self.network):
+                self._save(engine)
+            else:
+                engine.state.stop = not_finite("network", engine.state.iteration)
         wait()
 
     def _save(self, engine: Any) -> None:
-        if rank() != 0:
+        if rank() != 0 or not all_finite(self.network):  # which `StopOnNan` will tell at its next look
             return
         content = {
             "format": _FORMAT,
@@ -127,8 +147,10 @@ class Checkpoint:
             "state": {name: item.state_dict() for name, item in self.state.items()},
             "scaler": engine.scaler.state_dict() if engine.scaler is not None else None,
         }
+        buffer = io.BytesIO()  # torch.save makes something unreadable of a disk that is full
+        torch.save(content, buffer)
         with atomic_write(self.path, "wb") as file:
-            torch.save(content, file)
+            file.write(buffer.getbuffer())
         self._written = time.monotonic()
 
     def _load(self, engine: Any) -> None:
@@ -148,7 +170,8 @@ class Checkpoint:
             )
         for name, item in self.state.items():
             try:
-                item.load_state_dict(content["state"][name])
+                with keeping_settings(item):
+                    item.load_state_dict(content["state"][name])
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise ValueError(
@@ -164,6 +187,15 @@ class Checkpoint:
                 "epoch_length": self.plan.batches_per_epoch,
             }
         )
+
+
+@contextmanager
+def keeping_settings(item: Any) -> Iterator[None]:
+    """Let an optimizer that loads its state keep the settings of the configuration, such as weight decay."""
+    settings = [dict(group, params=None) for group in getattr(item, "param_groups", [])]
+    yield
+    for group, values in zip(getattr(item, "param_groups", []), settings, strict=True):
+        group.update({name: value for name, value in values.items() if name != "params"})
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lessismore_transforms.atomic import atomic_write
+from ignite.engine import Engine
+
+from lessismore_transforms.atomic import OutputError, atomic_write
+from lessismore_transforms.pretraining.gather import rank
+from lessismore_transforms.pretraining.stopping import on_end
 
 LOG, CURVES = "log.jsonl", "curves.png"
 _FIRST = ("loss", "probe_balanced_accuracy", "probe_accuracy")  # what people look for; the rest follows as logged
 _BESIDE = {"loss_constant": "loss", "probe_majority": "probe_accuracy"}  # a constant drawn into another panel
 _NOT_DRAWN = ("step", "epoch")
+_MOST_POINTS = 5000  # of a curve; more are no picture but time
 _COLUMNS, _PANEL_INCHES = 3, (4.2, 2.6)
 
 
@@ -26,12 +32,15 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
     path = Path(run) / LOG
     if not path.is_file():
         raise ValueError(f"expected the folder of a pre-training run with {LOG}, found {run}; mend the path")
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"expected lines of JSON in {path}, found something else ({error}); restore the file"
-        ) from error
+    lines = path.read_text(encoding="utf-8").splitlines()
+    content = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            content.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):  # else a run was killed while it wrote
+                raise ValueError(f"expected JSON in line {number} of {path}, found {line[:40]!r}; mend it") from error
+    return content
 
 
 def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
@@ -74,6 +83,30 @@ def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
     return path
 
 
+class Curves:
+    """Draw the curves of a run into its folder when it ends; attach it last.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine."""
+        on_end(engine, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Draw; a picture that fails is no reason to fail a training that is saved."""
+        if rank() != 0:
+            return
+        try:
+            draw_curves([self.folder], self.folder / CURVES)
+        except (ValueError, OutputError) as error:
+            logging.getLogger("lessismore_transforms").warning("no curves: %s", error)
+
+
 def _panels(lines: Sequence[dict[str, Any]]) -> list[str]:
     """The names of all figures, those that people look for first."""
     found = dict.fromkeys(
@@ -87,5 +120,6 @@ def _panels(lines: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _series(log: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    found = [(line["step"], line[name]) for line in log if name in line]
+    found = [(line["step"], line[name]) for line in log if line.get(name) is not None]
+    found = found[:: len(found) // _MOST_POINTS + 1]
     return [step for step, _ in found], [value for _, value in found]

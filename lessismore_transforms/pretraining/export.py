@@ -34,12 +34,14 @@ class BackboneExport:
         metadata: plain values for the header of the file, such as method, mean, std and image_size.
 
     Raises:
-        ValueError: the backbone does not survive the way through a file.
+        ValueError: `every` is negative, or the backbone does not survive the way through a file.
     """
 
     def __init__(
         self, folder: str | Path, backbone: nn.Module, name: str, *, every: int = 50, metadata: Mapping[str, Any]
     ) -> None:
+        if every < 0:
+            raise ValueError(f"expected export_epochs of 0 or more, found {every}; 50 is usual, 0 writes the last one")
         self.folder, self.backbone, self.name, self.every = Path(folder), backbone, name, every
         self.metadata = {"backbone": name, **metadata}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import lock, write_json, writing
-from lessismore_transforms.pretraining.curves import CURVES, LOG, draw_curves
+from lessismore_transforms.pretraining.curves import LOG, read_log
 from lessismore_transforms.pretraining.gather import gather, rank, world
 from lessismore_transforms.pretraining.plan import Plan
 from lessismore_transforms.pretraining.stopping import on_end, stopped
@@ -38,8 +39,12 @@ class Journal:
         optimizer: whose learning rate is told.
         plan: how long the run is.
         batch_size: of all processes together.
-        settings: plain values, written to config.json and into the first line.
+        settings: plain values, for config.json and the first line.
+        configuration: all that was configured, for config.json.
         interval: steps between lines.
+
+    Raises:
+        ValueError: the interval is below 1.
     """
 
     def __init__(
@@ -50,10 +55,14 @@ class Journal:
         *,
         batch_size: int,
         settings: Mapping[str, Any],
+        configuration: Mapping[str, Any] | None = None,
         interval: int = 10,
     ) -> None:
+        if interval < 1:
+            raise ValueError(f"expected a log_interval of 1 step or more, found {interval}; 10 is usual")
         self.folder, self.optimizer, self.plan = Path(folder), optimizer, plan
-        self.batch_size, self.settings, self.interval = batch_size, dict(settings), interval
+        self.batch_size, self.interval = batch_size, interval
+        self.settings, self.configuration = dict(settings), dict(configuration or {})
         self._losses: torch.Tensor | None = None
         self._count = 0
         self._file: IO[str] | None = None
@@ -114,14 +123,16 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", buffering=1, encoding="utf-8")
         lock(self._file, self.folder)
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+        kept = [json.dumps(line, ensure_ascii=False) for line in read_log(self.folder) if line["step"] <= step]
         self._file.truncate(0)  # what came after the checkpoint comes again
         self._file.writelines(f"{line}\n" for line in (kept if step else []))
         software = {name: version(name) for name in ("torch", "monai", "timm")} | {"python": platform.python_version()}
         run = {"version": __version__, **software, "device": _device_name(engine.state.device), "processes": world()}
         plan = {"steps": self.plan.steps, "epochs": self.plan.max_epochs, "steps_per_epoch": self._epoch_steps}
-        write_json(self.folder / CONFIG, {"settings": self.settings, "plan": plan, **run})
-        self._line({"event": "resume" if step else "begin", "step": step, "time": _now(), **run})
+        content = {"settings": self.settings, "plan": plan, **run, "configuration": self.configuration}
+        write_json(self.folder / CONFIG, content)
+        event = {"event": "resume" if step else "begin", "step": step, "time": _now()}
+        self._line({**event, **run, "settings": self.settings})
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(self.folder / EVENTS, purge_step=step + 1 if step else None)
@@ -152,7 +163,7 @@ class Journal:
     def _line(self, content: Mapping[str, Any]) -> None:
         assert self._file is not None
         with writing(self.folder / LOG):
-            self._file.write(json.dumps(content, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(_finite(content), ensure_ascii=False) + "\n")
 
     def _close(self, engine: Any) -> None:
         self._probed(engine)
@@ -165,8 +176,14 @@ class Journal:
         self._bar.close()
         self._writer.close()
         self._file.close()
-        if step:
-            draw_curves([self.folder], self.folder / CURVES)
+
+
+def _finite(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What is no finite number has no place in JSON: null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in content.items()
+    }
 
 
 def _now() -> str:

@@ -6,12 +6,15 @@ slices in the same step, and a resumed run goes on with the very batches that it
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+
+from lessismore_transforms.pretraining.stopping import SIGNALS
 
 
 class Slices(Protocol):
@@ -60,6 +63,8 @@ class StepSampler:
                 f"expected a batch_size that {processes} processes can share evenly, found {batch_size}: make it a "
                 f"multiple of {processes}"
             )
+        if seed < 0:
+            raise ValueError(f"expected a seed of 0 or more, found {seed}; give another")
         if slices < batch_size:
             raise ValueError(
                 f"expected at least as many slices as a batch holds, found {slices} slices for a batch_size of "
@@ -129,16 +134,28 @@ class SliceLoader(DataLoader[dict[str, Any]]):
         sampler: of steps and indices.
         workers: processes that read ahead; 0 reads in this one.
         pin_memory: for copies to a GPU that do not wait.
+
+    Raises:
+        ValueError: the number of workers is negative.
     """
 
     def __init__(self, dataset: Slices, sampler: StepSampler, *, workers: int = 0, pin_memory: bool = False) -> None:
+        if workers < 0:
+            raise ValueError(f"expected 0 or more workers, found {workers}; 0 reads in the main process")
         super().__init__(
             SliceBatches(dataset),  # type: ignore[arg-type]
             batch_sampler=sampler,  # type: ignore[arg-type]
             collate_fn=_as_it_is,
             num_workers=workers,
             pin_memory=pin_memory,
+            worker_init_fn=_leave_signals_to_the_trainer,
         )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Let a worker live on when the whole job is asked to end, until the trainer has saved its state."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

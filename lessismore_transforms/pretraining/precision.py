@@ -35,6 +35,11 @@ def place(network: nn.Module, device: str | torch.device, *, channels_last: bool
     return network.to(device=pick_device(device), memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in float32, or float64 where it comes in that."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class AutocastInferer(SimpleInferer):  # type: ignore[misc]
     """Run the network in float32 or under autocast, on any device; MONAI's own switch knows CUDA alone.
 
@@ -54,8 +59,10 @@ class AutocastInferer(SimpleInferer):  # type: ignore[misc]
             raise ValueError(f"expected a precision out of {', '.join(PRECISIONS)}, found {precision!r}")
         if precision == "fp16" and self.device_type != "cuda":
             raise ValueError(f"expected a GPU for precision fp16, found the device {device}; take bf16 or fp32")
-        if precision == "auto":
-            precision = "bf16" if self.device_type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        if precision == "auto":  # older GPUs emulate bf16, slower than they compute in float32
+            native = self.device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            precision = "bf16" if native else "fp32"
+        self.precision = precision
         self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
     @property

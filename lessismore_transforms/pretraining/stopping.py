@@ -107,12 +107,16 @@ class StopOnNan:
         weight_is_bad = gather(~all_finite(self.network).reshape(1)).any()  # buffers differ between processes
         self._bad = None
         if loss_is_bad or weight_is_bad:
-            sentence = (
-                f"the {'loss' if loss_is_bad else 'network'} is no finite number at iteration "
-                f"{engine.state.iteration}: the last good state is in checkpoints/last.pt; take a smaller learning "
-                "rate, or precision fp32 or bf16, and go on from there with --resume True"
-            )
-            stop(engine, Stop(sentence, 1, keep=False))
+            stop(engine, not_finite("loss" if loss_is_bad else "network", engine.state.iteration))
+
+
+def not_finite(what: str, iteration: int) -> Stop:
+    """Return why a training ends whose loss or network is spoilt."""
+    sentence = (
+        f"the {what} is no finite number at iteration {iteration}: the last good state is in checkpoints/last.pt; take "
+        "a smaller learning rate, or precision fp32 or bf16, and go on from there with --resume True"
+    )
+    return Stop(sentence, 1, keep=False)
 
 
 def all_finite(network: nn.Module) -> torch.Tensor:
@@ -137,16 +141,23 @@ class StopOnSignal:
     def attach(self, engine: Engine) -> None:
         """Follow an engine."""
         engine.add_event_handler(Events.STARTED, self._install)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         on_end(engine, self._remove)
 
+    def _iteration(self, engine: Any) -> None:
+        iteration = engine.state.iteration
+        # What belongs to the end of an epoch is done first: a resumed run would begin with the next one.
+        ends_epoch = iteration % engine.state.epoch_length == 0
+        if not ends_epoch and iteration % (self.accumulation * (self.interval if world() > 1 else 1)) == 0:
+            self(engine)
+
     def __call__(self, engine: Any) -> None:
-        """Look whether a signal has come."""
-        together = world() > 1
-        if engine.state.iteration % (self.accumulation * (self.interval if together else 1)) or stopped(engine):
+        """Look whether a signal has come to any process."""
+        if stopped(engine):
             return
         received = self._received
-        if together:
+        if world() > 1:
             received = int(gather(torch.tensor([received], device=engine.state.device)).max())
         if received:
             name = signal.Signals(received).name
@@ -162,7 +173,7 @@ class StopOnSignal:
         self._former = {}
 
     def _receive(self, number: int, _: Any) -> None:
-        if self._received:  # a second one means now
+        if self._received and number == signal.SIGINT:  # a second Ctrl-C means now; schedulers may send SIGTERM twice
             self._remove()
             signal.raise_signal(number)
         self._received = number

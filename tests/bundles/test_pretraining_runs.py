@@ -122,6 +122,24 @@ def test_two_processes(tmp_path: Path, reduced: Path, method: str) -> None:
     build_backbone("resnet18", weights=tmp_path / "two" / "backbone.safetensors")
 
 
+def test_all_processes_and_their_workers_are_asked_to_end(tmp_path: Path, reduced: Path) -> None:
+    """As a scheduler does it: torchrun passes SIGTERM on to whole groups of processes, loader workers too."""
+    options = {"dataset_dir": reduced, "output_dir": "run", "max_steps": 5000, "workers": 1}
+    line = command("swav", ["multi_gpu_train"], 2, **options)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(line, cwd=tmp_path, env=environment(), **pipes)
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (log.exists() and "loss" in log.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=100)
+    done = len(losses(read_lines(tmp_path / "run")))
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["iteration"]
+    assert 1 <= saved == done < 5000
+    assert read_lines(tmp_path / "run")[-1]["event"] == "stop"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_monai_asks_for_and_the_released_settings(tmp_path: Path, reduced: Path, method: str) -> None:
     """The properties that MONAI checks; then the released settings run, in the same process to save its start."""

@@ -45,6 +45,8 @@ def test_bad_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "log.jsonl").write_text('{"event": "begin", "step": 0}\n')
     with pytest.raises(ValueError, match="found none; wait for a line"):
         draw_curves([tmp_path], tmp_path / "none.png")
-    (tmp_path / "log.jsonl").write_text("loss 3\n")
-    with pytest.raises(ValueError, match="expected lines of JSON"):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\nloss 3\n{"step": 2}\n')
+    with pytest.raises(ValueError, match=r"expected JSON in line 2 of .*, found 'loss 3'"):
         read_log(tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step"')  # cut off by a kill
+    assert read_log(tmp_path) == [{"step": 1}]

@@ -20,6 +20,7 @@ from torch import nn
 from lessismore_transforms.atomic import OutputError
 from lessismore_transforms.backbones import build_backbone, read_metadata, read_tensors
 from lessismore_transforms.pretraining.checkpoint import Checkpoint, read_checkpoint
+from lessismore_transforms.pretraining.curves import Curves
 from lessismore_transforms.pretraining.export import BackboneExport, prove_export
 from lessismore_transforms.pretraining.journal import Journal
 from lessismore_transforms.pretraining.plan import Plan
@@ -47,20 +48,31 @@ class Batches:
 class Training:
     """A trainer with all handlers of a run in `folder`."""
 
-    def __init__(self, folder: Path, plan: Plan, *, resume: bool = False, rate: float = 0.1, interval: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        *,
+        resume: bool = False,
+        rate: float = 0.1,
+        interval: int = 1,
+        minutes: float = 0,
+        decay: float = 0.0,
+    ) -> None:
         torch.manual_seed(0)
         self.network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 1))
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=rate, momentum=0.9)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
         batches = Batches(plan)
         self.journal = Journal(folder, self.optimizer, plan, batch_size=4, settings={"rate": rate}, interval=interval)
         self.checkpoint = Checkpoint(
             folder,
-            {"network": self.network, "optimizer": self.optimizer, "journal": self.journal},
+            self.network,
+            {"optimizer": self.optimizer, "journal": self.journal},
             identity=IDENTITY,
             sampler=batches,
             plan=plan,
             resume=resume,
-            minutes=0,
+            minutes=minutes,
         )
         self.trainer = SupervisedTrainer(
             device="cpu",
@@ -80,6 +92,7 @@ class Training:
                 StopOnSignal(plan.accumulation),
                 StopAtEnd(plan),
                 self.checkpoint,
+                Curves(folder),
             ],
         )
 
@@ -193,6 +206,85 @@ def test_nan_stops_and_keeps_the_last_good_state(tmp_path: Path, capsys: pytest.
     assert lines(tmp_path)[-1]["event"] == "stop"
 
 
+def test_a_signal_does_not_save_what_is_spoilt(tmp_path: Path) -> None:
+    training = Training(tmp_path, Plan(5, 50))
+    at(training, 7, lambda: training.network[0].weight.data.fill_(torch.nan))
+    terminate(training, 8)  # the next look for NaN would be at 9
+    training.run()
+    assert training.trainer.state.iteration == 8
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 5
+    with pytest.raises(SystemExit) as left:
+        conclude(training.trainer)
+    assert left.value.code == 1
+
+
+def test_what_belongs_to_the_end_of_an_epoch_is_done_before_a_stop(tmp_path: Path) -> None:
+    training = Training(tmp_path, Plan(5, 15))
+    ended = []
+    training.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: ended.append(engine.state.epoch))
+    terminate(training, 5)
+    training.run()
+    assert (training.trainer.state.iteration, ended) == (5, [1])
+    resumed = Training(tmp_path, Plan(5, 15), resume=True)
+    resumed.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: ended.append(engine.state.epoch))
+    resumed.run()
+    assert ended == [1, 2, 3]
+
+
+def test_a_second_sigterm_changes_nothing(tmp_path: Path) -> None:
+    training = Training(tmp_path, Plan(5, 15))
+    at(training, 3, lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)])
+    training.run()
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 3
+
+
+def test_checkpoints_come_by_time_also_within_an_epoch(tmp_path: Path) -> None:
+    training = Training(tmp_path, Plan(100, 100), minutes=1e-9)
+
+    def break_off() -> None:
+        raise KeyError("killed")
+
+    at(training, 8, break_off)
+    with pytest.raises(KeyError):
+        training.run()
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 7
+
+
+def test_a_resumed_optimizer_has_the_settings_of_its_configuration(tmp_path: Path) -> None:
+    Training(tmp_path, Plan(5, 10)).run()
+    resumed = Training(tmp_path, Plan(5, 15), resume=True, decay=0.25)
+    assert resumed.optimizer.param_groups[0]["weight_decay"] == 0.25
+    assert resumed.optimizer.state[resumed.network[0].weight]["momentum_buffer"].abs().sum() > 0
+
+
+def test_a_run_that_never_made_a_step_can_begin_again(tmp_path: Path) -> None:
+    training = Training(tmp_path, Plan(5, 10))
+
+    def break_off() -> None:
+        raise KeyError("refused")
+
+    at(training, 1, break_off)
+    with pytest.raises(KeyError):
+        training.run()
+    training.journal._file.close()  # as the end of the process would
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 0
+    assert Training(tmp_path, Plan(5, 10)).run().trainer.state.iteration == 10
+
+
+def test_a_line_that_was_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    Training(tmp_path, Plan(5, 10)).run()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 10, "lo')
+    Training(tmp_path, Plan(5, 15), resume=True).run()
+    assert [step for step, _ in losses(tmp_path)] == list(range(1, 16))
+
+
+def test_curves_that_fail_fail_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "curves.png").mkdir()
+    Training(tmp_path, Plan(5, 10)).run()
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 10
+
+
 def test_weights_that_broke_in_the_last_update_are_not_saved(tmp_path: Path) -> None:
     training = Training(tmp_path, Plan(5, 10))
     end = Events.ITERATION_COMPLETED(once=10)  # the loss of iteration 10 was still finite
@@ -258,7 +350,7 @@ def test_config_and_tensorboard(tmp_path: Path) -> None:
 
     Training(tmp_path, Plan(5, 10)).run()
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["settings"] == {"rate": 0.1}
+    assert config["settings"] == {"rate": 0.1} == lines(tmp_path)[0]["settings"]
     assert config["plan"] == {"steps": 10, "epochs": 2, "steps_per_epoch": 5}
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

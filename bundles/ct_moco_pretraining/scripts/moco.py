@@ -20,6 +20,7 @@ from lessismore_transforms.backbones import three_channels
 from lessismore_transforms.pretraining.gather import gather, rank, world
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.pretraining.momentum import momentum_copy, update_copy
+from lessismore_transforms.pretraining.precision import at_least_float32
 
 LONGEST_QUEUE = 65_536  # keys, in the paper of MoCo
 SMALLEST_GROUP = 8  # pictures: the statistics of fewer are noise
@@ -121,7 +122,7 @@ class MoCo(nn.Module):
         """
         groups = max(1, min(self.key_groups, len(images) // SMALLEST_GROUP)) if world() == 1 else 1
         embeddings = [head(backbone(three_channels(group))) for group in images.tensor_split(groups)]
-        return F.normalize(_precise(torch.cat(embeddings)), dim=1)
+        return F.normalize(at_least_float32(torch.cat(embeddings)), dim=1)
 
     def compare(self, q: torch.Tensor, keys: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Compare queries with their keys and with the queue, which then takes in the keys.
@@ -194,7 +195,7 @@ class InfoNCE(nn.Module):
             prediction: Of `MoCo`: `logits` (B, 1 + K).
             target: Not used.
         """
-        logits = _precise(prediction["logits"])
+        logits = at_least_float32(prediction["logits"])
         return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
 
@@ -214,8 +215,3 @@ def default_queue_length(slices: int, batch_size: int) -> int:
 def _own(share: torch.Tensor) -> slice:
     """Return where this process's share (B, ...) lies in what was gathered of all."""
     return slice(rank() * len(share), (rank() + 1) * len(share))
-
-
-def _precise(x: torch.Tensor) -> torch.Tensor:
-    """Return float32, or float64 where that is given."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -17,6 +17,7 @@ from torch import nn
 from torchvision.models.resnet import ResNet
 
 from lessismore_transforms.backbones import three_channels
+from lessismore_transforms.pretraining.precision import at_least_float32
 
 from .decoder import BLOCKS, Decoder, Densify
 from .sparse import STRIDE, Mask, sparse_features
@@ -119,9 +120,10 @@ class SparKLoss(nn.Module):
             prediction: Of `SparK`: `reconstruction` (B, L, N), `image` (B, 3, H, W) and `mask` (B, 1, f_h, f_w).
             target: Not used: the picture is its own target.
         """
-        patches = _precise(patchify(prediction["image"]))  # (B, L, N)
+        patches = at_least_float32(patchify(prediction["image"]))  # (B, L, N)
         mean, std = _statistics(patches)  # (B, L, 1) each
-        errors = (_precise(prediction["reconstruction"]) - (patches - mean) / std).square().mean(dim=2)  # (B, L)
+        painted = at_least_float32(prediction["reconstruction"])  # (B, L, N)
+        errors = (painted - (patches - mean) / std).square().mean(dim=2)  # (B, L)
         masked = ~prediction["mask"].flatten(1)  # (B, L)
         return (errors * masked).sum() / (masked.sum() + 1e-8)
 
@@ -172,9 +174,9 @@ def reconstruct(prediction: Mapping[str, torch.Tensor]) -> torch.Tensor:
     Args:
         prediction: Of `SparK`.
     """
-    patches = _precise(patchify(prediction["image"]))  # (B, L, N)
+    patches = at_least_float32(patchify(prediction["image"]))  # (B, L, N)
     mean, std = _statistics(patches)
-    painted = _precise(prediction["reconstruction"]) * std + mean
+    painted = at_least_float32(prediction["reconstruction"]) * std + mean
     mask = prediction["mask"]  # (B, 1, f_h, f_w)
     return unpatchify(torch.where(mask.flatten(1)[:, :, None], patches, painted), mask.shape[2:])
 
@@ -202,8 +204,3 @@ def _statistics(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and standard deviation of each patch (B, L, N), as (B, L, 1); a flat one has 0.001."""
     variance, mean = torch.var_mean(patches, dim=2, keepdim=True)
     return mean, (variance + 1e-6).sqrt()
-
-
-def _precise(x: torch.Tensor) -> torch.Tensor:
-    """Return float32, or float64 where that is given."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -21,6 +21,7 @@ from torch import nn
 from lessismore_transforms.backbones import three_channels
 from lessismore_transforms.pretraining.gather import gather, rank
 from lessismore_transforms.pretraining.heads import projection_head
+from lessismore_transforms.pretraining.precision import at_least_float32
 
 UNITS = ("iterations", "epochs")
 
@@ -62,6 +63,7 @@ class SwAV(nn.Module):
         self.prototypes = nn.Linear(embedding, prototypes, bias=False)
         self.assigning = assigning
         self.queue_started = True
+        self._queue_is_full = False
         self.queue: torch.Tensor  # the newest embedding first, the same in all processes
         self.register_buffer("queue", torch.zeros(assigning, queue_length, embedding))
 
@@ -80,7 +82,7 @@ class SwAV(nn.Module):
         self._normalise_prototypes()
         passes = (list(crops) for _, crops in itertools.groupby(views, key=lambda crop: crop.shape[-2:]))
         h = torch.cat([self.backbone(three_channels(torch.cat(crops))) for crops in passes])  # (V * B, F)
-        z = F.normalize(_precise(self.projection_head(h)), dim=1)  # (V * B, D)
+        z = F.normalize(at_least_float32(self.projection_head(h)), dim=1)  # (V * B, D)
         with torch.autocast(z.device.type, enabled=False):  # codes multiply a score's error by 1 / epsilon = 20
             scores = self.prototypes(z)  # (V * B, K)
             shape = len(views), len(views[0]), -1
@@ -97,12 +99,13 @@ class SwAV(nn.Module):
     @torch.no_grad()
     def _use_queue(self, z: torch.Tensor) -> dict[str, torch.Tensor]:
         """Score the queue, once it is full, then let it take in the embeddings of this batch (A, B, D)."""
-        full = bool(self.queue[:, -1].any())
+        if not self._queue_is_full:  # asked until it is: the answer makes the host wait for the device
+            self._queue_is_full = bool(self.queue[:, -1].any())
         queue_scores = self.prototypes(self.queue)  # (A, L, K)
         if self.training:
             new = torch.stack([gather(crop) for crop in z])  # (A, world * B, D)
             self.queue.copy_(torch.cat([new, self.queue], dim=1)[:, : self.queue.shape[1]])
-        return {"queue_scores": queue_scores} if full else {}
+        return {"queue_scores": queue_scores} if self._queue_is_full else {}
 
 
 class SwAVLoss(nn.Module):
@@ -144,7 +147,7 @@ class SwAVLoss(nn.Module):
         least = max(2, self.assigning)
         if len(scores) < least:
             raise ValueError(f"expected at least {least} crops of a picture for SwAV, found {len(scores)}; add views")
-        scores = _precise(scores)
+        scores = at_least_float32(scores)
         log_p = (scores / self.temperature).log_softmax(dim=2)  # (V, B, K)
         losses = []
         for view in range(self.assigning):
@@ -173,7 +176,7 @@ def sinkhorn(
     Returns:
         Codes (B, K): rows sum to 1, and over all pictures columns nearly to the same. In float32, or float64 for that.
     """
-    scores = _precise(scores)
+    scores = at_least_float32(scores)
     everyone = gather(scores)  # (world * B, K)
     log_q = (everyone if queue is None else torch.cat([everyone, queue.to(scores)])) / epsilon  # (N, K)
     for _ in range(iterations):
@@ -234,8 +237,3 @@ class StartQueue:
     def __call__(self, engine: Engine) -> None:
         """Let the network use its queue, or not."""
         self.network.queue_started = engine.state.epoch > self.epochs
-
-
-def _precise(x: torch.Tensor) -> torch.Tensor:
-    """Return float32, or float64 where that is given."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -202,7 +202,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, reduced: Path, overrides: dic
 def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
     """The same way out for each, tried in one process to save its start."""
     for name, content in (
-        ("other", {"format": 1, "identity": {"method": "spark"}}),
+        ("other", {"format": 1, "identity": {"method": "spark"}, "iteration": 5}),
         ("strange", {"epoch": 3}),
     ):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
@@ -223,6 +223,13 @@ def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
         ({"output_dir": "other"}, "found a run in other already: --resume True goes on with it"),
         ({"probe": "nowhere"}, "nowhere"),
         ({"warmup_epochs": 900}, "expected a warm-up shorter than the training"),
+        ({"mean": 0.5}, "expected mean to be a list such as [0.1806], found 0.5"),
+        ({"learning_rate": -1.0}, "timm.optim.Lars cannot take what it was given: Invalid learning rate: -1.0"),
+        ({"log_interval": 0}, "expected a log_interval of 1 step or more, found 0"),
+        ({"workers": -1}, "expected 0 or more workers, found -1"),
+        ({"seed": -1}, "expected a seed of 0 or more, found -1"),
+        ({"dataset_dir": [str(reduced), str(reduced)]}, "found the same slices in several of"),
+        ({"backbone": "vit_b_16"}, "take a ResNet"),
     ]
     given = [SMALL | TINY["swav"] | {"dataset_dir": str(reduced), "output_dir": "run"} | more for more, _ in mistakes]
     code = f"""
@@ -235,6 +242,8 @@ for overrides in {given!r}:
     try:
         workflow.initialize()
         workflow.run()
+    except SystemExit:
+        pass  # has said its sentence
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
     said.append(sys.stderr.getvalue())

@@ -16,6 +16,7 @@ from torch import nn
 from lessismore_transforms.atomic import OutputError
 from lessismore_transforms.backbones import build_backbone, save_backbone
 from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.phantom import write_demo_data
 from lessismore_transforms.pretraining.embed import EmbeddingSaver, Pictures, Prepared, load_pretrained, prepare
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.runner import reduce_dataset
@@ -118,9 +119,10 @@ def test_a_picture_that_cannot_be_read_says_why_and_the_others_go_on(tmp_path: P
 
 
 def test_pictures_of_outputs_are_the_kept_slices(small_data: Path, tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", patients=1, slices=8, size=32, seed=50)
     outputs = [tmp_path / "one", tmp_path / "two"]
-    for output, threshold in zip(outputs, (12, 20), strict=True):
-        reduce_dataset(small_data, output, Settings(Target.of(threshold=threshold)), workers=0)
+    for output, data, threshold in zip(outputs, (small_data, tmp_path / "data"), (12, 1), strict=True):
+        reduce_dataset(data, output, Settings(Target.of(threshold=threshold)), workers=0)
     for source in (outputs[0], str(outputs[1]), outputs):
         expected, pictures = SliceSelectionDataset(source), Pictures(source)
         assert len(pictures) == len(expected) > 3

@@ -22,6 +22,7 @@ from lessismore_transforms.pretraining.gather import rank, world
 GRACE = 100  # iterations: even a healthy MoCo is nearly collapsed after 20, and recovers by itself
 ROWS = 256  # embeddings that RankMe is measured on
 LEAST_SPREAD, LEAST_RANK = 0.1, 2.5  # a point; a line through it, which leaves two directions and noise
+LOW_RANK = 3.2  # where the spread fell too
 LEAST_USAGE = 0.1  # of all prototypes
 NOTHING_LEARNT = 0.99  # of the loss that a network pays which tells nothing apart
 
@@ -119,8 +120,8 @@ class Collapse(Monitor):
 
     Both are of the newest embeddings, 256 or one batch if that is more. RankMe takes small batches of several
     iterations together; the spread is the mean of theirs, because a network that jumps from step to step looks spread
-    otherwise. Trouble is a spread below 0.1 that is also less than half of the first, or a RankMe below 2.5 that is
-    also less than a quarter of the first.
+    otherwise. Trouble is a spread that is less than half of the first and below 0.1, or a RankMe that is less than a
+    quarter of the first and below 2.5, or below 3.2 where the spread fell by half too.
 
     Args:
         grace: iterations before which there is no trouble. MoCo needs those that fill its queue besides: random keys
@@ -143,7 +144,7 @@ class Collapse(Monitor):
         """Return `spread` and `rank_me`; nothing where embeddings are no finite numbers."""
         batches = [batch.to(self._rows[-1].device) for batch in self._rows]  # those of a checkpoint lie on the CPU
         embedding = torch.cat(batches)  # (N, D)
-        if not embedding.isfinite().all():
+        if not embedding.isfinite().all() or len(batches[-1]) < 2:  # one picture has no spread
             return {}
         spreads = torch.stack([spread(batch) for batch in batches])
         figures = {"spread": spreads.mean().item(), "rank_me": rank_me(embedding).item()}
@@ -153,8 +154,9 @@ class Collapse(Monitor):
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
         """Say that embeddings collapsed."""
         now, first = figures, self._first
-        constant = now["spread"] < min(LEAST_SPREAD, first["spread"] / 2)
-        flat = now["rank_me"] < min(LEAST_RANK, first["rank_me"] / 4)
+        shrunk = now["spread"] < first["spread"] / 2
+        constant = shrunk and now["spread"] < LEAST_SPREAD
+        flat = now["rank_me"] < min(LOW_RANK if shrunk else LEAST_RANK, first["rank_me"] / 4)
         if iteration < self.grace or not (constant or flat):
             return None
         return (

@@ -2,8 +2,9 @@
 
 Weights come from where the caller says: a file, torchvision's ImageNet weights, or a seed. A file either fills every
 tensor of the network or is refused, so that no result ever rests on weights that were not loaded. Our own backbones
-are safetensors with torchvision's names (318 for a ResNet50, without its `fc`). Nothing here touches the network,
-save for weights="imagenet" where torchvision has not downloaded them yet.
+are safetensors with torchvision's names (318 for a ResNet50, without its `fc`); those of others are recognised, see
+`checkpoints`. Nothing here touches the network, save for weights="imagenet" where torchvision has not downloaded them
+yet.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.checkpoints import LAYOUTS, check_method, first_line, must_exist, read_backbone
 
 if TYPE_CHECKING:
     import torch
@@ -29,26 +31,31 @@ if TYPE_CHECKING:
 OUTPUTS = ("pooled", "logits")
 
 _TIMM = "timm:"
-_PICKLES = (".pt", ".pth")
 _COUNTER = "num_batches_tracked"  # of a batch norm: no weight, and absent from torchvision's older files
 
 
 def build_backbone(
-    name: str = "resnet50", *, weights: Path | str | None, output: str = "pooled", seed: int = 0
+    name: str = "resnet50",
+    *,
+    weights: Path | str | None,
+    output: str = "pooled",
+    seed: int = 0,
+    method: str | None = None,
 ) -> nn.Module:
     """Build a network in eval mode, on the CPU, with its weights.
 
     Args:
         name: A classification model of torchvision, or `timm:NAME` where timm is installed.
-        weights: A file (.safetensors, or .pt and .pth with nothing but tensors); "imagenet", torchvision's first
-            weights of that network (IMAGENET1K_V1 for a ResNet50), downloaded where they are not in its cache; or
-            "random". None is refused.
+        weights: A file of any layout that `checkpoints.read_backbone` knows; "imagenet", torchvision's first weights
+            of that network (IMAGENET1K_V1 for a ResNet50), downloaded where they are not in its cache; or "random".
+            None is refused.
         output: "pooled" gives what the last layer receives, (N, 2048) for a ResNet50, and needs no weights of that
             layer; "logits" its output, (N, 1000).
         seed: Of the random weights; the caller's random numbers are left as they are.
+        method: By which a file must have been pre-trained, out of `checkpoints.METHODS`; None takes any.
 
     Raises:
-        ValueError: If the network is unknown, its weights are not there, or are those of another network.
+        ValueError: If the network is unknown, its weights are not there, or are those of another network or method.
         ModuleNotFoundError: If timm is asked for and not installed.
     """
     import torch
@@ -57,12 +64,15 @@ def build_backbone(
         raise ValueError(f"expected an output out of {', '.join(OUTPUTS)}, found {output!r}; pooled is usual")
     if weights is None or not str(weights):
         raise ValueError(f"expected weights for {name}, found none; give a file, or imagenet, or random")
+    if method is not None and weights in ("imagenet", "random"):
+        raise ValueError(f"expected a file of weights for method {check_method(method)}, found {weights}; give one")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         build = _build_timm if name.startswith(_TIMM) else _build_torchvision
         backbone, head = build(name, output, pretrained=weights == "imagenet")
     if weights not in ("imagenet", "random"):
-        load_strictly(backbone, read_tensors(weights), f"{name} ({output})", weights, head)
+        tensors, _ = read_backbone(weights, method=method)
+        load_strictly(backbone, tensors, f"{name} ({output})", weights, head)
     return backbone.eval()
 
 
@@ -108,8 +118,8 @@ def feature_size(backbone: nn.Module) -> int:
             features: Any = probe(torch.zeros(2, 3, 64, 64))
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise ValueError(
-            f"expected a network for pictures of any size, found that this one cannot take 64 x 64 ({_first(error)}); "
-            "take a ResNet"
+            "expected a network for pictures of any size, found that this one cannot take 64 x 64 "
+            f"({first_line(error)}); take a ResNet"
         ) from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
@@ -123,36 +133,12 @@ def three_channels(images: torch.Tensor) -> torch.Tensor:
 
 
 def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
-    """Read the tensors of a weights file, by name; nothing in the file is executed.
+    """Read the tensors of a weights file, by name, without those of the heads of pre-training.
 
     Raises:
-        ValueError: If the file is not there, damaged, of another kind, or holds something else than tensors.
+        ValueError: If the file is not there, damaged, unsafe, or of no known layout.
     """
-    import safetensors
-    import torch
-    from safetensors.torch import load_file
-
-    path = Path(path)
-    if path.suffix not in (".safetensors", *_PICKLES):
-        raise ValueError(f"expected weights in .safetensors, {' or '.join(_PICKLES)}, found {path}; convert them")
-    _must_exist(path)
-    try:
-        if path.suffix == ".safetensors":
-            tensors: dict[str, torch.Tensor] = load_file(path)
-            return tensors
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f"expected weights in {path}, found a file that is damaged or unsafe ({_first(error)})"
-        ) from error
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        found = (
-            ", ".join(map(str, itertools.islice(content, 5))) if isinstance(content, dict) else type(content).__name__
-        )
-        raise ValueError(
-            f"expected nothing but tensors by name in {path}, found {found}; save the network's state_dict"
-        )
-    return dict(content)
+    return read_backbone(path)[0]
 
 
 def save_backbone(path: Path, backbone: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -184,12 +170,12 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 
     if Path(path).suffix != ".safetensors":
         return {}
-    _must_exist(Path(path))
+    must_exist(Path(path))
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"expected weights in {path}, found a file that is damaged ({_first(error)})") from error
+        raise ValueError(f"expected weights in {path}, found a file that is damaged ({first_line(error)})") from error
     return {key: _plain(value) for key, value in header.items()}
 
 
@@ -224,9 +210,10 @@ def load_strictly(
         wrong.append(f"{len(surplus)} unknown, first {surplus[0]}")
     if wrong:
         matched = sum(key in tensors for key in expected) - len(misshapen)
+        layouts = "" if matched or misshapen else f"; known layouts are {LAYOUTS}"
         raise ValueError(
             f"expected the {len(expected)} tensors of {name}, found {matched} of them in {source} "
-            f"({'; '.join(wrong)}): give weights of this network, or name the network that they are of"
+            f"({'; '.join(wrong)}): give weights of this network, or name the network that they are of{layouts}"
         )
     backbone.load_state_dict({key: tensors.get(key, value) for key, value in expected.items()})
 
@@ -272,7 +259,7 @@ def _build_torchvision(name: str, output: str, *, pretrained: bool) -> tuple[nn.
         file = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rpartition("/")[2]
         raise ValueError(
             f"expected torchvision's ImageNet weights of {name} at {file} or on the network, found neither "
-            f"({_first(error)}): put {chosen.url} there (TORCH_HOME moves that folder), or give a file of weights"
+            f"({first_line(error)}): put {chosen.url} there (TORCH_HOME moves that folder), or give a file of weights"
         ) from error
     if output == "logits":
         return backbone, []
@@ -308,18 +295,8 @@ def _similar(name: str, known: list[str]) -> str:
     return f"; similar names are {', '.join(close)}" if close else ""
 
 
-def _must_exist(path: Path) -> None:
-    if not path.is_file():
-        raise ValueError(f"expected a file of weights at {path}, found none; mend the path")
-
-
 def _plain(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _first(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

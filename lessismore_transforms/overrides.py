@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from lessismore_transforms.atomic import OutputError
+from lessismore_transforms.checkpoints import first_line
 from lessismore_transforms.volumes import VolumeError
 
 MISTAKES = (ValueError, OutputError, VolumeError, ModuleNotFoundError)  # what we raise as a sentence for the user
@@ -167,20 +168,17 @@ def _mistake_behind(error: BaseException | None) -> Exception | None:
         if isinstance(error, MISTAKES) and _raised_by_us(error):
             return error
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-            return ValueError(f"{_first(error)}: perhaps it lacked memory; --resume True goes on, with fewer --workers")
+            return ValueError(
+                f"{first_line(error)}: perhaps it lacked memory; --resume True goes on, with fewer --workers"
+            )
         if found := _COMPONENT.match(str(error)):
             component = found[1]
         elif component and isinstance(error, (ValueError, TypeError, RuntimeError, AssertionError)):
-            return ValueError(f"{component} cannot take what it was given: {_first(error)} ({_SHOW}=1 shows where)")
+            return ValueError(f"{component} cannot take what it was given: {first_line(error)} ({_SHOW}=1 shows where)")
         else:
             component = ""
         error = error.__cause__ or error.__context__
     return None
-
-
-def _first(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _raised_by_us(error: Exception) -> bool:

@@ -150,8 +150,11 @@ def test_what_is_not_the_network_is_refused(tensors, files, tmp_path):
     assert "(1 unknown, first layer4.2.conv1.weight)" in refused(deeper)
     other = {**tensors, "fc.weight": torch.zeros(2, 512), "fc.bias": torch.zeros(2)}
     assert "2 of another shape, first fc.weight (2, 512) instead of (1000, 512)" in refused(other, output="logits")
-    prefixed = {f"encoder_q.{key}": value for key, value in tensors.items()}
-    assert "found 0 of them" in refused(prefixed)
+    prefixed = {f"net.{key}": value for key, value in tensors.items()}
+    assert "found 0 of them" in (text := refused(prefixed))
+    assert "122 unknown, first net." in text
+    assert "known layouts are a plain state_dict, our own" in text  # only where no name fits at all
+    assert "known layouts" not in refused(deeper)
 
 
 def test_any_head_may_be_left_aside(plain, tensors, tmp_path):
@@ -169,14 +172,14 @@ def test_counters_of_batch_norms_may_be_missing(plain, tensors, tmp_path):
 
 def test_files_that_cannot_be_read_are_refused(files, tmp_path):
     assert "none; mend the path" in refusal("resnet18", weights=tmp_path / "none.pt")
-    assert ".safetensors, .pt or .pth, found" in refusal("resnet18", weights=tmp_path / "weights.h5")
+    assert ".safetensors, .pt, .pth, .ckpt or .pth.tar, found" in refusal("resnet18", weights=tmp_path / "weights.h5")
     for kind in ("all.safetensors", "all.pt"):
         (damaged := tmp_path / kind).write_bytes(files[kind].read_bytes()[:2000])
         assert "damaged or unsafe" in refusal("resnet18", weights=damaged)
         damaged.write_bytes(b"")
         assert "damaged or unsafe" in refusal("resnet18", weights=damaged)
     torch.save({"args": argparse.Namespace(lr=1)}, tmp_path / "object.pt")
-    assert "damaged or unsafe" in refusal("resnet18", weights=tmp_path / "object.pt")
+    assert "found args; save the network's state_dict" in refusal("resnet18", weights=tmp_path / "object.pt")
     torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "nested.pt")
     assert "found epoch, state_dict; save the network's state_dict" in refusal(
         "resnet18", weights=tmp_path / "nested.pt"

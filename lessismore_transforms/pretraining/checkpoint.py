@@ -17,6 +17,7 @@ from torch import nn
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import OutputError, atomic_write, remove_temporaries, writing
+from lessismore_transforms.checkpoints import first_line
 from lessismore_transforms.pretraining.gather import rank, wait
 from lessismore_transforms.pretraining.plan import Plan
 from lessismore_transforms.pretraining.stopping import all_finite, not_finite, on_end, stopped
@@ -209,7 +210,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ValueError(
             f"expected a checkpoint in {path}, found a file that is damaged or unsafe ({reason})"
         ) from error

@@ -75,8 +75,8 @@ def losses(lines: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduced: Path, method: str) -> None:
-    lines = train(tmp_path, method, dataset_dir=reduced, output_dir="whole", max_steps=16)
-    assert [step for step, _ in losses(lines)] == list(range(1, 17))
+    lines = train(tmp_path, method, dataset_dir=reduced, output_dir="whole", max_steps=24)
+    assert [step for step, _ in losses(lines)] == list(range(1, 25))
     assert lines[0]["event"] == "begin"
     assert lines[-1]["event"] == "end"
     assert any("spread" in line for line in lines)
@@ -87,10 +87,10 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
         assert backbone(torch.zeros(1, 3, 64, 64)).isfinite().all()
     assert read_metadata(tmp_path / "whole" / "backbone.safetensors")["method"] == method
     settings = json.loads((tmp_path / "whole" / "config.json").read_text())["settings"]
-    assert (settings["max_steps"], settings["batch_size"]) == (16, 8)
+    assert (settings["max_steps"], settings["batch_size"]) == (24, 8)
 
     process = subprocess.Popen(
-        command(method, dataset_dir=reduced, output_dir="parts", max_steps=16),
+        command(method, dataset_dir=reduced, output_dir="parts", max_steps=24),
         cwd=tmp_path,
         env=environment(),
         stderr=subprocess.PIPE,
@@ -105,10 +105,10 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 128 + signal.SIGTERM, errors
     done = len(losses(read_lines(tmp_path / "parts")))
-    assert 1 <= done < 16
+    assert 1 <= done < 24
     assert f"error: stopped by SIGTERM after iteration {done}: go on with --resume True" in errors
     assert "Traceback" not in errors
-    resumed = train(tmp_path, method, dataset_dir=reduced, output_dir="parts", max_steps=16, resume="true")
+    resumed = train(tmp_path, method, dataset_dir=reduced, output_dir="parts", max_steps=24, resume="true")
     assert losses(resumed) == losses(lines)  # bit for bit
 
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lessismore_transforms.reduction.intensity import min_max_uint8
+from lessismore_transforms.volumes.images import SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+__all__ = ["SUFFIXES", "read_picture"]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

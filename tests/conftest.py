@@ -38,6 +38,23 @@ def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small networks on one thread: two that wait for each other take ten times longer on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def torch_seed() -> Iterator[None]:
+    """The same random numbers in each test, and none taken from others."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
+
+
 def tree(folder: Path, *, without: tuple[str, ...] = ("run.jsonl",)) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     return {
@@ -87,7 +104,7 @@ def in_processes(function: Callable[..., Any], processes: int, *arguments: Any) 
             _in_process, (processes, folder, function, arguments), nprocs=processes, start_method="fork"
         )
         assert spawned is None or spawned.join()
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(processes)]
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(processes)]
 
 
 def _in_process(rank: int, processes: int, folder: str, function: Callable[..., Any], arguments: Any) -> None:

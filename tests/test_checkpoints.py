@@ -6,7 +6,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,12 +24,7 @@ from lessismore_transforms.pretraining.checkpoint import Checkpoint
 Tensors = dict[str, torch.Tensor]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +74,9 @@ def lightning(state: Tensors, **options: object) -> dict[str, object]:
             "ModelCheckpoint{'monitor': 'train_loss', 'mode': 'min', 'every_n_train_steps': 0}": {
                 "monitor": "train_loss",
                 "best_model_score": score,
-                "best_k_models": {"/home/user/epoch=799-train_loss=5.90.ckpt": score},
+                "best_k_models": {"runs/epoch=799-train_loss=5.90.ckpt": score},
                 "kth_value": score,
-                "dirpath": "/home/user",
+                "dirpath": "runs",
             }
         },
         "optimizer_states": [{"state": {0: {"momentum_buffer": torch.rand(3)}}, "param_groups": [{"lr": 0.1}]}],

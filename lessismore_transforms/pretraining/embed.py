@@ -22,9 +22,8 @@ from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.backbones import build_backbone, three_channels, to_encoder
 from lessismore_transforms.dataset import SliceSelectionDataset
 from lessismore_transforms.manifest import Selection
-from lessismore_transforms.pictures import read_picture
+from lessismore_transforms.pictures import SUFFIXES, read_picture
 from lessismore_transforms.pretraining.precision import pick_device
-from lessismore_transforms.volumes.images import SUFFIXES
 
 CSV, NPY = "embeddings.csv", "embeddings.npy"
 FORMATS = ("csv", "npy")
@@ -53,8 +52,13 @@ def prepare(images: torch.Tensor, *, size: int, mean: Sequence[float], std: Sequ
             "convert them first"
         )
     small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)  # (B, C, size, size)
-    middle, width = (small.new_tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
-    return three_channels((small / 255 - middle) / width)
+    return normalise(small, mean, std)
+
+
+def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return pixels 0..255, float32 (B, C, H, W), less the mean and over the deviation of 0..1, with three channels."""
+    middle, width = (pixels.new_tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
+    return three_channels((pixels / 255 - middle) / width)
 
 
 class Prepared:

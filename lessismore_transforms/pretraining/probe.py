@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn import functional as F
 
-from lessismore_transforms.backbones import three_channels
+from lessismore_transforms.pretraining.embed import normalise
 from lessismore_transforms.pretraining.gather import rank
 from lessismore_transforms.pretraining.labelled import LabelledSet
 
@@ -123,11 +123,10 @@ def pooled_features(
 ) -> torch.Tensor:
     """Features (N, F) of uint8 pictures (N, 1, size, size), on the backbone's device; its state stays as it is."""
     device = next(backbone.parameters()).device
-    middle, width = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
     features = []
     with _evaluating(backbone):
         for batch in torch.split(images, _BATCH):
-            views = three_channels((batch.to(device).float() / 255 - middle) / width)  # (B, 3, size, size)
+            views = normalise(batch.to(device).float(), mean, std)  # (B, 3, size, size)
             features.append(backbone(views.contiguous(memory_format=torch.channels_last)).float())
     return torch.cat(features)
 

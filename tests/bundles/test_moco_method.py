@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -26,11 +25,7 @@ MoCo, InfoNCE, moco_logits, default_queue_length = (
 )
 
 
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
 class Corner(nn.Module):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -22,11 +22,7 @@ scripts = bundle_scripts("ct_swav_pretraining")
 SwAV, SwAVLoss, sinkhorn = scripts.SwAV, scripts.SwAVLoss, scripts.sinkhorn
 
 
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("torch_seed")
 
 
 class Corner(nn.Module):

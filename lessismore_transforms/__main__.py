@@ -356,7 +356,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _curves(options: argparse.Namespace) -> int:
-    from lessismore_transforms.pretraining.curves import CURVES, draw_curves
+    from lessismore_transforms.training.curves import CURVES, draw_curves
 
     print(f"curves: {draw_curves(options.runs, options.output or options.runs[0] / CURVES)}")
     return 0

@@ -170,7 +170,7 @@ def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor],
 
 
 def _own(content: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], str] | None:
-    """Return the backbone in a checkpoint of ours (`pretraining.checkpoint`) and its method; None for other files."""
+    """Return the backbone in a checkpoint of ours (`training.checkpoint`) and its method; None for other files."""
     match content:
         case {"format": 1, "identity": {"method": str(method)}, "state": {"network": {**network}}}:
             tensors = _backbone(_tensors(network), _Layout(method, "backbone.", "backbone."))

@@ -36,11 +36,12 @@ from torchvision.transforms import v2
 
 from lessismore_transforms.backbones import build_backbone, feature_size
 from lessismore_transforms.dataset import SliceSelectionDataset
-from lessismore_transforms.pretraining.loader import SliceBatches, SliceLoader, StepSampler
+from lessismore_transforms.pretraining.loader import SliceBatches, SliceLoader
 from lessismore_transforms.pretraining.views import View, Views
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.runner import reduce_dataset
 from lessismore_transforms.task import Settings
+from lessismore_transforms.training.loader import StepSampler
 
 MEAN, STD = 0.1806, 0.1907
 KINDS = (View(224, 2, scale=(0.9, 1.0), hue=0.2, grayscale=0.2), View(96, 6, scale=(0.1, 0.33), hue=0.2, grayscale=0.2))

@@ -19,7 +19,7 @@ from torchvision import models
 
 from lessismore_transforms.backbones import build_backbone, read_tensors, save_backbone, weights_id
 from lessismore_transforms.checkpoints import check_method, read_backbone
-from lessismore_transforms.pretraining.checkpoint import Checkpoint
+from lessismore_transforms.training.checkpoint import Checkpoint
 
 Tensors = dict[str, torch.Tensor]
 

@@ -1,1 +1,1 @@
-"""What several pre-training methods share: batches, views, heads, schedules, health, checkpoints."""
+"""What several pre-training methods share: views, heads, momentum, health, probe, export."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from lessismore_transforms.pretraining.gather import rank
 from lessismore_transforms.pretraining.views import Views
+from lessismore_transforms.training.gather import rank
 
 
 class PrepareViews:

@@ -23,7 +23,7 @@ from lessismore_transforms.backbones import build_backbone, three_channels, to_e
 from lessismore_transforms.dataset import SliceSelectionDataset
 from lessismore_transforms.manifest import Selection
 from lessismore_transforms.pictures import SUFFIXES, read_picture
-from lessismore_transforms.pretraining.precision import pick_device
+from lessismore_transforms.training.precision import pick_device
 
 CSV, NPY = "embeddings.csv", "embeddings.npy"
 FORMATS = ("csv", "npy")

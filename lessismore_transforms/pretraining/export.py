@@ -13,8 +13,8 @@ from torch import nn
 
 from lessismore_transforms.atomic import writing
 from lessismore_transforms.backbones import build_backbone, save_backbone
-from lessismore_transforms.pretraining.gather import rank
-from lessismore_transforms.pretraining.stopping import stopped
+from lessismore_transforms.training.gather import rank
+from lessismore_transforms.training.stopping import stopped
 
 BACKBONE, EPOCHS = "backbone.safetensors", "backbones"
 _TOLERANCE = 1e-6

@@ -17,7 +17,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from lessismore_transforms.pretraining.figures import NEAR_BITS, near_copies, prototype_usage, rank_me, spread
-from lessismore_transforms.pretraining.gather import rank, world
+from lessismore_transforms.training.gather import rank, world
 
 GRACE = 100  # iterations: even a healthy MoCo is nearly collapsed after 20, and recovers by itself
 ROWS = 256  # embeddings that RankMe is measured on

@@ -1,20 +1,15 @@
-"""Batches of slices from the store, for one process or several, from any step of a training on.
-
-What a batch holds is a function of seed and step: one process with a batch of 8 and two with 4 each see the same 8
-slices in the same step, and a resumed run goes on with the very batches that it would have seen.
-"""
+"""Batches of slices from the store, of any sizes."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
-from lessismore_transforms.pretraining.stopping import SIGNALS
+from lessismore_transforms.training.loader import StepLoader, StepSampler
 
 
 class Slices(Protocol):
@@ -25,76 +20,7 @@ class Slices(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-class StepSampler:
-    """Tell for each step which slices this process takes.
-
-    Each epoch is a permutation of the slices drawn from seed and epoch, cut into global batches; what is left at its
-    end is not seen in that epoch. A process takes its contiguous share of a batch. All epochs are one stream.
-
-    Args:
-        slices: in the data set.
-        batch_size: of all processes together.
-        iterations: the last step of the training.
-        batches_per_epoch: steps after which a new permutation begins.
-        seed: of the permutations.
-        rank: of this process.
-        processes: in the training.
-
-    Attributes:
-        start: steps that are already done; a resumed run sets it.
-
-    Raises:
-        ValueError: there are fewer slices than a batch or an epoch needs, or the processes cannot share a batch.
-    """
-
-    def __init__(
-        self,
-        slices: int,
-        batch_size: int,
-        iterations: int,
-        *,
-        batches_per_epoch: int,
-        seed: int = 0,
-        rank: int = 0,
-        processes: int = 1,
-    ) -> None:
-        if batch_size < 1 or batch_size % processes:
-            raise ValueError(
-                f"expected a batch_size that {processes} processes can share evenly, found {batch_size}: make it a "
-                f"multiple of {processes}"
-            )
-        if seed < 0:
-            raise ValueError(f"expected a seed of 0 or more, found {seed}; give another")
-        if slices < batch_size:
-            raise ValueError(
-                f"expected at least as many slices as a batch holds, found {slices} slices for a batch_size of "
-                f"{batch_size}: make the batch smaller or select more slices"
-            )
-        if not 1 <= batches_per_epoch <= slices // batch_size:
-            raise ValueError(
-                f"expected 1 to {slices // batch_size} batches per epoch ({slices} slices in batches of {batch_size}), "
-                f"found {batches_per_epoch}: no slice comes twice in an epoch"
-            )
-        self.slices, self.batch_size, self.iterations = slices, batch_size, iterations
-        self.batches_per_epoch, self.seed, self.start = batches_per_epoch, seed, 0
-        self._share = slice(rank * batch_size // processes, (rank + 1) * batch_size // processes)
-
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        """Yield each step from start + 1 on with the indices of its slices."""
-        epoch, order = -1, np.empty(0, np.int64)
-        for step in range(self.start + 1, self.iterations + 1):
-            if (step - 1) // self.batches_per_epoch != epoch:
-                epoch = (step - 1) // self.batches_per_epoch
-                order = np.random.default_rng((self.seed, epoch)).permutation(self.slices)
-            begin = (step - 1) % self.batches_per_epoch * self.batch_size
-            yield step, order[begin : begin + self.batch_size][self._share].tolist()
-
-    def __len__(self) -> int:
-        """Batches per epoch."""
-        return self.batches_per_epoch
-
-
-class SliceBatches:
+class SliceBatches(Dataset[Any]):
     """A data set of finished batches, so that loader workers hand over whole ones.
 
     Args:
@@ -126,8 +52,8 @@ class SliceBatches:
         }
 
 
-class SliceLoader(DataLoader[dict[str, Any]]):
-    """The batches of a sampler as a torch DataLoader; one pass over it is the rest of the training.
+class SliceLoader(StepLoader):
+    """The batches of a sampler of slices.
 
     Args:
         dataset: of single slices.
@@ -140,23 +66,4 @@ class SliceLoader(DataLoader[dict[str, Any]]):
     """
 
     def __init__(self, dataset: Slices, sampler: StepSampler, *, workers: int = 0, pin_memory: bool = False) -> None:
-        if workers < 0:
-            raise ValueError(f"expected 0 or more workers, found {workers}; 0 reads in the main process")
-        super().__init__(
-            SliceBatches(dataset),  # type: ignore[arg-type]
-            batch_sampler=sampler,  # type: ignore[arg-type]
-            collate_fn=_as_it_is,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            worker_init_fn=_leave_signals_to_the_trainer,
-        )
-
-
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Let a worker live on when the whole job is asked to end, until the trainer has saved its state."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+        super().__init__(SliceBatches(dataset), sampler, workers=workers, pin_memory=pin_memory)

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from lessismore_transforms.pretraining.embed import normalise
-from lessismore_transforms.pretraining.gather import rank
 from lessismore_transforms.pretraining.labelled import LabelledSet
+from lessismore_transforms.training.gather import rank
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from lessismore_transforms.pretraining.gather import rank, world
 from lessismore_transforms.pretraining.momentum import MomentumUpdate
+from lessismore_transforms.training.gather import rank, world
 
 scripts = bundle_scripts("ct_moco_pretraining")
 MoCo, InfoNCE, moco_logits, default_queue_length = (

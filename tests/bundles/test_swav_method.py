@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lessismore_transforms.backbones import build_backbone
-from lessismore_transforms.pretraining.gather import rank, world
+from lessismore_transforms.training.gather import rank, world
 
 scripts = bundle_scripts("ct_swav_pretraining")
 SwAV, SwAVLoss, sinkhorn = scripts.SwAV, scripts.SwAVLoss, scripts.sinkhorn

@@ -10,10 +10,11 @@ import torch
 from conftest import in_processes
 
 from lessismore_transforms.dataset import SliceSelectionDataset
-from lessismore_transforms.pretraining.loader import SliceBatches, SliceLoader, StepSampler
+from lessismore_transforms.pretraining.loader import SliceBatches, SliceLoader
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.runner import reduce_dataset
 from lessismore_transforms.task import Settings
+from lessismore_transforms.training.loader import StepSampler
 
 Steps = list[tuple[int, list[int]]]
 
@@ -133,3 +134,13 @@ def test_batches_come_from_the_store(small_data: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_batched_is_refused_in_a_sentence(changes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sampler(**changes)
+
+
+def test_what_does_not_fill_a_batch_makes_a_smaller_one_where_it_is_kept() -> None:
+    shares = [list(sampler(drop_last=False, batches_per_epoch=6, iterations=12, rank=r, processes=2)) for r in range(2)]
+    for epoch in range(2):
+        steps = range(6 * epoch, 6 * epoch + 6)
+        batches = [shares[0][step][1] + shares[1][step][1] for step in steps]
+        assert [len(batch) for batch in batches] == [4, 4, 4, 4, 4, 3]
+        assert sorted(itertools.chain(*batches)) == list(range(23))
+    assert [len(shares[rank][5][1]) for rank in range(2)] == [1, 2]

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lessismore_transforms.backbones import three_channels
-from lessismore_transforms.pretraining.gather import gather, rank, world
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.pretraining.momentum import momentum_copy, update_copy
-from lessismore_transforms.pretraining.precision import at_least_float32
+from lessismore_transforms.training.gather import gather, rank, world
+from lessismore_transforms.training.precision import at_least_float32
 
 LONGEST_QUEUE = 65_536  # keys, in the paper of MoCo
 SMALLEST_GROUP = 8  # pictures: the statistics of fewer are noise

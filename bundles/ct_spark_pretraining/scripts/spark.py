@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models.resnet import ResNet
 
 from lessismore_transforms.backbones import three_channels
-from lessismore_transforms.pretraining.precision import at_least_float32
+from lessismore_transforms.training.precision import at_least_float32
 
 from .decoder import BLOCKS, Decoder, Densify
 from .sparse import STRIDE, Mask, sparse_features

@@ -16,7 +16,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import stochastic_depth
 
-from lessismore_transforms.pretraining.gather import all_reduce_sum, world
+from lessismore_transforms.training.gather import all_reduce_sum, world
 
 STRIDE = 32  # pixels along a side of a cell, which is one position of the deepest features
 SIDES = (16, 8, 4, 2, 1)  # positions along a side of a cell, from the first convolution's output to the deepest

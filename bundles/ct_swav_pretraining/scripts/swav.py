@@ -19,9 +19,9 @@ from monai.engines import IterationEvents
 from torch import nn
 
 from lessismore_transforms.backbones import three_channels
-from lessismore_transforms.pretraining.gather import gather, rank
 from lessismore_transforms.pretraining.heads import projection_head
-from lessismore_transforms.pretraining.precision import at_least_float32
+from lessismore_transforms.training.gather import gather, rank
+from lessismore_transforms.training.precision import at_least_float32
 
 UNITS = ("iterations", "epochs")
 

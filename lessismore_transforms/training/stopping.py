@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from lessismore_transforms.pretraining.gather import gather, world
-from lessismore_transforms.pretraining.plan import Plan
+from lessismore_transforms.training.gather import gather, world
+from lessismore_transforms.training.plan import Plan
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

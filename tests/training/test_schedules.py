@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lessismore_transforms.pretraining.schedules import Schedule, warmup_cosine
+from lessismore_transforms.training.schedules import Schedule, warmup_cosine
 
 
 def test_swav_as_intended() -> None:

@@ -13,8 +13,7 @@ class Plan:
     An iteration is one global batch, a step is one update of the weights: `accumulation` iterations.
 
     Args:
-        batches_per_epoch: global batches of an epoch, a multiple of `accumulation`; what is left over of the shuffled
-            slices is dropped.
+        batches_per_epoch: global batches of an epoch, a multiple of `accumulation`.
         iterations: global batches of the whole training.
         accumulation: batches whose gradients are added up for one step.
     """
@@ -33,6 +32,7 @@ class Plan:
         max_steps: int | None = None,
         accumulation: int = 1,
         processes: int = 1,
+        drop_last: bool = True,
     ) -> Plan:
         """Plan a training.
 
@@ -44,6 +44,8 @@ class Plan:
                 steps.
             accumulation: batches per step.
             processes: that share each batch.
+            drop_last: leave out what does not fill a step; otherwise, without accumulation, it makes a smaller batch
+                if it holds two slices and one for each process.
 
         Raises:
             ValueError: a number makes no sense, or the slices do not fill one step.
@@ -58,6 +60,8 @@ class Plan:
                 f"slices of all processes together, so take {batch_size // processes * processes or processes}"
             )
         batches = slices // batch_size // accumulation * accumulation
+        if not drop_last and accumulation == 1 and slices - batches * batch_size >= max(2, processes):
+            batches += 1
         if not batches:
             needed = batch_size * accumulation
             raise ValueError(

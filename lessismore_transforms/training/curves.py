@@ -12,8 +12,8 @@ from typing import Any
 from ignite.engine import Engine
 
 from lessismore_transforms.atomic import OutputError, atomic_write
-from lessismore_transforms.pretraining.gather import rank
-from lessismore_transforms.pretraining.stopping import on_end
+from lessismore_transforms.training.gather import rank
+from lessismore_transforms.training.stopping import on_end
 
 LOG, CURVES = "log.jsonl", "curves.png"
 _FIRST = ("loss", "probe_balanced_accuracy", "probe_accuracy")  # what people look for; the rest follows as logged

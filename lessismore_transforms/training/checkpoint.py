@@ -18,12 +18,12 @@ from torch import nn
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import OutputError, atomic_write, remove_temporaries, writing
 from lessismore_transforms.checkpoints import first_line
-from lessismore_transforms.pretraining.gather import rank, wait
-from lessismore_transforms.pretraining.plan import Plan
-from lessismore_transforms.pretraining.stopping import all_finite, not_finite, on_end, stopped
+from lessismore_transforms.training.gather import rank, wait
+from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.stopping import all_finite, not_finite, on_end, stopped
 
 if TYPE_CHECKING:
-    from lessismore_transforms.pretraining.loader import StepSampler
+    from lessismore_transforms.training.loader import StepSampler
 
 LAST = Path("checkpoints", "last.pt")
 _FORMAT = 1

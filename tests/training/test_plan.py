@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lessismore_transforms.pretraining.plan import Plan
+from lessismore_transforms.training.plan import Plan
 
 
 def test_epochs() -> None:
@@ -41,3 +41,9 @@ def test_accumulation_makes_whole_steps() -> None:
 def test_bad_numbers(settings: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Plan.of(**settings)
+
+
+@pytest.mark.parametrize(("slices", "processes", "batches"), [(8, 1, 2), (9, 1, 2), (10, 1, 3), (10, 4, 2), (3, 1, 1)])
+def test_the_rest_makes_a_batch_where_it_is_kept_and_is_enough(slices: int, processes: int, batches: int) -> None:
+    plan = Plan.of(slices, batch_size=4, max_epochs=2, processes=processes, drop_last=False)
+    assert (plan.batches_per_epoch, plan.iterations) == (batches, 2 * batches)

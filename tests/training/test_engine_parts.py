@@ -19,14 +19,14 @@ from torch import nn
 
 from lessismore_transforms.atomic import OutputError
 from lessismore_transforms.backbones import build_backbone, read_metadata, read_tensors
-from lessismore_transforms.pretraining.checkpoint import Checkpoint, read_checkpoint
-from lessismore_transforms.pretraining.curves import Curves
 from lessismore_transforms.pretraining.export import BackboneExport, prove_export
-from lessismore_transforms.pretraining.journal import Journal
-from lessismore_transforms.pretraining.plan import Plan
-from lessismore_transforms.pretraining.precision import AutocastInferer, pick_device
-from lessismore_transforms.pretraining.seeding import SeedIterations, seed_for
-from lessismore_transforms.pretraining.stopping import StopAtEnd, StopOnNan, StopOnSignal, conclude
+from lessismore_transforms.training.checkpoint import Checkpoint, read_checkpoint
+from lessismore_transforms.training.curves import Curves
+from lessismore_transforms.training.journal import Journal
+from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.precision import AutocastInferer, pick_device
+from lessismore_transforms.training.seeding import SeedIterations, seed_for
+from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal, conclude
 
 IDENTITY = {"method": "test", "slices": "0123"}
 

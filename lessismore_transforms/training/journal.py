@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import lock, write_json, writing
-from lessismore_transforms.pretraining.curves import LOG, read_log
-from lessismore_transforms.pretraining.gather import gather, rank, world
-from lessismore_transforms.pretraining.plan import Plan
-from lessismore_transforms.pretraining.stopping import on_end, stopped
+from lessismore_transforms.training.curves import LOG, read_log
+from lessismore_transforms.training.gather import gather, rank, world
+from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.stopping import on_end, stopped
 
 CONFIG, EVENTS = "config.json", "tensorboard"
 

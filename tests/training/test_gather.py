@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import in_processes
 
-from lessismore_transforms.pretraining.gather import all_reduce_sum, gather, rank, world
+from lessismore_transforms.training.gather import all_reduce_sum, gather, rank, world
 
 
 def test_one_process_knows_itself():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lessismore_transforms.__main__ import main
-from lessismore_transforms.pretraining.curves import _panels, draw_curves, read_log
+from lessismore_transforms.training.curves import _panels, draw_curves, read_log
 
 LINES = [
     {"event": "begin", "step": 0},

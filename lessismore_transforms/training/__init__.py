@@ -1,0 +1,1 @@
+"""What all trainings share: length, batches, numbers, checkpoints, logs, and how they end."""

@@ -1,0 +1,130 @@
+"""Which examples each step of a training takes, and a loader of such batches, for one process or several.
+
+What a batch holds is a function of seed and step: one process with a batch of 8 and two with 4 each see the same 8
+examples in the same step, and a resumed run goes on with the very batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from lessismore_transforms.training.stopping import SIGNALS
+
+
+class StepSampler:
+    """Tell for each step which slices this process takes.
+
+    Each epoch is a permutation of the slices drawn from seed and epoch, cut into global batches; what is left at its
+    end is not seen in that epoch, or makes a smaller batch. A process takes its contiguous share of a batch. All epochs
+    are one stream.
+
+    Args:
+        slices: in the data set.
+        batch_size: of all processes together.
+        iterations: the last step of the training.
+        batches_per_epoch: steps after which a new permutation begins.
+        seed: of the permutations.
+        rank: of this process.
+        processes: in the training.
+        drop_last: leave out what does not fill a batch.
+
+    Attributes:
+        start: steps that are already done; a resumed run sets it.
+
+    Raises:
+        ValueError: there are fewer slices than a batch or an epoch needs, or the processes cannot share a batch.
+    """
+
+    def __init__(
+        self,
+        slices: int,
+        batch_size: int,
+        iterations: int,
+        *,
+        batches_per_epoch: int,
+        seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        drop_last: bool = True,
+    ) -> None:
+        if batch_size < 1 or batch_size % processes:
+            raise ValueError(
+                f"expected a batch_size that {processes} processes can share evenly, found {batch_size}: make it a "
+                f"multiple of {processes}"
+            )
+        if seed < 0:
+            raise ValueError(f"expected a seed of 0 or more, found {seed}; give another")
+        if slices < batch_size and drop_last:
+            raise ValueError(
+                f"expected at least as many slices as a batch holds, found {slices} slices for a batch_size of "
+                f"{batch_size}: make the batch smaller or select more slices"
+            )
+        most = slices // batch_size if drop_last else -(-slices // batch_size)
+        if not 1 <= batches_per_epoch <= most:
+            raise ValueError(
+                f"expected 1 to {most} batches per epoch ({slices} slices in batches of {batch_size}), "
+                f"found {batches_per_epoch}: no slice comes twice in an epoch"
+            )
+        self.slices, self.batch_size, self.iterations = slices, batch_size, iterations
+        self.batches_per_epoch, self.seed, self.start = batches_per_epoch, seed, 0
+        self._rank, self._processes = rank, processes
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        """Yield each step from start + 1 on with the indices of its slices."""
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(self.start + 1, self.iterations + 1):
+            if (step - 1) // self.batches_per_epoch != epoch:
+                epoch = (step - 1) // self.batches_per_epoch
+                order = np.random.default_rng((self.seed, epoch)).permutation(self.slices)
+            begin = (step - 1) % self.batches_per_epoch * self.batch_size
+            batch = order[begin : begin + self.batch_size]
+            share = (len(batch) * number // self._processes for number in (self._rank, self._rank + 1))
+            yield step, batch[slice(*share)].tolist()
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return self.batches_per_epoch
+
+
+class StepLoader(DataLoader[dict[str, Any]]):
+    """The batches of a sampler as a torch DataLoader; one pass over it is the rest of the training.
+
+    Args:
+        batches: a data set whose `__getitems__` takes what the sampler yields and returns a finished batch, so that
+            workers hand over whole ones.
+        sampler: of steps and indices.
+        workers: processes that read ahead; 0 reads in this one.
+        pin_memory: for copies to a GPU that do not wait.
+
+    Raises:
+        ValueError: the number of workers is negative.
+    """
+
+    def __init__(
+        self, batches: Dataset[Any], sampler: StepSampler, *, workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        if workers < 0:
+            raise ValueError(f"expected 0 or more workers, found {workers}; 0 reads in the main process")
+        super().__init__(
+            batches,
+            batch_sampler=sampler,  # type: ignore[arg-type]
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            worker_init_fn=_leave_signals_to_the_trainer,
+        )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Let a worker live on when the whole job is asked to end, until the trainer has saved its state."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

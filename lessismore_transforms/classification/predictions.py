@@ -1,0 +1,150 @@
+"""What a classifier said of each picture: predictions.csv, from which every number, interval and test is made.
+
+A row per picture: `image_id, patient, split, label, p_0, p_1, ...`. The probabilities come from float32, of which
+nine digits lose nothing: order and ties are those of the network.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lessismore_transforms.atomic import atomic_write
+
+PREDICTIONS = "predictions.csv"
+_COLUMNS = ("image_id", "patient", "split", "label")
+_SUM_TOLERANCE = 1e-4  # of a row's probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The predictions for N pictures of C classes, at least one picture and two classes.
+
+    Args:
+        image_ids: N names, each once.
+        patients: N keys, "" where not known.
+        splits: N names of splits.
+        labels: (N,) int64, positions of the true classes.
+        probabilities: (N, C) float64, rows that sum to 1.
+
+    Raises:
+        ValueError: the parts do not fit each other.
+    """
+
+    image_ids: list[str]
+    patients: list[str]
+    splits: list[str]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        lengths = [len(self.image_ids), len(self.patients), len(self.splits), len(self.labels)]
+        if self.probabilities.ndim != 2 or {*lengths, len(self.probabilities)} != {len(self.image_ids)}:
+            raise ValueError(
+                "expected an image_id, a patient, a split, a label and a row of probabilities per picture, "
+                f"found {lengths} and {self.probabilities.shape}"
+            )
+        if self.probabilities.shape[1] < 2 or not self.image_ids:
+            raise ValueError(f"expected pictures and two classes or more, found {self.probabilities.shape}")
+        for row, problem in _problems(self.image_ids, self.labels, self.probabilities):
+            raise ValueError(f"prediction {row} ({self.image_ids[row]!r}): {problem}")
+
+    def of(self, split: str) -> Predictions:
+        """The predictions for one split, in the same order.
+
+        Raises:
+            ValueError: there is none.
+        """
+        rows = [row for row, name in enumerate(self.splits) if name == split]
+        if not rows:
+            raise ValueError(f"expected predictions for the split {split!r}, found {', '.join(sorted({*self.splits}))}")
+        return Predictions(
+            [self.image_ids[row] for row in rows],
+            [self.patients[row] for row in rows],
+            [self.splits[row] for row in rows],
+            self.labels[rows],
+            self.probabilities[rows],
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the table, whole or not at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*_COLUMNS, *(f"p_{number}" for number in range(self.probabilities.shape[1]))])
+        names = zip(self.image_ids, self.patients, self.splits, strict=True)
+        for name, label, row in zip(names, self.labels.tolist(), self.probabilities.tolist(), strict=True):
+            writer.writerow([*name, label, *(f"{value:.9g}" for value in row)])
+        with atomic_write(path, "wb") as file:  # bytes: a file name that is not UTF-8 comes back as it was
+            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """The checked table in a file.
+
+        Raises:
+            ValueError: there is none or it is damaged; the message names the file and the line.
+        """
+        if not path.is_file():
+            raise ValueError(f"{path} is missing: expected the {PREDICTIONS} of a finished evaluation")
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # sig: saved by Excel
+            reader = csv.reader(file)
+            header = next(reader, [])
+            classes = len(header) - len(_COLUMNS)
+            expected = [*_COLUMNS, *(f"p_{number}" for number in range(classes))]
+            if header != expected or classes < 2:
+                found = ", ".join(header) or "none"
+                raise _damaged(path, 1, f"expected the columns {', '.join(_COLUMNS)}, p_0, p_1, ..., found {found}")
+            rows: list[list[str]] = []
+            lines: list[int] = []
+            for row in reader:
+                lines.append(reader.line_num)
+                if len(row) != len(header):
+                    raise _damaged(path, lines[-1], f"expected {len(header)} values, found {len(row)}")
+                rows.append(row)
+        if not rows:
+            raise _damaged(path, 2, "expected a row per picture, found none")
+        numbers = [_numbers(path, line, row[3:]) for line, row in zip(lines, rows, strict=True)]
+        labels = np.asarray([label for label, _ in numbers], dtype=np.int64)
+        probabilities = np.asarray([values for _, values in numbers], dtype=np.float64)
+        image_ids, patients, splits = ([row[column] for row in rows] for column in range(3))
+        for place, problem in _problems(image_ids, labels, probabilities):
+            raise _damaged(path, lines[place], problem)
+        return cls(image_ids, patients, splits, labels, probabilities)
+
+
+def _numbers(path: Path, line: int, texts: list[str]) -> tuple[int, list[float]]:
+    try:
+        return int(texts[0]), [float(text) for text in texts[1:]]
+    except ValueError:
+        raise _damaged(path, line, f"expected a label and probabilities, found {', '.join(texts)}") from None
+
+
+def _problems(
+    image_ids: list[str], labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> Iterator[tuple[int, str]]:
+    """The rows that cannot be, each with what is wrong."""
+    classes = probabilities.shape[1]
+    sums = probabilities.sum(axis=1)
+    for row in np.flatnonzero((labels < 0) | (labels >= classes)).tolist():
+        yield row, f"expected a label from 0 to {classes - 1}, found {labels[row]}"
+    for row in np.flatnonzero(~(np.abs(sums - 1) <= _SUM_TOLERANCE) | (probabilities < 0).any(axis=1)).tolist():
+        yield row, f"expected probabilities that sum to 1, found {', '.join(f'{p:g}' for p in probabilities[row])}"
+    seen: set[str] = set()
+    for row, name in enumerate(image_ids):
+        if name in seen:
+            yield row, f"expected each image_id once, found {name!r} again"
+        seen.add(name)
+
+
+def _damaged(path: Path, line: int, problem: str) -> ValueError:
+    return ValueError(f"{path}, line {line}: {problem}: undo the edit or evaluate again")

@@ -1,0 +1,216 @@
+"""What is classified: labelled pictures in three splits, listed by a bundle and held in memory at their native size."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+SPLITS = ("train", "val", "test")
+
+_LOGGER = logging.getLogger("lessismore_transforms")
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled picture.
+
+    Args:
+        image_id: unique in the data set: the path below its folder (with /), or for an array `train/17`.
+        label: position in `Listing.classes`.
+        split: one of `SPLITS`.
+        patient: who it shows; empty where that is not known.
+        source: what several pictures come from where no patient is known, such as a paper; empty where unknown.
+    """
+
+    image_id: str
+    label: int
+    split: str
+    patient: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What a data set holds and how to read it; no picture is read yet.
+
+    Args:
+        task: its name in tables: COVID-19, OrgMNIST, Brain.
+        classes: their names; an example's label is a position in them.
+        examples: in a stated order.
+        read: of an example and 1 or 3 channels: its picture, uint8 (H, W) or (H, W, 3); may run in threads.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    examples: tuple[Example, ...]
+    read: Callable[[Example, int], Picture]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """All pictures of a data set in memory, of native size.
+
+    Args:
+        task: as in `Listing`.
+        classes: as in `Listing`.
+        examples: as in `Listing`.
+        images: the picture of each example, uint8 (H, W) for one channel, (H, W, 3) for three.
+        channels: 1 or 3.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    examples: tuple[Example, ...]
+    images: list[Picture]
+    channels: int
+
+    @classmethod
+    def of(cls, listing: Listing, *, channels: int = 1) -> Examples:
+        """Check a listing and read its pictures, several at a time.
+
+        Raises:
+            ValueError: an example is listed twice or has no such label or split, a split is empty or has one class
+                only, or a picture cannot be read.
+        """
+        if channels not in (1, 3):
+            raise ValueError(f"expected pictures of 1 or 3 channels, found channels {channels}: give one of these")
+        _check(listing)
+        return cls(listing.task, listing.classes, listing.examples, _read(listing, channels), channels)
+
+    def identity(self) -> str:
+        """16 hex digits of ids, labels, splits and pixels in their order: equal for the same data only."""
+        digest = hashlib.sha256()
+        for example, image in zip(self.examples, self.images, strict=True):
+            digest.update(repr((example.image_id, example.label, example.split, image.shape)).encode())
+            digest.update(image.tobytes())
+        return digest.hexdigest()[:16]
+
+
+class Split(Dataset[dict[str, Any]]):
+    """One split as a data set of items with image, label, image_id, patient and index (in the split).
+
+    It holds its own pictures only, so that is what a spawned worker gets a copy of; forked ones share them.
+
+    Args:
+        examples: all pictures.
+        name: one of `SPLITS`.
+        transform: of an item, whose image is a copy, uint8 (C, H, W).
+
+    Raises:
+        ValueError: there is no such split.
+    """
+
+    def __init__(
+        self, examples: Examples, name: str, transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    ) -> None:
+        if name not in SPLITS:
+            raise ValueError(f"expected one of {', '.join(SPLITS)}, found {name}: name one of these splits")
+        chosen = [number for number, example in enumerate(examples.examples) if example.split == name]
+        self.name = name
+        self.classes = examples.classes
+        self.examples = tuple(examples.examples[number] for number in chosen)
+        self.images = [examples.images[number] for number in chosen]
+        self.transform = transform
+        self.labels = np.array([example.label for example in self.examples], np.int64)  # (N,)
+        self.image_ids = [example.image_id for example in self.examples]
+        self.patients = [example.patient for example in self.examples]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example, image = self.examples[index], torch.tensor(self.images[index])
+        item = {
+            "image": image[None] if image.ndim == 2 else image.permute(2, 0, 1).contiguous(),  # (C, H, W)
+            "label": example.label,
+            "image_id": example.image_id,
+            "patient": example.patient,
+            "index": index,
+        }
+        return item if self.transform is None else self.transform(item)
+
+
+def _check(listing: Listing) -> None:
+    seen: dict[str, Example] = {}
+    classes = len(listing.classes)
+    for example in listing.examples:
+        if (first := seen.get(example.image_id)) is not None:
+            places = (
+                f"twice in {first.split}" if first.split == example.split else f"in {first.split} and {example.split}"
+            )
+            raise ValueError(f"{listing.task}: {example.image_id} is {places}: each picture belongs to one place")
+        seen[example.image_id] = example
+        if example.split not in SPLITS:
+            raise ValueError(
+                f"{listing.task}: expected one of {', '.join(SPLITS)}, found {example.split!r} for "
+                f"{example.image_id}: name one of these splits"
+            )
+        if not 0 <= example.label < classes:
+            raise ValueError(
+                f"{listing.task}: expected labels from 0 to {classes - 1} for {classes} classes, found "
+                f"{example.label} for {example.image_id}: mend the label or name all classes"
+            )
+    for split in SPLITS:
+        _check_split(listing, split)
+
+
+def _check_split(listing: Listing, split: str) -> None:
+    counts = Counter(example.label for example in listing.examples if example.split == split)
+    if not counts:
+        raise ValueError(f"{listing.task}: the {split} split is empty: give each split pictures of all classes")
+    if len(counts) == 1:
+        only = listing.classes[next(iter(counts))]
+        raise ValueError(
+            f"{listing.task}: all {counts.total()} pictures of the {split} split are {only}: a split of one class "
+            "teaches and tells nothing, give it pictures of all classes"
+        )
+    if lacking := [name for label, name in enumerate(listing.classes) if label not in counts]:
+        _LOGGER.warning("%s: the %s split has no picture of %s", listing.task, split, ", ".join(lacking))
+
+
+def _read(listing: Listing, channels: int) -> list[Picture]:
+    """The pictures in the order of the examples; threads suffice, as decoders let others run."""
+
+    def read(example: Example) -> Picture | Exception:
+        try:
+            picture = listing.read(example, channels)
+        except Exception as error:  # decoders raise many kinds; all pictures are tried before the user is told
+            return error
+        expected = 2 if channels == 1 else 3
+        if picture.dtype != np.uint8 or picture.ndim != expected or 0 in picture.shape:
+            return ValueError(f"{example.image_id}: expected uint8 pixels, found {picture.dtype} {picture.shape}")
+        return picture
+
+    threads = min(16, (os.cpu_count() or 1) + 2)
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:  # DICOM threads get into each other's filters
+        results = pool.map(read, listing.examples)
+        progress = tqdm(results, total=len(listing.examples), desc="read", unit=" images", disable=None)
+        pictures = list(progress)
+    _refuse_unreadable(listing.examples, pictures)
+    return [picture for picture in pictures if not isinstance(picture, Exception)]
+
+
+def _refuse_unreadable(examples: Sequence[Example], pictures: Sequence[Picture | Exception]) -> None:
+    pairs = zip(examples, pictures, strict=True)
+    failed = [(example.image_id, picture) for example, picture in pairs if isinstance(picture, Exception)]
+    if failed:
+        name, reason = failed[0]
+        raise ValueError(
+            f"{len(failed)} of {len(examples)} pictures cannot be read, first {name} ({reason.__cause__ or reason}): "
+            "mend them or take them off the lists"
+        ) from reason

@@ -1,4 +1,4 @@
-"""The command line: `python -m lessismore_transforms reduce | select | report | compare | curves | ...`."""
+"""The command line: `python -m lessismore_transforms reduce | select | report | compare | curves | table | ...`."""
 
 from __future__ import annotations
 
@@ -198,6 +198,34 @@ def _parser() -> argparse.ArgumentParser:
     curves.add_argument("--output", metavar="PNG", type=Path, help="default: curves.png in the first RUN")
     curves.set_defaults(run=_curves)
 
+    table = commands.add_parser(
+        "table",
+        help="compare evaluations of classification bundles with each other and with the paper",
+        description="Compare evaluations: mean and standard deviation over runs, bootstrap intervals, tests against a "
+        "baseline, the paper's values.",
+        allow_abbrev=False,
+    )
+    table.add_argument(
+        "evaluations", metavar="EVAL", type=Path, nargs="+", help="folder that holds run_00, run_01, ..."
+    )
+    table.add_argument("--paper", action="store_true", help="add what the paper prints for the same setting")
+    table.add_argument(
+        "--baseline", metavar="EVAL", type=Path, help="what its task is tested against (default: first EVAL of a task)"
+    )
+    table.add_argument(
+        "--metrics",
+        metavar="NAME",
+        nargs="+",
+        default=["auc", "f1", "accuracy"],
+        help="auc, f1 (of the positive class; micro with more than two), f1_macro, f1_micro, accuracy (default: auc f1 "
+        "accuracy)",
+    )
+    table.add_argument(
+        "--samples", type=_count, default=1000, metavar="N", help="resamples of each interval and test (default: 1000)"
+    )
+    table.add_argument("--output", metavar="FILE", type=Path, help="write it too, as .csv (all digits), .md or .html")
+    table.set_defaults(run=_table)
+
     demo = commands.add_parser(
         "demo-data",
         help="write a small synthetic data set of CT volumes",
@@ -359,6 +387,25 @@ def _curves(options: argparse.Namespace) -> int:
     from lessismore_transforms.training.curves import CURVES, draw_curves
 
     print(f"curves: {draw_curves(options.runs, options.output or options.runs[0] / CURVES)}")
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    from lessismore_transforms.classification.tables import as_text, check_output, make_table, write_table
+
+    if options.output is not None:
+        check_output(options.output)
+    table = make_table(
+        options.evaluations,
+        baseline=options.baseline,
+        metrics=options.metrics,
+        paper=options.paper,
+        samples=options.samples,
+    )
+    print(as_text(table))
+    if options.output is not None:
+        write_table(table, options.output)
+        print(f"\ntable: {options.output}")
     return 0
 
 

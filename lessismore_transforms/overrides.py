@@ -113,12 +113,21 @@ def check_kind(name: str, value: Any, default: Any) -> None:
 
 
 def _defaults(config_files: Iterable[Path], run: Any) -> dict[str, Any]:
-    """The top of the file that runs what the configuration runs, without what makes up the program."""
-    for path in config_files:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if "run" in content and _text(content["run"]) == _text(run):
-            return {name: value for name, value in content.items() if _plain(value) and name not in _SECTIONS}
-    return {}
+    """The plain values at the top of the files that run some of what the configuration runs."""
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in config_files]
+    return {
+        name: value
+        for content in contents
+        if "run" in content and _runs_some_of(content, run)
+        for name, value in content.items()
+        if _plain(value) and name not in _SECTIONS
+    }
+
+
+def _runs_some_of(content: dict[str, Any], run: Any) -> bool:
+    """Whether a file runs nothing by itself, or some of what the configuration runs, as training and evaluation do."""
+    runs, wanted = (part if isinstance(part, list) else [part] for part in (content.get("run", run), run))
+    return any(_text(item) in map(_text, wanted) for item in runs)
 
 
 def known_ids(config_files: Iterable[Path], run: Any = None) -> list[str]:
@@ -126,13 +135,13 @@ def known_ids(config_files: Iterable[Path], run: Any = None) -> list[str]:
 
     Args:
         config_files: of a bundle.
-        run: what the configuration in use runs; files that run something else are left out.
+        run: what the configuration in use runs; files that run nothing of it are left out.
     """
     known = set(_MONAI_IDS)
     for path in config_files:
         if path.name != "metadata.json":
             content = json.loads(path.read_text(encoding="utf-8"))
-            if run is not None and _text(content.get("run", run)) != _text(run):
+            if run is not None and not _runs_some_of(content, run):
                 continue
             for name in _ids({name.removeprefix("+").replace("::", "#"): value for name, value in content.items()}):
                 known.update(name.rsplit("#", depth)[0] for depth in range(name.count("#") + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -95,6 +96,20 @@ def bundle_scripts(bundle: str) -> ModuleType:
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return sys.modules[name]
+
+
+def bundle_environment(bundle: str | None = None) -> dict[str, str]:
+    """The environment of a bundle's own process; with the bundle's name for code that runs no MONAI command."""
+    path = {} if bundle is None else {"PYTHONPATH": str(ROOT / "bundles" / bundle)}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1"} | path
+
+
+def in_bundle(folder: Path, bundle: str, code: str) -> str:
+    """What code prints, with the bundle on the path, as in the zoo's tests: before `run` MONAI needs it there."""
+    line, environment = [sys.executable, "-c", code], bundle_environment(bundle)
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def in_processes(function: Callable[..., Any], processes: int, *arguments: Any) -> list[Any]:

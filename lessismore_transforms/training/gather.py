@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import distributed as dist
+from torch import nn
 
 
 def world() -> int:
@@ -42,6 +43,23 @@ def gather(x: torch.Tensor) -> torch.Tensor:
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
+
+
+def gather_all(item: Any) -> list[Any]:
+    """Return what every process hands over, in the order of their ranks; any plain values."""
+    if world() == 1:
+        return [item]
+    items: list[Any] = [None] * world()
+    dist.all_gather_object(items, item)
+    return items
+
+
+@torch.no_grad()
+def share_buffers(network: nn.Module) -> None:
+    """Give every process the buffers of the first one: statistics of batch norms differ with what each has seen."""
+    if world() > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:

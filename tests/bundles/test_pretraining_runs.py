@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, bundle_environment, in_bundle
 
 from lessismore_transforms.__main__ import main
 from lessismore_transforms.backbones import build_backbone, read_metadata
@@ -49,14 +48,12 @@ def command(method: str, overlays: Sequence[str] = (), processes: int = 1, **ove
     return line
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1"}
-
-
 def run(folder: Path, method: str, *overlays: str, processes: int = 1, **overrides: Any) -> subprocess.CompletedProcess:
     """Run a bundle from a folder that is not its own."""
     line = command(method, overlays, processes, **overrides)
-    return subprocess.run(line, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        line, cwd=folder, env=bundle_environment(), capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def train(folder: Path, method: str, *overlays: str, **options: Any) -> list[dict[str, Any]]:
@@ -92,7 +89,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
     process = subprocess.Popen(
         command(method, dataset_dir=reduced, output_dir="parts", max_steps=24),
         cwd=tmp_path,
-        env=environment(),
+        env=bundle_environment(),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -127,7 +124,7 @@ def test_all_processes_and_their_workers_are_asked_to_end(tmp_path: Path, reduce
     options = {"dataset_dir": reduced, "output_dir": "run", "max_steps": 5000, "workers": 1}
     line = command("swav", ["multi_gpu_train"], 2, **options)
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(line, cwd=tmp_path, env=environment(), **pipes)
+    process = subprocess.Popen(line, cwd=tmp_path, env=bundle_environment(), **pipes)
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not (log.exists() and "loss" in log.read_text()):
@@ -159,21 +156,12 @@ for files in (["train.json"], ["train.json", "as_released.json"]):
 workflow.run()
 workflow.finalize()
 """
-    in_one_process(tmp_path, method, code)
+    in_bundle(tmp_path, f"ct_{method}_pretraining", code)
     lines = read_lines(tmp_path / "released")
     rates = [line["learning_rate"] for line in lines if "loss" in line]
     assert len(rates) == 3
     if method == "swav":
         assert rates == pytest.approx([0, 0.015, 0.03])  # ten steps of warm-up, whatever the epochs
-
-
-def in_one_process(folder: Path, method: str, code: str) -> str:
-    """What code prints, with the bundle on the path, as in the zoo's tests: before `run` MONAI needs it there."""
-    paths = {"PYTHONPATH": str(configs(method).parent)}
-    line = [sys.executable, "-c", code]
-    done = subprocess.run(line, cwd=folder, env=environment() | paths, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 def sentence(done: subprocess.CompletedProcess) -> str:
@@ -249,7 +237,7 @@ for overrides in {given!r}:
     said.append(sys.stderr.getvalue())
 print("SAID" + json.dumps(said))
 """
-    said = json.loads(in_one_process(tmp_path, "swav", code).partition("SAID")[2])
+    said = json.loads(in_bundle(tmp_path, "ct_swav_pretraining", code).partition("SAID")[2])
     for (_, expected), text in zip(mistakes, said, strict=True):
         errors = [line for line in text.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1, text

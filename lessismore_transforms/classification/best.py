@@ -1,0 +1,84 @@
+"""The epoch whose network is best on the validation split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from torch import nn
+
+from lessismore_transforms.training.stopping import stopped
+
+CRITERIA = {"accuracy": 1.0, "auc": 1.0, "loss": -1.0}  # and whether more is better
+
+
+class KeepBest:
+    """Validate after every epoch and keep the weights of the best one, the first of equal ones.
+
+    The released code judges by accuracy. Attach it behind what may stop the run and before what logs and saves: the
+    weights are part of its state, so that a resumed run knows them.
+
+    Args:
+        network: without wrappers.
+        validator: an evaluator with `evaluation.Predict` attached.
+        by: accuracy, auc or loss.
+
+    Raises:
+        ValueError: the criterion is unknown.
+    """
+
+    def __init__(self, network: nn.Module, validator: Evaluator, by: str = "accuracy") -> None:
+        if by not in CRITERIA:
+            raise ValueError(
+                f"expected best_by out of {', '.join(CRITERIA)}, found {by!r}; accuracy is the released one"
+            )
+        self.network, self.validator, self.by = network, validator, by
+        self.epoch, self.score = 0, -math.inf
+        self._weights: dict[str, torch.Tensor] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Judge the epoch that ended, unless the training broke down.
+
+        Raises:
+            ValueError: the score is undefined.
+        """
+        if stopped(engine):
+            return
+        self.validator.run(engine.state.epoch)
+        scores = self.validator.state.metrics
+        engine.state.probe = {f"val_{name}": scores[name] for name in CRITERIA}
+        score = CRITERIA[self.by] * scores[self.by]
+        if math.isnan(score):
+            raise ValueError(
+                f"expected a validation split by which {self.by} is defined, found one that lacks a class: give it "
+                "pictures of all classes, or judge by accuracy with --best_by accuracy"
+            )
+        if score > self.score or not self.epoch:
+            self.epoch, self.score = engine.state.epoch, score
+            self._weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+
+    def restore(self) -> None:
+        """Put the weights of the best epoch into the network."""
+        self.network.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch, its score and its weights."""
+        return {"by": self.by, "epoch": self.epoch, "score": self.score, "weights": self._weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there.
+
+        Raises:
+            ValueError: the run judged by something else.
+        """
+        if state["by"] != self.by:
+            raise ValueError(f"epochs were judged by {state['by']}, not {self.by}")
+        self.epoch, self.score, self._weights = state["epoch"], state["score"], dict(state["weights"])

@@ -1,0 +1,140 @@
+"""An encoder with one linear layer, built, saved and loaded strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lessismore_transforms.backbones import (
+    build_backbone,
+    feature_size,
+    load_strictly,
+    read_metadata,
+    read_tensors,
+    save_backbone,
+    three_channels,
+    weights_id,
+)
+from lessismore_transforms.checkpoints import PLAIN, read_backbone
+
+
+class Classifier(nn.Module):
+    """An encoder and the linear layer that classifies its features (Wolf et al. 2024, Section 2.3).
+
+    While the encoder is frozen it gets no gradient. Its batch norms then use and keep the statistics of pre-training,
+    whatever mode the network is put into, or train on alone, as in the released code.
+
+    Args:
+        backbone: pictures (B, 3, H, W) to features (B, features).
+        features: of the backbone.
+        classes: to tell apart.
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(features, classes)
+        self._frozen = False
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, classes) of pictures (B, 1 or 3, H, W)."""
+        logits: torch.Tensor = self.classifier(self.backbone(three_channels(images)))
+        return logits
+
+    def freeze(self, frozen: bool, *, batch_norm: bool = True) -> None:
+        """Freeze the encoder or let it train.
+
+        Args:
+            frozen: whether its weights stay as they are.
+            batch_norm: whether that holds for weights and statistics of its batch norms too.
+        """
+        self._frozen = frozen and batch_norm
+        for module in self.backbone.modules():
+            trains = not frozen or (isinstance(module, nn.BatchNorm2d) and not batch_norm)
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trains)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Put the network into training or evaluation mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self._frozen:
+            self.backbone.eval()
+        return self
+
+
+def build_classifier(
+    backbone: str = "resnet50",
+    classes: int = 2,
+    *,
+    weights: str | Path = "random",
+    method: str | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """Build a classifier in evaluation mode, its linear layer at random.
+
+    Args:
+        backbone: a classification model of torchvision, or `timm:NAME`.
+        classes: to tell apart.
+        weights: of the backbone: a file of any layout that `checkpoints.read_backbone` knows, `imagenet` or `random`.
+        method: by which a file must have been pre-trained; None takes any.
+        seed: of what is random; the caller's random numbers are left as they are.
+
+    Raises:
+        ValueError: the network is unknown, its weights are not there, or are those of another network or method.
+    """
+    encoder = build_backbone(backbone, weights=weights, method=method, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return Classifier(encoder, feature_size(encoder), classes).eval()
+
+
+def weights_of(weights: str | Path) -> dict[str, Any]:
+    """Return whose weights an encoder begins with: method, id and epoch, None where that is not known.
+
+    Args:
+        weights: a file, `imagenet` or `random`.
+
+    Raises:
+        ValueError: the file is not there, damaged, or of no known layout.
+    """
+    if weights in ("imagenet", "random"):
+        return {"method": "imagenet" if weights == "imagenet" else None, "id": None, "epoch": None}
+    _, method = read_backbone(weights)
+    epoch = read_metadata(weights).get("epoch")
+    return {"method": None if method == PLAIN else method, "id": weights_id(weights), "epoch": epoch}
+
+
+def save_classifier(path: Path, network: Classifier, header: Mapping[str, Any]) -> None:
+    """Write a classifier as safetensors, whole or not at all.
+
+    Args:
+        path: the file; replaced if it is there.
+        network: without wrappers.
+        header: plain values: how the network is built, and how pictures are prepared for it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    save_backbone(path, network, header)
+
+
+def load_classifier(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
+    """Read a classifier that `save_classifier` wrote, in evaluation mode, and its header.
+
+    Raises:
+        ValueError: the file is not there, damaged, or no classifier of ours.
+    """
+    header = read_metadata(path)
+    if not {"backbone", "classes"} <= header.keys():
+        raise ValueError(
+            f"expected a model.safetensors of a classification run, found {path}: its header does not name backbone "
+            "and classes; give the file that the training wrote"
+        )
+    network = build_classifier(header["backbone"], len(header["classes"]))
+    load_strictly(network, read_tensors(path), f"a {header['backbone']} for {len(header['classes'])} classes", path)
+    return network, header

@@ -1,0 +1,86 @@
+"""From pictures in memory to what the network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from lessismore_transforms.classification.examples import Split
+
+RESIZES = ("area", "bilinear")
+
+
+class Prepare:
+    """A transform of items `{"image": uint8 (C, H, W), ...}`: resized, in 0..1, normalised.
+
+    Args:
+        size: rows and columns of the result, pixels.
+        mean: of all channels, or one for each, of values in 0..1.
+        std: the same.
+        resize: area, the mean of what a pixel covers, which repeats pixels where the picture is smaller (released
+            code, MONAI's `Resize`); or bilinear with antialiasing.
+        transpose: exchange rows and columns, as the released code's reader did.
+
+    Raises:
+        ValueError: a value makes no sense.
+    """
+
+    def __init__(
+        self,
+        size: int = 224,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        *,
+        resize: str = "area",
+        transpose: bool = False,
+    ) -> None:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"expected an image_size of 1 pixel or more, found {size!r}; 224 is usual")
+        if resize not in RESIZES:
+            raise ValueError(f"expected a resize out of {', '.join(RESIZES)}, found {resize!r}; area is usual")
+        if len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
+            raise ValueError(
+                f"expected a mean and a std above 0, or three of each, found {list(mean)} and {list(std)}; "
+                "leave them out to take those of the training pictures"
+            )
+        self.size, self.resize, self.transpose = size, resize, transpose
+        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
+
+    def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the item with its picture as float32 (C, size, size)."""
+        image = resized(item["image"].mT if self.transpose else item["image"], self.size, self.resize)
+        return {**item, "image": (image - self.mean) / self.std}
+
+
+def resized(image: torch.Tensor, size: int, resize: str = "area") -> torch.Tensor:
+    """Return a picture uint8 (C, H, W) as float32 (C, size, size) in 0..1."""
+    pixels = image[None].float() / 255
+    if resize == "area":
+        return F.interpolate(pixels, size=(size, size), mode="area")[0]
+    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def statistics_of(
+    split: Split, size: int, *, resize: str = "area", mean: Sequence[float] | None = None, std: Any = None
+) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each channel of a split's resized pictures, in 0..1, or what is given.
+
+    Each picture counts alike, whatever its size; the deviation is that of all pixels of all pictures.
+
+    Args:
+        split: the training pictures, without a transform.
+        size: rows and columns of what the network sees, pixels.
+        resize: see `Prepare`.
+        mean: taken instead of the pictures' own.
+        std: taken instead of the pictures' own.
+    """
+    if mean is None or std is None:
+        pixels = (resized(split[index]["image"], size, resize).double() for index in range(len(split)))
+        moments = torch.stack([torch.stack([x.mean((1, 2)), x.square().mean((1, 2))]) for x in pixels])
+        first, second = moments.mean(dim=0)  # (C,)
+        mean = first.tolist() if mean is None else mean
+        std = (second - first.square()).clamp_min(1e-12).sqrt().tolist() if std is None else std
+    return list(mean), list(std)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import in_processes
+from ignite.engine import Engine
+from monai.engines import SupervisedEvaluator
+
+from lessismore_transforms.classification.best import KeepBest
+from lessismore_transforms.classification.evaluation import Evaluation, Predict, counts, experiment
+from lessismore_transforms.classification.examples import Example, Examples, Split
+from lessismore_transforms.classification.loader import EvaluationLoader, PrepareExamples
+from lessismore_transforms.classification.metrics import score
+from lessismore_transforms.classification.network import Classifier, build_classifier, load_classifier
+from lessismore_transforms.classification.predictions import Predictions
+from lessismore_transforms.classification.preprocessing import Prepare
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SIZES = {"train": 4, "val": 5, "test": 7}
+
+
+def examples() -> Examples:
+    random = np.random.default_rng(0)
+    listed = [Example(f"{s}/{k}", k % 2, s, f"p{k // 2}") for s, count in SIZES.items() for k in range(count)]
+    images = [random.integers(0, 256, (32, 40), np.uint8) for _ in listed]
+    return Examples("task", ("a", "b"), tuple(listed), images, 1)
+
+
+def evaluator(name: str, network: Classifier) -> SupervisedEvaluator:
+    split = Split(examples(), name, Prepare(32))
+    return SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=EvaluationLoader(split, 2),
+        network=network,
+        prepare_batch=PrepareExamples(),
+        val_handlers=[Predict(split, network)],
+        decollate=False,
+    )
+
+
+def expected_probabilities(name: str, network: Classifier) -> np.ndarray:
+    split = Split(examples(), name, Prepare(32))
+    with torch.no_grad():
+        logits = network(torch.stack([split[index]["image"] for index in range(len(split))]))
+    return torch.softmax(logits.double(), 1).numpy()
+
+
+def test_predictions_are_the_softmax_of_each_picture_in_order() -> None:
+    network = build_classifier("resnet18", 2, seed=3)
+    engine = evaluator("test", network)
+    for _ in range(2):  # the second run starts anew
+        engine.run()
+    found = engine.state.predictions
+    assert found.image_ids == [f"test/{k}" for k in range(7)]
+    assert found.patients == ["p0", "p0", "p1", "p1", "p2", "p2", "p3"]
+    assert found.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    np.testing.assert_allclose(found.probabilities, expected_probabilities("test", network), atol=1e-6)
+    assert engine.state.metrics["auc"] == score(found.labels, found.probabilities)["auc"]
+    chosen = found.probabilities[np.arange(7), found.labels]
+    assert engine.state.metrics["loss"] == pytest.approx(-np.log(chosen).mean())
+
+
+def in_two(folder: str) -> dict[str, Any]:
+    """The second process has other batch norms until they are shared."""
+    network = build_classifier("resnet18", 2, seed=3)
+    if torch.distributed.get_rank() == 1:
+        network.backbone.bn1.running_mean.add_(5)
+    engine = evaluator("test", network)
+    engine.run()
+    return {"p": torch.from_numpy(engine.state.predictions.probabilities), "auc": engine.state.metrics["auc"]}
+
+
+def test_two_processes_share_a_split_and_all_know_the_result(tmp_path: Path) -> None:
+    network = build_classifier("resnet18", 2, seed=3)
+    for found in in_processes(in_two, 2, str(tmp_path)):
+        np.testing.assert_allclose(found["p"], expected_probabilities("test", network), atol=1e-6)
+
+
+def kept(scores: list[float], by: str = "accuracy") -> tuple[int, float]:
+    """The best epoch of a training whose weight is its epoch, and the weight that is restored."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    validator = SimpleNamespace(state=SimpleNamespace(metrics={}))
+
+    def run(epoch: int) -> None:
+        value = scores[epoch - 1]
+        validator.state.metrics = {"accuracy": value, "auc": 1 - value, "loss": value}
+
+    validator.run = run
+    best = KeepBest(network, validator, by)
+    trainer = Engine(lambda engine, _: network.weight.data.fill_(engine.state.epoch))
+    best.attach(trainer)
+    trainer.run([0], max_epochs=len(scores))
+    assert trainer.state.probe == {"val_accuracy": scores[-1], "val_auc": 1 - scores[-1], "val_loss": scores[-1]}
+    again = KeepBest(network, validator, by)
+    again.load_state_dict(best.state_dict())
+    again.restore()
+    return again.epoch, network.weight.item()
+
+
+def test_the_first_of_the_best_epochs_is_kept() -> None:
+    assert kept([0.5, 0.7, 0.6, 0.7]) == (2, 2.0)
+    assert kept([0.5, 0.7, 0.6, 0.4], "auc") == (4, 4.0)
+    assert kept([0.5, 0.7, 0.3, 0.3], "loss") == (3, 3.0)
+    with pytest.raises(ValueError, match="expected best_by out of accuracy, auc, loss, found 'f1'"):
+        kept([0.5], "f1")
+    with pytest.raises(ValueError, match="expected a validation split by which auc is defined, found one that lacks a"):
+        kept([float("nan")], "auc")
+
+
+def test_all_that_is_known_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = build_classifier("resnet18", 2, seed=3)
+    facts = {"task": "task", "classes": ["a", "b"], "positive": 1, "run": 2, "counts": counts(examples())}
+    header = {"backbone": "resnet18", "classes": ["a", "b"], "mean": [0.0]}
+    engines = {name: evaluator(name, network) for name in ("val", "test")}
+    Evaluation(tmp_path / "run_02", network, engines, best=None, header=header, facts=facts, bootstrap=50).run()
+    found = Predictions.read(tmp_path / "run_02" / "predictions.csv")
+    assert found.splits == ["val"] * 5 + ["test"] * 7
+    content = json.loads((tmp_path / "run_02" / "metrics.json").read_text())
+    assert content["counts"] == SIZES
+    assert content["run"] == 2
+    for split in ("val", "test"):
+        part = found.of(split)
+        expected = score(part.labels, part.probabilities)
+        assert content[split].keys() == expected.keys()
+        for name, value in expected.items():
+            assert content[split][name] == pytest.approx(value, rel=1e-6)
+    low, high = content["intervals"]["auc"]
+    assert 0 <= low <= content["test"]["auc"] <= high <= 1
+    assert content["intervals"]["unit"] == "patient"
+    loaded, head = load_classifier(tmp_path / "run_02" / "model.safetensors")
+    assert head["mean"] == [0.0]
+    assert torch.equal(loaded.classifier.weight, network.classifier.weight)
+    assert (tmp_path / "run_02" / "evaluation.png").stat().st_size > 10_000
+    assert capsys.readouterr().out.startswith(f"test: AUC {content['test']['auc']:.3f} (95 % of resampled patients ")
+
+
+def test_labels_of_the_papers_tables() -> None:
+    assert set(experiment("scratch", None, "LIDC", None, None).values()) == {"none"}
+    expected = {"pretrain_dataset": "LIDC", "ssl_method": "MoCoV2", "reduction": "HASH-6"}
+    assert experiment("finetune", "moco", "LIDC", None, "HASH-6") == expected
+    assert experiment("linear", None, None, "SwAV", None)["ssl_method"] == "SwAV"
+
+
+def test_a_positive_class_that_is_none() -> None:
+    with pytest.raises(ValueError, match=r"expected positive to be the number of a class, 0 to 1 \(a, b\), found 2"):
+        Predict(Split(examples(), "test"), build_classifier("resnet18", 2), positive=2)

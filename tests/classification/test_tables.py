@@ -350,3 +350,17 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
         make_table([])
     with pytest.raises(ValueError, match="ends in"):
         write_table(make_table([one], samples=2), tmp_path / "table.txt")
+
+
+@pytest.mark.parametrize(("images_of_a_patient", "tested"), [(1, True), (2, False)])
+def test_delong_is_left_out_where_a_patient_has_several_images(
+    tmp_path: Path, images_of_a_patient: int, tested: bool
+) -> None:
+    patients = [f"p{number // images_of_a_patient}" for number in range(40)]
+    folders = [
+        write_evaluation(tmp_path / name, noisy(gain, 2, seed=3, patients=patients), task="Brain", labels=labels)
+        for name, gain, labels in (("one", 1.0, SCRATCH), ("two", 2.0, HASH6))
+    ]
+    table = make_table(folders, metrics=["auc"], samples=49)
+    assert math.isfinite(rows_of(table)["two", "auc"].p_delong) == tested
+    assert ("DeLong p" in as_text(table)) == tested

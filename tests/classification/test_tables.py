@@ -101,7 +101,7 @@ def test_hand_made_numbers(tmp_path: Path) -> None:
 
 
 def test_two_classes_against_scikit_learn_and_the_statistics(tmp_path: Path) -> None:
-    patients = [f"p{place // 2}" for place in range(40)]
+    patients = [f"p{place}" for place in range(40)]
     one, two, three = (noisy(gain, 3, seed=seed, patients=patients) for seed, gain in enumerate((0.8, 1.6, 1.2)))
     folders = [write_evaluation(tmp_path / "scratch", one)]
     folders += [
@@ -137,7 +137,7 @@ def test_two_classes_against_scikit_learn_and_the_statistics(tmp_path: Path) -> 
     assert [rows[name, "auc"].p_delong for name in ("two", "three")] == pytest.approx(delong, abs=1e-12)
     assert [rows[name, "auc"].p_delong_holm for name in ("two", "three")] == pytest.approx(holm(delong), abs=1e-12)
     assert all(math.isnan(rows["scratch", metric].p) for metric in oracles)
-    assert table.tasks[0].title == "COVID-19: 40 test images of 20 patients; F1 is of class 'NonCOVID'"
+    assert table.tasks[0].title == "COVID-19: 40 test images of 40 patients; F1 is of class 'NonCOVID'"
     assert as_text(make_table(folders, samples=60)) == as_text(table)
     assert any(
         "6 comparisons and 60 exchanges no p (Holm) can fall below 0.05" in note for note in table.tasks[0].notes

@@ -1,0 +1,111 @@
+"""COVID-CT (Yang et al. 2020, arXiv 2003.13865): 746 slices cut out of papers, with official lists of the splits.
+
+The lists hold bare file names: `Data-split/COVID/trainCT_COVID.txt`, `Data-split/NonCOVID/valCT_NonCOVID.txt` and so
+on. The pictures are in the folders CT_COVID and CT_NonCOVID, or all in one folder as the released notebook has them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from lessismore_transforms.classification.examples import SPLITS, Example, Listing
+from lessismore_transforms.pictures import list_pictures, read_picture
+
+CLASSES = ("COVID", "NonCOVID")  # labels 0 and 1, as in the released code
+
+_LOGGER = logging.getLogger("lessismore_transforms")
+
+
+def listing(dataset_dir: str | Path) -> Listing:
+    """The pictures that the official lists name, in the order of the lists.
+
+    Args:
+        dataset_dir: the folder that holds pictures and lists, at any depth.
+
+    Raises:
+        ValueError: a list or a picture is missing or there twice, or a picture is listed twice.
+    """
+    root = Path(dataset_dir)
+    pictures: dict[str, list[str]] = defaultdict(list)
+    for path in list_pictures(root):
+        pictures[PurePosixPath(path).name].append(path)
+    listed: dict[str, Example] = {}
+    for label, class_name in enumerate(CLASSES):
+        for split in SPLITS:
+            for name in _read_list(root, class_name, split):
+                if (first := listed.get(name)) is not None:
+                    raise ValueError(
+                        f"{name} is listed in {split}CT_{class_name}.txt and already in "
+                        f"{first.split}CT_{CLASSES[first.label]}.txt: take it off one list"
+                    )
+                listed[name] = Example(name, label, split, source=source_paper(name))
+    places = {name: _choose(pictures.get(name, ()), f"CT_{CLASSES[listed[name].label]}") for name in listed}
+    _refuse_missing(root, listed, places)
+    examples = tuple(
+        Example(places[name], example.label, example.split, source=example.source) for name, example in listed.items()
+    )
+    _warn_unlisted(examples, [path for paths in pictures.values() for path in paths])
+    return Listing(
+        "COVID-19", CLASSES, examples, lambda example, channels: read_picture(root / example.image_id, channels)
+    )
+
+
+def source_paper(name: str) -> str:
+    """The paper that a picture was cut out of: what stands before the page in `2020.02.10.20021584-p6-52%0.png`.
+
+    Names without a page (article numbers of one publisher, the plain numbers of NonCOVID) leave it unknown: empty.
+    """
+    match = re.match(r"(.+?)-p\d+-\d", name)
+    return match[1] if match else ""
+
+
+def _read_list(root: Path, class_name: str, split: str) -> list[str]:
+    """The names on one list; blank lines and the kind of line ends do not matter."""
+    name = f"{split}CT_{class_name}.txt"
+    found = [path for path in sorted(root.rglob(name)) if "__MACOSX" not in path.parts]
+    if len(found) != 1:
+        seen = ", ".join(path.relative_to(root).as_posix() for path in found) or "none"
+        raise ValueError(
+            f"expected one list Data-split/{class_name}/{name} below {root}, found {seen}: put it there once"
+        )
+    names = [line.strip() for line in found[0].read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if doubled := next((entry for number, entry in enumerate(names) if entry in names[:number]), None):
+        raise ValueError(f"{doubled} is twice in {name}: take it off once")
+    return names
+
+
+def _choose(paths: Sequence[str], folder: str) -> str:
+    """The picture of a name: the one in the folder of its class, or one that is alone; empty if there is none."""
+    own = [path for path in paths if PurePosixPath(path).parent.name == folder] or list(paths)
+    if len(own) > 1:
+        raise ValueError(f"expected one picture of each name, found {own[0]} and {own[1]}: keep one of them")
+    return own[0] if own else ""
+
+
+def _refuse_missing(root: Path, listed: Mapping[str, Example], places: Mapping[str, str]) -> None:
+    for label, class_name in enumerate(CLASSES):
+        names = [name for name in listed if listed[name].label == label]
+        missing = [name for name in names if not places[name]]
+        if names and len(missing) == len(names):
+            raise ValueError(
+                f"expected the pictures of {class_name} in a folder CT_{class_name} below {root}, found none of "
+                f"{len(names)}: unpack CT_{class_name}.zip there"
+            )
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(names)} listed pictures of {class_name} are not below {root}, first "
+                f"{missing[0]}: copy them there or take them off the lists"
+            )
+
+
+def _warn_unlisted(examples: Sequence[Example], paths: Sequence[str]) -> None:
+    """Count the pictures beside the listed ones that no list names; elsewhere there may be any."""
+    used = {example.image_id for example in examples}
+    folders = {str(PurePosixPath(path).parent) for path in used}
+    left = sorted(path for path in paths if path not in used and str(PurePosixPath(path).parent) in folders)
+    if left:
+        _LOGGER.warning("%d pictures are on no list and are left out, first %s", len(left), left[0])

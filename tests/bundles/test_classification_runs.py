@@ -1,0 +1,268 @@
+"""The classification bundles as their users run them, on tiny pictures that tell their class by their brightness."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, bundle_environment, in_bundle
+from PIL import Image
+
+from lessismore_transforms.backbones import build_backbone, save_backbone
+from lessismore_transforms.classification.metrics import score
+from lessismore_transforms.classification.network import load_classifier
+from lessismore_transforms.classification.predictions import Predictions
+
+COVID, ORGANS, BRAIN = (f"{name}_classification" for name in ("covid19_ct", "organsmnist_ct", "brain_hemorrhage_ct"))
+SMALL: dict[str, Any] = {
+    "backbone": "resnet18",
+    "image_size": 32,
+    "batch_size": 8,
+    "workers": 0,
+    "bootstrap": 20,
+    "log_interval": 1,
+    "device": "cpu",
+}
+SPLITS = {"train": 13, "val": 4, "test": 6}  # of each class
+
+
+def picture(random: np.random.Generator, label: int, size: tuple[int, int] = (40, 36)) -> np.ndarray:
+    noise = random.integers(0, 100, size)
+    return (noise + 50 * label).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three data sets, and weights of an encoder."""
+    folder, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for label, name in enumerate(("COVID", "NonCOVID")):
+        (folder / "covid" / f"CT_{name}").mkdir(parents=True)
+        (folder / "covid" / "Data-split" / name).mkdir(parents=True)
+        for split, count in SPLITS.items():
+            names = [f"{name}_{split}%{number}.png" for number in range(count)]
+            (folder / "covid" / "Data-split" / name / f"{split}CT_{name}.txt").write_text("\n".join(names))
+            for each in names:
+                Image.fromarray(picture(random, label)).save(folder / "covid" / f"CT_{name}" / each)
+    arrays = {}
+    for split, count in SPLITS.items():
+        labels = np.arange(3 * count) % 3
+        arrays[f"{split}_images"] = np.stack([picture(random, label, (28, 28)) for label in labels])
+        arrays[f"{split}_labels"] = labels[:, None].astype(np.uint8)
+    (folder / "organs").mkdir()
+    np.savez(folder / "organs" / "organsmnist.npz", **arrays)
+    for label, name in enumerate(("a_without", "b_with")):
+        (folder / "brain" / name).mkdir(parents=True)
+        for number in range(15):
+            Image.fromarray(picture(random, label)).save(folder / "brain" / name / f"{number}.png")
+    metadata = {"method": "moco", "epoch": 3}
+    save_backbone(folder / "backbone.safetensors", build_backbone("resnet18", weights="random", seed=5), metadata)
+    return folder
+
+
+def configs(bundle: str, *names: str) -> list[str]:
+    return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]  # or an absolute path
+
+
+def workflows(bundle: str, *given: tuple[list[str], dict[str, Any]]) -> str:
+    """Code that makes workflows of (configuration files, overrides), and runs one, whatever becomes of it."""
+    runs = [(configs(bundle, *names), SMALL | overrides) for names, overrides in given]
+    return f"""
+import io, json, sys
+from monai.bundle import ConfigWorkflow
+
+workflows = [ConfigWorkflow(workflow_type="train", config_file=files, **given) for files, given in {runs!r}]
+
+def run(workflow):
+    before, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except SystemExit:
+        pass  # has said its sentence
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        said, sys.stderr = sys.stderr.getvalue(), before
+    return said
+"""
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return content
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line.get("loss", line.get("val_loss"))) for line in lines if "event" not in line]
+
+
+def test_the_command_fine_tunes_and_scores(tmp_path: Path, data: Path) -> None:
+    overrides = SMALL | {
+        "dataset_dir": data / "covid",
+        "pretrained": data / "backbone.safetensors",
+        "output_dir": "eval",
+        "run_index": 3,
+        "max_epochs": 14,
+        "frozen_epochs": 2,
+        "pretrain_dataset": "LIDC",
+        "reduction": "HASH-6",
+    }
+    line = [sys.executable, "-m", "monai.bundle", "run", "--config_file", *configs(COVID, "train")]
+    line += [str(item) for name, value in overrides.items() for item in (f"--{name}", value)]
+    done = subprocess.run(
+        line, cwd=tmp_path, env=bundle_environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = tmp_path / "eval" / "run_03"
+    files = {path.name for path in run.iterdir()}
+    assert files >= {
+        "predictions.csv",
+        "model.safetensors",
+        "evaluation.png",
+        "leakage.csv",
+        "curves.png",
+        "config.json",
+    }
+    found = metrics(run)
+    assert found["experiment"] == {"pretrain_dataset": "LIDC", "ssl_method": "MoCoV2", "reduction": "HASH-6"}
+    assert found["weights"]["epoch"] == 3
+    assert found["counts"] == {split: 2 * count for split, count in SPLITS.items()}
+    predictions = Predictions.read(run / "predictions.csv")
+    test = predictions.of("test")
+    assert found["test"]["auc"] == score(test.labels, test.probabilities)["auc"] >= 0.9  # brightness is easily learned
+    assert f"test: AUC {found['test']['auc']:.3f} (95 % of resampled images " in done.stdout
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    best = max(
+        (line for line in lines if "val_accuracy" in line), key=lambda line: (line["val_accuracy"], -line["step"])
+    )
+    assert found["best_epoch"] == best["epoch"]
+    assert found["val"]["accuracy"] == pytest.approx(best["val_accuracy"])
+
+
+@pytest.mark.parametrize("bundle", [COVID, ORGANS, BRAIN])
+def test_each_bundle_trains_as_released_and_evaluates_to_the_same(tmp_path: Path, data: Path, bundle: str) -> None:
+    """MONAI's properties, the released settings, and an evaluation of what was trained, in one process."""
+    common = {COVID: {"dataset_dir": str(data / "covid")}, BRAIN: {"dataset_dir": str(data / "brain"), "fold": 2}}
+    common[ORGANS] = {"dataset_dir": str(data / "organs"), "md5": "any", "classes": ["a", "b", "c"]}
+    trained = common[bundle] | {"mode": "scratch", "max_epochs": 2, "output_dir": "trained", "best_by": "loss"}
+    number = "run_02" if bundle == BRAIN else "run_00"
+    scored = common[bundle] | {"output_dir": "scored", "weights": f"trained/{number}/model.safetensors"}
+    scored |= {"validation": 0.15} if bundle == BRAIN else {}  # as the released settings split it
+    code = workflows(bundle, (["train"], trained), (["train", "as_released"], trained), (["train", "evaluate"], scored))
+    code += """
+for workflow in workflows[:2]:
+    workflow.initialize()
+    assert workflow.check_properties() == [], workflow.check_properties()
+print(run(workflows[1]), run(workflows[2]))
+"""
+    said = in_bundle(tmp_path, bundle, code)
+    assert "error" not in said
+    _, header = load_classifier(tmp_path / "trained" / number / "model.safetensors")
+    assert header["channels"] == 3
+    assert header["transpose"] is (bundle != ORGANS)
+    assert header["mean"] == ([0.5] if bundle == ORGANS else [0.56, 0.5596, 0.5596])
+    first, again = (metrics(tmp_path / folder / number) for folder in ("trained", "scored"))
+    assert len(first["classes"]) == (3 if bundle == ORGANS else 2)
+    assert (first["test"], first["val"]) == (again["test"], again["val"])
+    assert (first["mode"], again["mode"]) == ("scratch", "evaluate")
+    tables = [(tmp_path / folder / number / "predictions.csv").read_bytes() for folder in ("trained", "scored")]
+    assert tables[0] == tables[1]
+
+
+def test_the_same_numbers_on_any_number_of_workers_and_after_a_stop(tmp_path: Path, data: Path) -> None:
+    common = {"dataset_dir": str(data / "covid"), "pretrained": str(data / "backbone.safetensors"), "max_epochs": 3}
+    common |= {"frozen_epochs": 1, "leakage": "ignore"}
+    given = [(["train"], common | {"output_dir": f"workers_{workers}", "workers": workers}) for workers in (0, 2, 4)]
+    stopped = common | {"output_dir": "stopped"}
+    (tmp_path / "signal.json").write_text('{"+train#handlers": [{"_target_": "__main__.EndBySignal"}]}')
+    given += [(["train", str(tmp_path / "signal")], stopped)]
+    given += [(["train"], stopped | {"resume": "true"})]
+    code = workflows(COVID, *given)
+    code += """
+import os, signal
+from ignite.engine import Events
+
+class EndBySignal:
+    def attach(self, engine):
+        engine.add_event_handler(Events.ITERATION_STARTED(once=6), lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+print(*map(run, workflows))
+"""
+    said = in_bundle(tmp_path, COVID, code)
+    assert said.count("error") == 1
+    assert "error: stopped by SIGTERM after iteration 6: go on with --resume True" in said
+    runs = [tmp_path / name / "run_00" for name in ("workers_0", "workers_2", "workers_4", "stopped")]
+    assert len(losses(runs[0])) == 4 * 3 + 3  # each iteration, and the validation of each epoch
+    for other in runs[1:]:
+        assert losses(other) == losses(runs[0])  # bit for bit
+        assert (other / "predictions.csv").read_bytes() == (runs[0] / "predictions.csv").read_bytes()
+
+
+def test_two_processes_leave_a_frozen_encoder_as_it_was(tmp_path: Path, data: Path) -> None:
+    overrides = SMALL | {"dataset_dir": data / "covid", "pretrained": data / "backbone.safetensors", "mode": "linear"}
+    overrides |= {"output_dir": "eval", "max_epochs": 2, "leakage": "ignore"}
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    line += ["--config_file", str(configs(COVID, "train", "multi_gpu_train"))]
+    line += [str(item) for name, value in overrides.items() if name != "device" for item in (f"--{name}", value)]
+    options = {"cwd": tmp_path, "env": bundle_environment(), "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run(line, check=False, **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    network, _ = load_classifier(tmp_path / "eval" / "run_00" / "model.safetensors")
+    before = build_backbone("resnet18", weights=data / "backbone.safetensors").state_dict()
+    for name, value in network.backbone.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert metrics(tmp_path / "eval" / "run_00")["mode"] == "linear"
+
+
+def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:
+    """Tried in one process to save its start; those of the lists are in test_listings."""
+    pretrained = str(data / "backbone.safetensors")
+    shutil.copytree(data / "covid", tmp_path / "unreadable")
+    (tmp_path / "unreadable" / "CT_COVID" / "COVID_val%1.png").write_bytes(b"no picture")
+    state = {"format": 1, "identity": {"task": "COVID-19", "classes": ["a", "b", "c"]}, "iteration": 2}
+    (tmp_path / "three" / "run_00" / "checkpoints").mkdir(parents=True)
+    torch.save(state, tmp_path / "three" / "run_00" / "checkpoints" / "last.pt")
+    mistakes = [
+        ({}, "expected pre-trained weights for mode finetune, found none: give --pretrained FILE, or --mode scratch"),
+        ({"mode": "scratch", "pretrained": pretrained}, "expected no weights for mode scratch, found"),
+        ({"pretrained": pretrained, "backbone": "resnet50"}, "expected the 318 tensors of resnet50 (pooled), found 97"),
+        ({"pretrained": pretrained, "method": "SvaV"}, "found 'SvaV'; did you mean swav?"),
+        ({"pretrained": pretrained, "method": "swav"}, "expected weights of method swav in"),
+        ({"mode": "scratch", "output_dir": "three", "resume": True}, "found ['a', 'b', 'c'] in"),
+        (
+            {"mode": "scratch", "dataset_dir": "unreadable"},
+            "1 of 46 pictures cannot be read, first CT_COVID/",
+        ),
+        ({"mode": "scratch", "leakage": "never"}, "found 'never'"),
+        ({"mode": "scratch", "channels": 2}, "expected pictures of 1 or 3 channels, found"),
+        ({"mode": "scratch", "best_by": "f1"}, "expected best_by out of accuracy, auc, loss, found 'f1'"),
+        ({"mode": "scratch", "positive": 2}, "expected positive to be the number of a class, 0 to 1 (COVID"),
+        ({"mode": "scratch", "frozen_epoch": 2}, "has no setting 'frozen_epoch': the closest one is 'frozen_epochs'"),
+        (
+            {"mode": "scratch", "max_epochs": "many"},
+            "expected max_epochs to be a whole number such as 70, found",
+        ),
+        ({"mode": "scratch", "batch_size": 0}, "expected batch_size to be a whole number from 1, found 0"),
+        ({"mode": "scratch", "learning_rate": 1e30, "max_epochs": 3}, "is no finite number at iteration"),
+    ]
+    common = {"dataset_dir": str(data / "covid"), "leakage": "ignore", "max_epochs": 1}
+    given = [(["train"], common | {"output_dir": f"run_{k}"} | more) for k, (more, _) in enumerate(mistakes)]
+    code = workflows(COVID, *given)
+    code += """
+print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
+"""
+    said = json.loads(in_bundle(tmp_path, COVID, code).partition("SAID")[2])
+    for (_, expected), text in zip(mistakes, said, strict=True):
+        errors = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, text
+        assert expected in errors[0]
+        assert "Traceback" not in text

@@ -6,28 +6,23 @@ mean and standard deviation that the weights were trained with.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from torch import nn
 from torch.nn import functional as F
 
-from lessismore_transforms.atomic import atomic_write, writing
+from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.backbones import build_backbone, three_channels, to_encoder
-from lessismore_transforms.dataset import SliceSelectionDataset
-from lessismore_transforms.manifest import Selection
-from lessismore_transforms.pictures import SUFFIXES, read_picture
+from lessismore_transforms.inference import NUMBER, TableSaver
 from lessismore_transforms.training.precision import pick_device
 
 CSV, NPY = "embeddings.csv", "embeddings.npy"
 FORMATS = ("csv", "npy")
-_NUMBER = "%.9g"  # nine digits tell every float32 apart
 
 
 def prepare(images: torch.Tensor, *, size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -83,57 +78,6 @@ class Prepared:
         return {**item, "image": prepare(item["image"][None], size=self.size, mean=self.mean, std=self.std)[0]}
 
 
-class Pictures(torch.utils.data.Dataset[Any]):
-    """Pictures with their names, `{"image": uint8 (1, H, W), "image_id": str, "error": str}`; grey, as training's are.
-
-    One that cannot be read comes as a black pixel, and `error` says why, so that the others go on.
-
-    Args:
-        data: a folder, for the PNG and JPEG files below it, by path; or an output of `reduce`, or several, for their
-            slices, by slice_id.
-        selection: of the outputs.
-        transform: called with each item.
-
-    Raises:
-        ValueError: there are no pictures.
-        ManifestError: an output is damaged, or has no such selection.
-    """
-
-    def __init__(
-        self, data: str | Path | Sequence[str | Path], selection: str = "default", transform: Any = None
-    ) -> None:
-        self.transform = transform
-        outputs = [Path(data)] if isinstance(data, (str, Path)) else [Path(output) for output in data]
-        self._folder: Path | None = None
-        if len(outputs) > 1 or (outputs[0] / "manifest.json").is_file():
-            self._slices = SliceSelectionDataset(outputs, selection)
-            self.names = [name for output in outputs for name in Selection.read(output, selection).kept_ids]
-        else:
-            self._folder = outputs[0]
-            paths = sorted(path for path in self._folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-            self.names = [path.relative_to(self._folder).as_posix() for path in paths if path.is_file()]
-        if not self.names:
-            raise ValueError(
-                f"expected PNG or JPEG files or an output of `reduce` in {', '.join(map(str, outputs))}, found none: "
-                "name another folder with dataset_dir"
-            )
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Any:
-        picture, error = np.zeros((1, 1, 1), np.uint8), ""
-        try:
-            if self._folder is None:
-                picture = self._slices[index]["image"]
-            else:
-                picture = read_picture(self._folder / self.names[index])[None]
-        except Exception as found:  # one bad file must not lose the others; image decoders raise many kinds
-            error = str(found) or type(found).__name__
-        item = {"image": torch.from_numpy(picture.copy()), "image_id": self.names[index], "error": error}
-        return item if self.transform is None else self.transform(item)
-
-
 def load_pretrained(network: nn.Module, weights: Path | str, name: str, device: torch.device | str) -> nn.Module:
     """Return a copy of a network for inference on a device, filled strictly with pre-trained weights.
 
@@ -151,12 +95,12 @@ def load_pretrained(network: nn.Module, weights: Path | str, name: str, device: 
     return to_encoder(network, str(place))
 
 
-class EmbeddingSaver:
-    """Write what an evaluator predicts for the items of `Pictures`, as it comes.
+class EmbeddingSaver(TableSaver):
+    """Write the embeddings of pictures.
 
-    embeddings.csv has a row for each picture, in their order: image_id and, in the format csv, e_0, e_1, ... with nine
-    digits, which give back the float32. In the format npy the numbers are in embeddings.npy, float32 (N, F), one row
-    for each row of the CSV file: smaller and faster, for large sets. Pictures that cannot be read have no row.
+    embeddings.csv has a row for each picture: image_id and, in the format csv, e_0, e_1, ... with nine digits, which
+    give back the float32. In the format npy the numbers are in embeddings.npy, float32 (N, F), one row for each row of
+    the CSV file: smaller and faster, for large sets.
 
     Args:
         output_dir: folder of the files.
@@ -170,61 +114,27 @@ class EmbeddingSaver:
     def __init__(self, output_dir: str | Path, form: str = "csv") -> None:
         if form not in FORMATS:
             raise ValueError(f"expected a format out of {', '.join(FORMATS)}, found {form!r}; csv is usual")
-        self.output_dir, self.form = Path(output_dir), form
-        self.rows, self.size, self.unread = 0, 0, dict[str, str]()
-        with writing(self.output_dir):
-            self.output_dir.mkdir(parents=True, exist_ok=True)
+        super().__init__(output_dir, CSV, "embedding")
+        self.form = form
 
-    def attach(self, engine: Engine) -> None:
-        """Follow an evaluator."""
-        engine.add_event_handler(Events.STARTED, self._open)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
-        engine.add_event_handler(Events.COMPLETED, self._close)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._abandon)
+    def columns(self) -> list[str]:
+        """Name the numbers in the CSV file."""
+        return [f"e_{number}" for number in range(self.size)] if self.form == "csv" else []
 
-    def check(self) -> None:
-        """Tell of the pictures that have no embedding.
+    def cells(self, predicted: torch.Tensor) -> Iterator[str]:
+        """Give the numbers, or put them into the array."""
+        if self.form == "npy":
+            if not self._npy.tell():
+                self._shape()
+            self._npy.write(predicted.numpy().astype("<f4").tobytes())
+            return iter([""] * len(predicted))
+        line = f",{NUMBER}" * self.size
+        return (line % tuple(row) for row in predicted.tolist())
 
-        Raises:
-            ValueError: there are such.
-        """
-        for name, reason in self.unread.items():
-            raise ValueError(
-                f"{len(self.unread)} of {len(self.unread) + self.rows} pictures could not be read and have no "
-                f"embedding, first {name} ({reason}): mend them or take them away"
-            )
-
-    def _open(self, _: Engine) -> None:
-        self.rows, self.size, self.unread = 0, 0, {}
-        self._files = ExitStack()
-        self._csv: IO[str] = self._files.enter_context(atomic_write(self.output_dir / CSV))
+    def _open(self, engine: Engine) -> None:
+        super()._open(engine)
         if self.form == "npy":
             self._npy: IO[bytes] = self._files.enter_context(atomic_write(self.output_dir / NPY, "wb"))
-
-    def _write(self, engine: Any) -> None:
-        names, errors = engine.state.batch["image_id"], engine.state.batch["error"]
-        embeddings = engine.state.output["pred"].float().cpu().numpy()  # (B, F)
-        if not self.size:
-            self.size = embeddings.shape[1]
-            self._begin()
-        for name, error in zip(names, errors, strict=True):
-            if error:
-                self.unread[name] = error
-                logging.getLogger("lessismore_transforms").warning("%s could not be read: %s", name, error)
-        good = [index for index, error in enumerate(errors) if not error]
-        self.rows += len(good)
-        if self.form == "npy":
-            self._npy.write(embeddings[good].astype("<f4").tobytes())
-            self._csv.writelines(f"{_cell(names[index])}\n" for index in good)
-        else:
-            line = f"%s{f',{_NUMBER}' * self.size}\n"
-            self._csv.writelines(line % (_cell(names[index]), *embeddings[index].tolist()) for index in good)
-
-    def _begin(self) -> None:
-        numbered = [f"e_{number}" for number in range(self.size)] if self.form == "csv" else []
-        self._csv.write(f"{','.join(['image_id', *numbered])}\n")
-        if self.form == "npy":
-            self._shape()
 
     def _shape(self) -> None:
         """Say at the beginning of the array how many rows it has; numpy leaves room for more."""
@@ -232,17 +142,13 @@ class EmbeddingSaver:
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self.size)}
         np.lib.format.write_array_header_1_0(self._npy, header)
 
-    def _close(self, engine: Any) -> None:
+    def _close(self, engine: Engine) -> None:
         if self.form == "npy":
             self._shape()
-        self._files.close()
+        super()._close(engine)
         if self.form == "csv":
             (self.output_dir / NPY).unlink(missing_ok=True)  # of an earlier run; the rows are others now
         print(f"{self.rows} embeddings of {self.size} numbers in {self.output_dir}")
-
-    def _abandon(self, _: Engine, error: BaseException) -> None:
-        self._files.__exit__(type(error), error, error.__traceback__)
-        raise error
 
 
 def _check(size: int, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -254,9 +160,3 @@ def _check(size: int, mean: Sequence[float], std: Sequence[float]) -> None:
             f"expected 1 or 3 means, and as many standard deviations above 0, found {mean!r} and {std!r}; "
             "take those that the weights were trained with"
         )
-
-
-def _cell(text: str) -> str:
-    """A text as CSV holds it; bytes of a file's name that are no UTF-8 are spelt out."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text

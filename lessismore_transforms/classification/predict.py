@@ -1,0 +1,120 @@
+"""Pictures in, classes out: what the `inference.json` of each classification bundle is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+
+from lessismore_transforms import __version__
+from lessismore_transforms.atomic import write_json
+from lessismore_transforms.backbones import load_strictly, read_metadata, read_tensors, to_encoder, weights_id
+from lessismore_transforms.classification.network import Classifier
+from lessismore_transforms.classification.preprocessing import Prepare
+from lessismore_transforms.inference import NUMBER, TableSaver, csv_cell
+from lessismore_transforms.training.precision import pick_device
+
+CSV, JSON = "predictions.csv", "predictions.json"
+_TRAINED = "EVAL/run_00/model.safetensors, which the training writes"
+
+
+def describe(weights: Path | str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a network was built and how pictures are prepared for it: what the header of its weights says.
+
+    Args:
+        weights: a model.safetensors of a run; or a bare state_dict (.pt), which says nothing.
+        defaults: what holds where the weights say nothing.
+
+    Raises:
+        ValueError: a safetensors file is not there, damaged, or no classifier of ours.
+    """
+    header = read_metadata(weights)
+    if Path(weights).suffix == ".safetensors" and not {"backbone", "classes"} <= header.keys():
+        raise ValueError(
+            f"expected a trained classifier in {weights}, found a file that names no classes: give --weights {_TRAINED}"
+        )
+    return {**defaults, **header}
+
+
+def load_trained(network: Classifier, weights: Path | str, device: torch.device | str) -> torch.nn.Module:
+    """Return a copy of a classifier for inference on a device, filled strictly with trained weights.
+
+    Args:
+        network: stays on its device, with the weights.
+        weights: safetensors, or a bare state_dict (.pt).
+        device: where to run.
+
+    Raises:
+        ValueError: the weights are not there or not of this network, or there is no such device.
+    """
+    place = pick_device(device)
+    if not Path(weights).is_file():
+        raise ValueError(f"expected a trained classifier at {weights}, found none: give --weights {_TRAINED}")
+    classes = network.classifier.out_features
+    load_strictly(network, read_tensors(weights), f"a classifier of {classes} classes", weights)
+    return to_encoder(network, str(place))
+
+
+def preparation(
+    size: int, mean: Sequence[float] | None, std: Sequence[float] | None, resize: str, *, transpose: bool
+) -> Prepare:
+    """Return `Prepare` as the network was trained with.
+
+    Raises:
+        ValueError: a value makes no sense, or mean and std are not known, as with a bare state_dict.
+    """
+    if mean is None or std is None:
+        raise ValueError(
+            "expected the mean and std of the training pictures, which a bare state_dict does not tell: give --mean "
+            f"and --std, or --weights {_TRAINED}"
+        )
+    means, deviations = ([value] if isinstance(value, int | float) else value for value in (mean, std))
+    return Prepare(size, means, deviations, resize=resize, transpose=transpose)
+
+
+class PredictionSaver(TableSaver):
+    """Write the classes that a network tells for pictures.
+
+    predictions.csv has a row for each picture: image_id, predicted (the name of the likeliest class, the first of
+    equals), p_0, p_1, ... (probabilities, by softmax, with nine digits). predictions.json says which classes these are,
+    and by which weights.
+
+    Args:
+        output_dir: folder of the files.
+        classes: names, in the order of the network's outputs.
+        weights: the file that they were loaded from.
+
+    Raises:
+        ValueError: the folder is that of a run, whose predictions.csv is another table.
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(self, output_dir: str | Path, classes: Sequence[str], weights: str | Path) -> None:
+        if (Path(output_dir) / "metrics.json").exists():
+            raise ValueError(
+                f"expected a folder for the classes of new pictures, found the run of an evaluation in {output_dir}: "
+                "name another output_dir, or its predictions.csv would be lost"
+            )
+        super().__init__(output_dir, CSV, "prediction")
+        self.classes, self.weights = list(classes), weights
+
+    def columns(self) -> list[str]:
+        """Name the class and the probabilities."""
+        return ["predicted", *(f"p_{number}" for number in range(self.size))]
+
+    def cells(self, predicted: torch.Tensor) -> Iterator[str]:
+        """Give class and probabilities of logits (N, size)."""
+        line = f",%s{f',{NUMBER}' * self.size}"
+        names = [csv_cell(name) for name in self.classes]
+        return (line % (names[row.argmax()], *row.tolist()) for row in predicted.double().softmax(dim=1))
+
+    def _close(self, engine: Engine) -> None:
+        identity = weights_id(self.weights)
+        about = {"format": 1, "version": __version__, "classes": self.classes, "weights": identity}
+        write_json(self.output_dir / JSON, about)
+        super()._close(engine)
+        meaning = ", ".join(f"p_{number} {name}" for number, name in enumerate(self.classes))
+        print(f"{self.rows} predictions in {self.output_dir / CSV} ({meaning})")

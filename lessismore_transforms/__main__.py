@@ -190,11 +190,13 @@ def _parser() -> argparse.ArgumentParser:
 
     curves = commands.add_parser(
         "curves",
-        help="draw the figures of pre-training runs over their steps",
-        description="Draw loss, health and probe of pre-training runs over their steps, several runs over each other.",
+        help="draw the figures of training runs over their steps",
+        description="Draw loss, health and probe of training runs over their steps, several runs over each other.",
         allow_abbrev=False,
     )
-    curves.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="output folder of a pre-training bundle")
+    curves.add_argument(
+        "runs", metavar="RUN", type=Path, nargs="+", help="output folder of a pre-training, or run_00 of an evaluation"
+    )
     curves.add_argument("--output", metavar="PNG", type=Path, help="default: curves.png in the first RUN")
     curves.set_defaults(run=_curves)
 

@@ -31,7 +31,7 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
     """
     path = Path(run) / LOG
     if not path.is_file():
-        raise ValueError(f"expected the folder of a pre-training run with {LOG}, found {run}; mend the path")
+        raise ValueError(f"expected the folder of a training run with {LOG}, found {run}; mend the path")
     lines = path.read_text(encoding="utf-8").splitlines()
     content = []
     for number, line in enumerate(lines, start=1):

@@ -41,7 +41,7 @@ def test_one_run_and_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_bad_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["curves", str(tmp_path)]) == 2
-    assert "expected the folder of a pre-training run with log.jsonl" in capsys.readouterr().err
+    assert "expected the folder of a training run with log.jsonl" in capsys.readouterr().err
     (tmp_path / "log.jsonl").write_text('{"event": "begin", "step": 0}\n')
     with pytest.raises(ValueError, match="found none; wait for a line"):
         draw_curves([tmp_path], tmp_path / "none.png")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ _FREE = {
     *("device", "workers", "resume", "checkpoint_minutes", "log_interval", "bootstrap", "leakage", "download"),
     *Setting._fields,
 }
+LEAKS = (  # what `leakage.Leakage.summary` counts, but for pictures that are too small to be compared
+    *("patients", "sources", "exact", "two_labels", "near"),
+    *("pretraining_patients", "pretraining_exact", "pretraining_near"),
+)
 _PARTS = {
     "task": str,
     "classes": list,
@@ -53,6 +58,7 @@ class Evaluation:
         runs: predictions of the test split by number of the run, images in alphabetical order.
         folds: the fold of each run, where the task has folds.
         unfinished: names of runs without metrics.json.
+        leaks: how much the leakage gate found in two places, by kind, the most of all runs; None where it did not look.
     """
 
     folder: Path
@@ -64,6 +70,7 @@ class Evaluation:
     runs: dict[int, Predictions]
     folds: dict[int, int]
     unfinished: tuple[str, ...]
+    leaks: dict[str, int] | None
 
 
 def read_evaluation(folder: Path | str) -> Evaluation:
@@ -102,6 +109,7 @@ def read_evaluation(folder: Path | str) -> Evaluation:
         runs=dict(sorted(runs.items())),
         folds=folds,
         unfinished=tuple(path.name for path in paths if path not in records),
+        leaks=_leaks([record.get("leakage") or {} for record in records.values()]),
     )
 
 
@@ -124,6 +132,14 @@ def _record(path: Path) -> dict[str, Any]:
         if not isinstance(record, dict) or not isinstance(record.get(key), kind):
             raise ValueError(f"expected the {METRICS_FILE} of a run in {path}, found one without {key}; evaluate again")
     return record
+
+
+def _leaks(summaries: Sequence[dict[str, Any]]) -> dict[str, int] | None:
+    """The counts above 0 of what `leakage.Leakage.summary` told of each run."""
+    if not all(summary.get("checked") for summary in summaries):
+        return None
+    found = {kind: max(summary.get(kind) or 0 for summary in summaries) for kind in LEAKS}
+    return {kind: count for kind, count in found.items() if count}
 
 
 def _check_one_setting(records: dict[Path, dict[str, Any]]) -> None:

@@ -256,6 +256,11 @@ class _Comparison:
             if each.unfinished:
                 unfinished = ", ".join(each.unfinished)
                 self.notes.append(f"{name}: {unfinished} not finished (no {METRICS_FILE}), left out.")
+            if each.leaks is None:
+                self.notes.append(f"{name}: leaks between splits were not looked for.")
+            elif each.leaks:
+                found = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in each.leaks.items())
+                self.notes.append(f"{name}: found in two places before training: {found}; see leakage.csv of its runs.")
             common = self._common_runs(name)
             for metric in self.metrics:
                 rows.append(self._row(name, metric, common))

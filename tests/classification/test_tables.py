@@ -50,6 +50,7 @@ def write_evaluation(
             "mode": "scratch" if labels == SCRATCH else mode,
             "experiment": dict(zip(("pretrain_dataset", "ssl_method", "reduction"), labels, strict=True)),
             "weights": {"method": None, "id": None, "epoch": None},
+            "leakage": {"policy": "warn", "checked": True, "patients": None, "near": 0},
             "settings": {"fold": number} if folds else {},
         } | changes
         record["test"] = score(run.labels, run.probabilities, positive=record["positive"])
@@ -364,3 +365,16 @@ def test_delong_is_left_out_where_a_patient_has_several_images(
     table = make_table(folders, metrics=["auc"], samples=49)
     assert math.isfinite(rows_of(table)["two", "auc"].p_delong) == tested
     assert ("DeLong p" in as_text(table)) == tested
+
+
+def test_leaks_that_were_found_or_not_looked_for_stand_below_the_table(tmp_path: Path) -> None:
+    found = {"policy": "warn", "checked": True, "patients": None, "sources": 3, "near": 2, "too_small": 7}
+    folders = [
+        write_evaluation(tmp_path / "one", noisy(1.0, 2, seed=3), leakage=found),
+        write_evaluation(tmp_path / "two", noisy(2.0, 2, seed=3), leakage={"policy": "ignore", "checked": False}),
+        write_evaluation(tmp_path / "three", noisy(2.0, 2, seed=3)),
+    ]
+    text = " ".join(as_text(make_table(folders, metrics=["auc"], samples=49)).split())
+    assert "one: found in two places before training: sources 3, near 2; see leakage.csv of its runs." in text
+    assert "two: leaks between splits were not looked for." in text
+    assert "three: " not in text

@@ -94,7 +94,7 @@ def _download(folder: Path, size: int) -> None:
 def _check_md5(path: Path, expected: str) -> None:
     if expected == "any":
         return
-    if not re.fullmatch(r"[0-9a-fA-F]{32}", expected):
+    if not re.fullmatch(r"[0-9a-fA-F]{32}", str(expected)):
         raise ValueError(f'expected md5 "official", 32 hex digits or "any", found {expected!r}: give one of these')
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,436 @@
+"""What is in two places: patients, sources and pictures, in the splits of a data set and in a pre-training set.
+
+Patients and sources are those of the listing. Equal pictures have equal grey values. Nearly equal ones are found by
+`duplicates.near_duplicates` in any of eight positions, from a correlation of 0.7 on. Its pairs in different splits;
+those of pictures of native size were looked at, what is said of smaller ones is inferred:
+
+====================================  ===============  ===========================================================
+pictures                              pairs            what they show
+====================================  ===============  ===========================================================
+COVID-CT, 746, official lists         2 (0.85, 0.89)   copies, as COVID in test and as NonCOVID in train
+COVID-CT at 64 or 48 pixels           2, 3             the same copies, and one of those missed above (see below)
+COVID-CT at 32 or 28 pixels           65, 109          mostly pairs of patients
+head CT, 200, all pairs               17 (0.70 to 1)   15 copies, 2 pairs that look like one patient
+PneumoniaMNIST, 3,166 of 28 pixels    37,268           4 pairs of equal pictures, else pairs of patients
+====================================  ===============  ===========================================================
+
+Pairs from 0.6 to 0.7 show different patients as often as one, hence 0.7; thumbnails of small pictures all look alike,
+hence pictures below 48 pixels are compared for equality only. Of copies of the 203 test pictures of COVID-CT all those
+are found that were mirrored, turned, shrunk to a half or a third, compressed, brightened or given another gamma or
+window, and 98 % of those that lost 5 % of height and width; of CT slices by min-max all copies in a lung or a soft
+tissue window. Copies that were cut out otherwise are missed: of the three sources that cross the splits of COVID-CT one
+has six slices in val and in test, the other two have one patient in both. So sources count as much as pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from lessismore_transforms.atomic import atomic_write, writing
+from lessismore_transforms.classification.examples import SPLITS, Examples
+from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.duplicates import near_duplicates
+from lessismore_transforms.manifest import Manifest, Selection
+from lessismore_transforms.patients import hash_patient, key_fingerprint, load_key
+from lessismore_transforms.training.gather import rank
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEAKAGE = "leakage.csv"
+POLICIES = ("warn", "fail", "ignore")
+PRETRAINING = "pretraining"  # stands in the table where a split would
+COLUMNS = (
+    "kind", "split_a", "image_a", "split_b", "image_b", "label_a", "label_b",
+    "bits", "correlation", "transform", "shared",
+)  # fmt: skip
+CORRELATION, RADIUS = 0.7, 16  # bits of 64
+LEAST_SIDE = 48  # pixels
+
+_SAMPLED_FROM, _SAMPLE = 2**20, 256  # pairs from which on so many pictures of each side tell whether a search helps
+_ALIKE = 0.01  # share of nearly equal pairs among them: phantoms 5 %, radiographs of 28 pixels 1.3 %, COVID-CT 0.001 %
+_WORDS = {
+    "patients": "of {known} patients {are} in more than one split",
+    "sources": "of {known} sources {are} in more than one split",
+    "exact": "of {known} pictures {are} in more than one split, equal in all pixels",
+    "two_labels": "of {known} pictures {are} there under two labels, equal in all pixels, so one label is wrong",
+    "near": "of {known} pairs of pictures of different splits {are} nearly equal",
+    "pretraining_patients": "of {known} patients {are} in the pre-training set",
+    "pretraining_exact": "of {known} pictures {are} in the pre-training set, equal in all pixels",
+    "pretraining_near": "of {known} pairs of a pre-training slice and a picture {are} nearly equal",
+}
+
+_LOGGER = logging.getLogger("lessismore_transforms")
+
+Picture = NDArray[np.uint8]
+Named = tuple[str, Picture]
+
+
+@dataclass(frozen=True, eq=False)
+class Leakage:
+    """What was found in two places.
+
+    Args:
+        policy: one of `POLICIES`.
+        table: a row per pair, columns `COLUMNS`. Its `kind` is patient, source or exact, where the first picture of
+            each place stands for all that share what the column `shared` names, or near, where each pair has a row.
+            Labels are the names of classes; pre-training slices have none.
+        counts: patients, sources, pictures and pairs found, and `too_small`, the pictures that took no part in the
+            search for near-duplicates; None is not known or not looked for.
+        sentences: what was found or could not be looked for, with numbers.
+    """
+
+    policy: str
+    table: pd.DataFrame
+    counts: dict[str, int | None]
+    sentences: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values: the policy, whether anything was looked for, the counts."""
+        return {"policy": self.policy, "checked": self.policy != "ignore", **self.counts}
+
+
+def check_leakage(
+    examples: Examples,
+    *,
+    policy: str = "warn",
+    pretraining: str | Path | Sequence[str | Path] | None = None,
+    selection: str = "default",
+    folder: str | Path | None = None,
+) -> Leakage:
+    """Look for patients, sources and pictures that are in two splits, or in one and in the pre-training set.
+
+    A picture with two labels counts too, also inside one split. What pre-training shares with the training split is
+    told but is no failure: it has seen no label there and nothing that is scored.
+
+    Args:
+        examples: pictures with their splits; patients as `patients.hash_patient` writes them with the default key.
+        policy: `warn` logs what was found, `fail` stops there, `ignore` looks for nothing.
+        pretraining: output folder of `reduce` that the encoder was pre-trained on, or several.
+        selection: which of its selections.
+        folder: where leakage.csv is written, without rows where nothing was found; with `ignore` it is not.
+
+    Raises:
+        ValueError: an unknown policy, or leaks under the policy `fail`.
+        ManifestError: an output folder is none, is damaged or has no such selection.
+        OutputError: the table cannot be written.
+    """
+    if policy not in POLICIES:
+        raise ValueError(f"expected leakage to be one of {', '.join(POLICIES)}, found {policy!r}: name one of these")
+    if policy == "ignore":
+        return Leakage(policy, _table([]), {}, ())
+    here = _Here.of(examples)
+    found = _between_splits(here)
+    if pretraining:
+        outputs = [Path(output) for output in ([pretraining] if isinstance(pretraining, (str, Path)) else pretraining)]
+        found += _with_pretraining(here, outputs, selection)
+    pairs = list(dict.fromkeys(pair for finding in found for pair in finding.pairs or ()))
+    counts = {finding.name: finding.count for finding in found} | {"too_small": len(here.items) - len(here.pictures)}
+    sentences = tuple(sentence for finding in found for sentence in finding.sentences())
+    result = Leakage(policy, _table(pairs), counts, sentences)
+    _tell(result, None if folder is None else Path(folder) / LEAKAGE)
+    return result
+
+
+def _tell(found: Leakage, path: Path | None) -> None:
+    """Write and log in the first process, refuse in all."""
+    table = found.table
+    if rank() == 0:
+        if path is not None:
+            with writing(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                table.to_csv(file, index=False, lineterminator="\n")
+        for sentence in found.sentences:
+            _LOGGER.warning("%s", sentence)
+    leaks = Counter(table["kind"][(table["split_a"] != PRETRAINING) | (table["split_b"] != "train")])
+    if found.policy == "fail" and leaks:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in leaks.items())
+        where = "" if path is None else f", listed in {path}"
+        raise ValueError(
+            f"expected nothing in two places, found pairs ({kinds}){where}: mend the lists or go on with --leakage warn"
+        )
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A picture and what others may share with it: patient, source, digest of its pixels; empty where unknown."""
+
+    place: str  # a split or PRETRAINING
+    image: str
+    label: str = ""
+    patient: str = ""
+    source: str = ""
+    exact: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.image} ({self.place}{self.label and ', '}{self.label})"
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two pictures, `a` of the earlier place, that share something or show nearly the same."""
+
+    kind: str
+    a: _Item
+    b: _Item
+    shared: str = ""
+    bits: int | None = None
+    correlation: float | None = None
+    transform: str = ""
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What one search found.
+
+    Args:
+        name: one of `_WORDS`.
+        pairs: None where nothing was looked for.
+        known: patients, sources, pictures or pairs that it looked at.
+        note: what could not be looked for.
+    """
+
+    name: str
+    pairs: Sequence[_Pair] | None
+    known: int = 0
+    note: str = ""
+
+    @property
+    def count(self) -> int | None:
+        """How many; what is shared by several pairs counts once."""
+        return None if self.pairs is None else len({pair.shared or pair for pair in self.pairs})
+
+    def sentences(self) -> Iterator[str]:
+        """The note, then what was found."""
+        if self.note:
+            yield self.note
+        if self.pairs:
+            words = _WORDS[self.name].format(known=f"{self.known:,}", are="is" if self.count == 1 else "are")
+            places = Counter(f"{pair.a.place}-{pair.b.place}" for pair in self.pairs)
+            first = self.pairs[0]
+            two = sum(pair.a.label != pair.b.label for pair in self.pairs)
+            labels = f"; {two} with two labels" if two and self.name == "near" else ""
+            counted = ", ".join(f"{place} {count:,}" for place, count in places.items())
+            name = f"{first.shared}: " if first.kind in ("patient", "source") else ""
+            yield f"{self.count:,} {words} ({counted}{labels}), first {name}{first.a} and {first.b}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Here:
+    """The examples, in the order of the splits.
+
+    Args:
+        items: by name.
+        pictures: names and grey values, uint8 (H, W), of those large enough to look for near-duplicates.
+        shapes: of all.
+    """
+
+    items: dict[str, _Item]
+    pictures: list[Named]
+    shapes: set[tuple[int, ...]]
+
+    @classmethod
+    def of(cls, examples: Examples) -> _Here:
+        """What is known of each example."""
+        order = sorted(range(len(examples.images)), key=lambda number: SPLITS.index(examples.examples[number].split))
+        named = [(examples.examples[number], _grey(examples.images[number])) for number in order]
+        items = {
+            each.image_id: _Item(
+                each.split, each.image_id, examples.classes[each.label], each.patient, each.source, _digest(grey)
+            )
+            for each, grey in named
+        }
+        pictures = [(each.image_id, grey) for each, grey in named if min(grey.shape) >= LEAST_SIDE]
+        return cls(items, pictures, {grey.shape for _, grey in named})
+
+    def known(self, kind: str) -> int:
+        """How many different patients or sources there are."""
+        return len({getattr(item, kind) for item in self.items.values()} - {""})
+
+
+def _between_splits(here: _Here) -> list[_Finding]:
+    """What two splits share, and equal pictures with two labels."""
+    items, count = list(here.items.values()), len(here.items)
+    equal = _sharing("exact", items)
+    found = [
+        _Finding(f"{kind}s", _sharing(kind, items) if here.known(kind) else None, here.known(kind))
+        for kind in ("patient", "source")
+    ]
+    found += [
+        _Finding("exact", [pair for pair in equal if pair.a.place != pair.b.place], count),
+        _Finding("two_labels", [pair for pair in equal if pair.a.label != pair.b.label], count),
+    ]
+    return [*found, _near_between_splits(here)]
+
+
+def _near_between_splits(here: _Here) -> _Finding:
+    note = _too_small(len(here.items) - len(here.pictures), len(here.items), "pictures")
+    first, second = (
+        [named for named in here.pictures if here.items[named[0]].place != split] for split in ("test", "train")
+    )
+    sizes = Counter(here.items[name].place for name, _ in here.pictures)
+    known = sum(sizes[one] * sizes[other] for one, other in combinations(SPLITS, 2))
+    if not known:
+        return _Finding("near", None, note=note)
+    if alike := _alike(first, second, here.items.__getitem__, here, "pictures of different splits"):
+        return _Finding("near", None, note="; ".join(filter(None, (note, alike))))
+    return _Finding("near", _near(first, second, here.items.__getitem__, here), known, note)
+
+
+def _with_pretraining(here: _Here, outputs: Sequence[Path], selection: str) -> list[_Finding]:
+    """What slices of pre-training share with the splits."""
+    slices = _Slices(outputs, selection, here.shapes)
+    alike = _alike(slices, here.pictures, slices.item, here, "pre-training slices and pictures")
+    walk = iter(slices)
+    pairs = None if alike or not here.pictures else _near(walk, here.pictures, slices.item, here)
+    deque(walk, maxlen=0)  # where nearly equal ones are not looked for, equal ones are
+    note = "; ".join(filter(None, (_too_small(slices.small, len(slices), "pre-training slices"), alike)))
+    large = len(slices) - slices.small
+    equal = _sharing("exact", [*slices.items.values(), *here.items.values()])
+    return [
+        _pretraining_patients(here, outputs, selection),
+        _Finding("pretraining_exact", _with_slices(equal), len(here.items)),
+        _Finding("pretraining_near", pairs if large else None, large * len(here.pictures), note),
+    ]
+
+
+def _pretraining_patients(here: _Here, outputs: Sequence[Path], selection: str) -> _Finding:
+    """The patients of both, where both are hashed with the same key or can be."""
+    name, known = "pretraining_patients", here.known("patient")
+    if not known:
+        return _Finding(name, None)
+    key = load_key()
+    ours = f"hashed with key {key_fingerprint(key)}"
+    items = []
+    for output in outputs:
+        manifest = Manifest.read(output)
+        theirs = manifest.settings["patients"]
+        if theirs not in (ours, "as found"):
+            note = (
+                f"the patients of {output} are {theirs}, those of this data set {ours}: whether they share any is not "
+                "known unless it is reduced again without --patient_key"
+            )
+            return _Finding(name, None, note=note)
+        patients = {record["volume"]: record["patient"] for record in manifest.volumes}
+        for each in Selection.read(output, selection).kept_ids:
+            patient = patients[each.rpartition("_")[0]]
+            items.append(_Item(PRETRAINING, each, patient=patient if theirs == ours else hash_patient(patient, key)))
+    return _Finding(name, _with_slices(_sharing("patient", [*items, *here.items.values()])), known)
+
+
+class _Slices:
+    """Named slices of pre-training; a walk through them yields the large ones and notes those that may be here.
+
+    Args:
+        outputs: of `reduce`.
+        selection: its name.
+        shapes: of the pictures here.
+    """
+
+    def __init__(self, outputs: Sequence[Path], selection: str, shapes: set[tuple[int, ...]]) -> None:
+        self.slices = SliceSelectionDataset(outputs, selection)
+        self.shapes = shapes
+        self.items: dict[str, _Item] = {}
+        self.small = 0
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, index: int) -> Named:
+        item = self.slices[index]
+        return item["slice_id"], item["image"][0]
+
+    def __iter__(self) -> Iterator[Named]:
+        for index in tqdm(range(len(self)), desc="leaks", unit=" slices", disable=None):
+            name, picture = self[index]
+            if picture.shape in self.shapes:
+                self.items[name] = _Item(PRETRAINING, name, exact=_digest(picture))
+            if min(picture.shape) >= LEAST_SIDE:
+                yield name, picture
+            else:
+                self.small += 1
+
+    def item(self, name: str) -> _Item:
+        """What is known of a slice."""
+        return self.items.get(name) or _Item(PRETRAINING, name)
+
+
+def _too_small(small: int, count: int, what: str) -> str:
+    if not small:
+        return ""
+    return f"{small:,} of {count:,} {what} are smaller than {LEAST_SIDE} pixels: compared for equality only"
+
+
+def _sharing(kind: str, items: Iterable[_Item]) -> list[_Pair]:
+    """Pairs of the first pictures of each place, for what is shared; of equal pictures also of each label."""
+    groups: dict[str, dict[tuple[str, str], _Item]] = {}
+    for item in items:
+        if shared := getattr(item, kind):
+            place = (item.place, item.label if kind == "exact" else "")
+            groups.setdefault(shared, {}).setdefault(place, item)
+    return [_Pair(kind, a, b, shared) for shared, group in groups.items() for a, b in combinations(group.values(), 2)]
+
+
+def _with_slices(pairs: Iterable[_Pair]) -> list[_Pair]:
+    return [pair for pair in pairs if pair.a.place == PRETRAINING]
+
+
+def _near(first: Iterable[Named], second: Sequence[Named], item_of: Callable[[str], _Item], here: _Here) -> list[_Pair]:
+    """Pairs of different places that show nearly the same, the most alike first; equal ones are another kind."""
+    table = near_duplicates(first, second, radius=RADIUS, correlation=CORRELATION)
+    pairs = [
+        _Pair("near", item_of(a), here.items[b], "", int(bits), round(float(correlation), 4), transform)
+        for a, b, bits, correlation, transform in table.itertuples(index=False)
+    ]
+    apart = [pair for pair in pairs if pair.a.place != pair.b.place and pair.a.exact != pair.b.exact]
+    return sorted(apart, key=lambda pair: -(pair.correlation or 0))
+
+
+def _alike(first: Any, second: Sequence[Named], item_of: Callable[[str], _Item], here: _Here, what: str) -> str:
+    """A sentence where so many pairs in a sample of large sets are nearly equal that they are no sign of copies."""
+    if len(first) * len(second) < _SAMPLED_FROM:
+        return ""
+    one, other = (_spread(side) for side in (first, second))
+    share = len(_near(one, other, item_of, here)) / (len(one) * len(other))
+    if share <= _ALIKE:
+        return ""
+    return (
+        f"{share:.0%} of a sample of pairs of {what} are nearly equal, which tells no copies from others: "
+        "near-duplicates were not looked for"
+    )
+
+
+def _spread(side: Any) -> list[Named]:
+    return [side[int(index)] for index in np.linspace(0, len(side) - 1, min(len(side), _SAMPLE))]
+
+
+def _grey(image: Picture) -> Picture:
+    return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))
+
+
+def _digest(grey: Picture) -> str:
+    return hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()[:16]
+
+
+def _table(pairs: Sequence[_Pair]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        (pair.kind, pair.a.place, pair.a.image, pair.b.place, pair.b.image, pair.a.label, pair.b.label,
+         pair.bits, pair.correlation, pair.transform, pair.shared)
+        for pair in pairs
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"bits": "Int64", "correlation": float})

@@ -6,5 +6,14 @@ reduction has something to do. Drawn from formulas and a seed; nobody's data wen
 
 from lessismore_transforms.phantom.files import write_demo_data, write_dicom, write_nifti
 from lessismore_transforms.phantom.scan import LENGTH_MM, PhantomScan, phantom_scan
+from lessismore_transforms.phantom.tasks import write_demo_task
 
-__all__ = ["LENGTH_MM", "PhantomScan", "phantom_scan", "write_demo_data", "write_dicom", "write_nifti"]
+__all__ = [
+    "LENGTH_MM",
+    "PhantomScan",
+    "phantom_scan",
+    "write_demo_data",
+    "write_demo_task",
+    "write_dicom",
+    "write_nifti",
+]

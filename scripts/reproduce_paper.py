@@ -1,0 +1,261 @@
+"""Run an experiment of the paper, or one like it: reduce, pre-train, fine-tune, and the table beside the paper's.
+
+    python scripts/reproduce_paper.py scripts/experiments/table5.json --output_dir EXP --data LIDC=DIR --data Brain=DIR
+
+What is done in EXP is not done again; what was interrupted goes on. Several experiments may share an EXP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+from reproduction.experiment import TASKS, Experiment, read_experiment, tiny
+from reproduction.processes import interruptible, last_error, run
+from reproduction.steps import LAST, Book, Step, all_steps
+
+from lessismore_transforms.atomic import TEMPORARY, OutputError, writing
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an experiment; returns the exit code: 0, 1 where steps failed, 2 for a mistake that a sentence explains."""
+    options = _parser().parse_args(arguments)
+    interruptible()
+    try:
+        return _run(options)
+    except (ValueError, OutputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read our output has enough of it, `| head` for instance
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(flush=True)  # ends the line of the step
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers a mistake in one sentence instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}: see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description="Run what is missing of an experiment of the paper: reduce, pre-train, fine-tune; then write "
+        "EXP/table.csv, table.md and table.txt with the paper's values beside, and EXP/figure7.png, AUC against the "
+        "duration of pre-training.",
+        epilog="Data sets are the experiment's pretrain_datasets (folders of CT volumes) and its tasks, "
+        f"{', '.join(TASKS)} (as their bundles want them). Experiments: scripts/experiments/*.json.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("experiment", metavar="EXPERIMENT.json", type=Path, help="what to compare")
+    parser.add_argument("--output_dir", metavar="EXP", type=Path, required=True, help="folder for all results")
+    parser.add_argument(
+        "--data", metavar="NAME=DIR", action="append", default=[], type=_named, help="where a data set is (repeatable)"
+    )
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help="on synthetic data and with small networks, two reductions and few epochs: the whole way in minutes",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="only show the commands that would run")
+    parser.add_argument(
+        "--only",
+        metavar="STEP",
+        nargs="+",
+        default=[],
+        help="only steps whose names begin so: reduce, pretrain, evaluate, pretrain/LIDC_SwAV, evaluate/Brain, ...; or "
+        "table, to write the table from what is finished",
+    )
+    return parser
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"expected NAME=DIR, found {text!r}")
+    return name, Path(folder).resolve()
+
+
+def _run(options: argparse.Namespace) -> int:
+    experiment = read_experiment(options.experiment)
+    folder = options.output_dir.resolve()
+    if options.tiny:
+        experiment = tiny(experiment)
+    names = (*experiment.pretrain_datasets, *experiment.tasks)
+    data = _folders(options, names, folder)
+    steps = all_steps(experiment, folder, data)
+    book = Book(folder, steps, data)
+    chosen = _chosen(steps, options.only)
+    _refuse_changed(book, chosen, steps)
+    to_do = [step for step in chosen if not book.done(step)]
+    if options.dry_run:
+        _show(to_do, len(chosen))
+        return 0
+    if options.tiny:
+        _write_tiny_data(data, {name for step in to_do for name in step.data})
+    _refuse_absent(to_do, data)
+    failed = _work(to_do, chosen, steps, book)
+    _say_failures(failed)
+    if not options.only or any(name == "table" or name.startswith("evaluate") for name in options.only):
+        _conclude(experiment, folder, failed)
+    return 1 if failed else 0
+
+
+def _conclude(experiment: Experiment, folder: Path, failed: Mapping[str, tuple[str, Path]]) -> None:
+    from reproduction.results import drop_losers, outcomes, write_results  # takes seconds to import
+
+    if failed and not outcomes(experiment, folder):
+        return  # there is no table, and it was said why
+    print(f"\n{write_results(experiment, folder)}", flush=True)
+    if dropped := drop_losers(experiment, folder):
+        print(f"deleted {dropped} fine-tuned networks of checkpoints that the table does not show")
+
+
+def _folders(options: argparse.Namespace, names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """The folder of each data set that is known."""
+    given = dict(options.data)
+    if unknown := [name for name in given if name not in names]:
+        raise ValueError(f"the experiment has no data set {unknown[0]!r}: it has {', '.join(names)}")
+    if options.tiny and given:
+        raise ValueError("--tiny makes its own data: drop --data")
+    if len(given) < len(options.data):
+        raise ValueError("expected --data once for each name, found one twice: drop one")
+    return {name: folder / "data" / name for name in names} if options.tiny else given
+
+
+def _chosen(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
+    beginnings = tuple(name for name in only if name != "table")
+    for beginning in beginnings:
+        if not any(step.name.startswith(beginning) for step in steps):
+            raise ValueError(
+                f"expected --only with the beginning of a step's name, such as {steps[0].name}, found {beginning!r}: "
+                "--dry_run shows the names"
+            )
+    return [step for step in steps if step.name.startswith(beginnings)] if only else list(steps)
+
+
+def _refuse_changed(book: Book, chosen: Sequence[Step], steps: Sequence[Step]) -> None:
+    """Results of other settings are never taken for those that are asked for."""
+    needed, by_name = dict.fromkeys(chosen), {step.name: step for step in steps}
+    for step in chosen:
+        needed |= dict.fromkeys(by_name[name] for name in step.needs)
+    changed = [(step, what) for step in needed if (what := book.difference(step)) is not None]
+    if not changed:
+        return
+    first, what = changed[0]
+    more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+    outputs = " ".join(shlex.quote(str(step.output)) for step, _ in changed[:20]) + (" ..." if changed[20:] else "")
+    raise ValueError(
+        f"expected results of these settings, found others in {first.output} ({what}){more}: name another "
+        f"--output_dir, or delete {outputs}"
+    )
+
+
+def _refuse_absent(to_do: Sequence[Step], data: Mapping[str, Path]) -> None:
+    names = list(dict.fromkeys(name for step in to_do for name in step.data))
+    absent = [f"--data {name}=DIR" for name in names if name not in data]
+    wrong = [f"{name} ({data[name]} is no folder)" for name in names if name in data and not data[name].is_dir()]
+    if absent or wrong:
+        raise ValueError(
+            "; ".join(
+                ([f"expected the folders of all data sets, found none for {', '.join(absent)}"] if absent else [])
+                + ([f"mend --data {', '.join(wrong)}"] if wrong else [])
+            )
+        )
+
+
+def _show(to_do: Sequence[Step], total: int) -> None:
+    for step in to_do:
+        print(f"# {step.name}\npython -m {shlex.join(step.full_command())}")
+    print(f"{len(to_do)} of {total} steps are to be done; nothing was run")
+
+
+def _write_tiny_data(data: Mapping[str, Path], wanted: set[str]) -> None:
+    """Phantoms in the layouts of the data sets that are wanted and not there yet."""
+    from lessismore_transforms.phantom import write_demo_data, write_demo_task
+
+    for number, (name, folder) in enumerate(data.items()):
+        if name not in wanted or folder.exists():
+            continue
+        if name in TASKS:
+            write_demo_task(folder, TASKS[name])
+            continue
+        partial = folder.with_name(f"{TEMPORARY}{name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        write_demo_data(partial, patients=2, size=64, seed=100 * number)
+        with writing(folder):
+            partial.rename(folder)
+
+
+@dataclass
+class _Progress:
+    """Says what is done, and how long it has taken."""
+
+    total: int
+    begin: float = field(default_factory=time.monotonic)
+    number: int = 0
+
+    def start(self, step: Step) -> None:
+        self.number += 1
+        elapsed = timedelta(seconds=round(time.monotonic() - self.begin))
+        print(f"[{self.number}/{self.total}, {elapsed}] {step.name} ", end="", flush=True)
+
+    def end(self, words: str) -> None:
+        print(words, flush=True)
+
+
+def _work(
+    to_do: Sequence[Step], chosen: Sequence[Step], steps: Sequence[Step], book: Book
+) -> dict[str, tuple[str, Path]]:
+    """Run steps one after the other; returns of those that failed why, and the log."""
+    print(f"{len(chosen) - len(to_do)} of {len(chosen)} steps are done; logs: {book.folder / 'steps'}", flush=True)
+    by_name, failed = {step.name: step for step in steps}, dict[str, tuple[str, Path]]()
+    progress = _Progress(len(to_do))
+    for step in to_do:
+        progress.start(step)
+        log = book.log(step)
+        if lacking := [name for name in step.needs if not book.done(by_name[name])]:
+            failed[step.name] = f"it needs {lacking[0]}, which is not done", book.log(by_name[lacking[0]])
+            progress.end("is left out")
+            continue
+        begin = time.monotonic()
+        book.write(step, finished=False)
+        code = run(step.full_command(), log)
+        seconds = time.monotonic() - begin
+        if code == 0:
+            book.write(step, finished=True, seconds=seconds)
+        if code or not book.done(step):
+            failed[step.name] = f"{last_error(log)} (exit code {code})", log
+            progress.end("failed")
+            continue
+        if step.name.startswith("evaluate"):  # thrice the size of the network, and of no use any more
+            shutil.rmtree(step.output / LAST.parent, ignore_errors=True)
+        progress.end(f"{seconds:.1f} s")
+    return failed
+
+
+def _say_failures(failed: Mapping[str, tuple[str, Path]]) -> None:
+    """One line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, (reason, _) in failed.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        print(f"failed: {names[0]}{more}: {reason}; log: {failed[names[0]][1]}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""What came out of an experiment: which checkpoint counts, the table beside the paper's, and its Figure 7."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.classification.paper import paper_value
+from lessismore_transforms.classification.tables import as_text, make_table, write_table
+from lessismore_transforms.training.curves import read_log
+from reproduction.experiment import Experiment, Pretraining
+from reproduction.steps import METRICS_FILE, MODEL, evaluation_folder, pretraining_folder, run_names
+
+# Hours of pre-training by SwAV on one RTX 3090, Section 3.4 and Figure 7.
+PAPER_HOURS = {("PET-CT", "ALL"): 538, ("PET-CT", "HASH-6"): 62, ("LIDC", "ALL"): 280, ("LIDC", "HASH-6"): 27}
+_TICKS = {1 / 3600: "1 s", 1 / 360: "10 s", 1 / 60: "1 min", 1 / 6: "10 min", 1: "1 h", 10: "10 h", 100: "100 h"}
+_PAPER_METHOD = "SwAV"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A fine-tuning that counts.
+
+    Args:
+        task: name of the task.
+        pretraining: None from scratch.
+        epoch: of the pre-training whose encoder was taken; None for the end.
+        folder: of the runs.
+        auc: on the test split, of each finished run.
+        complete: whether all runs are finished.
+    """
+
+    task: str
+    pretraining: Pretraining | None
+    epoch: int | None
+    folder: Path
+    auc: tuple[float, ...]
+    complete: bool
+
+
+def outcomes(experiment: Experiment, folder: Path) -> list[Outcome]:
+    """The fine-tunings that count: of each pre-training and task the checkpoint that is best on the validation split.
+
+    That is the one with the highest mean AUC over the runs, the earliest of equals, out of those whose runs are all
+    finished or, where there is none yet, out of those with a finished run.
+    """
+    found = []
+    for task in experiment.tasks:
+        for pretraining in ([None] if experiment.scratch else []) + experiment.pretrainings:
+            epochs = experiment.epochs if pretraining else (None,)
+            candidates = [_outcome(experiment, folder, task, pretraining, epoch) for epoch in epochs]
+            started = [(outcome, score) for outcome, score in candidates if outcome.auc]
+            best = [item for item in started if item[0].complete] or started
+            if best:
+                found.append(max(best, key=lambda item: item[1])[0])  # the first of equals
+    return found
+
+
+def write_results(experiment: Experiment, folder: Path) -> str:
+    """Write table.csv, table.md, table.txt and figure7.png; returns the table and the places as text.
+
+    Raises:
+        ValueError: no fine-tuning has a finished run, or what is there does not belong together.
+        OutputError: a file cannot be written.
+    """
+    counted = outcomes(experiment, folder)
+    if not counted:
+        raise ValueError(
+            f"expected a finished run below {folder / 'evaluate'}, found none: there is nothing to tell yet"
+        )
+    table = make_table([outcome.folder for outcome in counted], paper=True, samples=experiment.table_samples)
+    table = replace(table, footer=(*table.footer, *_footer(experiment, counted)))
+    for suffix in ("csv", "md"):
+        write_table(table, folder / f"table.{suffix}")
+    text = f"{experiment.title}\n\n{as_text(table)}\n"
+    with atomic_write(folder / "table.txt") as file:
+        file.write(text)
+    places = [f"table: {folder / 'table.csv'}, table.md, table.txt"]
+    if drawn := draw_figure(experiment, folder, counted):
+        places.append(f"figure: {drawn}")
+    return "\n".join((text, *places))
+
+
+def drop_losers(experiment: Experiment, folder: Path) -> int:
+    """Delete the networks fine-tuned from checkpoints that do not count, which would fill a disk; returns how many.
+
+    Their metrics and predictions stay. Nothing is deleted while a checkpoint has runs to come.
+    """
+    counted = {outcome.folder for outcome in outcomes(experiment, folder)}
+    dropped = 0
+    for task in experiment.tasks:
+        for pretraining in experiment.pretrainings:
+            every = [_outcome(experiment, folder, task, pretraining, epoch)[0] for epoch in experiment.epochs]
+            if not all(outcome.complete for outcome in every):
+                continue
+            for outcome in every:
+                models = [] if outcome.folder in counted else list(outcome.folder.glob(f"run_*/{MODEL}"))
+                for model in models:
+                    model.unlink()
+                dropped += len(models)
+    return dropped
+
+
+def training_hours(run: Path) -> float:
+    """How long a pre-training took, over all its sessions, in hours.
+
+    A session that was killed did not say when it ended; it lasted as long as its steps did.
+    """
+    sessions: list[list[dict[str, Any]]] = []
+    for line in read_log(run):
+        if line.get("event") in ("begin", "resume"):
+            sessions.append([])
+        if sessions:
+            sessions[-1].append(line)
+    return sum(_session_seconds(session) for session in sessions) / 3600
+
+
+def draw_figure(experiment: Experiment, folder: Path, counted: Sequence[Outcome]) -> Path | None:
+    """Draw AUC against the duration of pre-training, as Figure 7, the paper's as hollow markers; None without any."""
+    from matplotlib.figure import Figure  # not pyplot: it keeps state and may look for a display
+
+    trained = [outcome for outcome in counted if outcome.pretraining]
+    if not trained:
+        return None
+    colours = {name: f"C{number}" for number, name in enumerate(experiment.pretrain_datasets)}
+    markers = dict(zip(experiment.methods, "os^", strict=False))
+    figure = Figure(figsize=(4.4 * len(experiment.tasks), 4.4), layout="constrained", dpi=110)
+    for place, task in enumerate(experiment.tasks):
+        shared = figure.axes[0] if figure.axes else None
+        axes = figure.add_subplot(1, len(experiment.tasks), place + 1, sharex=shared)
+        _draw_paper(axes, experiment, task, colours)
+        for dataset, colour in colours.items():
+            for method, marker in markers.items():
+                points = [
+                    (training_hours(pretraining_folder(folder, each.pretraining)), each)
+                    for each in trained
+                    if each.pretraining and (each.task, *each.pretraining[:2]) == (task, dataset, method)
+                ]
+                _draw_points(axes, points, colour, marker, f"{dataset}, {method}")
+        for outcome in counted:
+            if outcome.task == task and outcome.pretraining is None:
+                axes.axhline(statistics.fmean(outcome.auc), color="0.6", lw=1, ls=":", label="from scratch")
+        axes.set_title(task, loc="left", fontsize=11)
+    _finish(figure.axes)
+    path = folder / "figure7.png"
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png")
+    return path
+
+
+def _outcome(
+    experiment: Experiment, folder: Path, task: str, pretraining: Pretraining | None, epoch: int | None
+) -> tuple[Outcome, float]:
+    """A fine-tuning and its mean AUC on the validation split."""
+    place = evaluation_folder(folder, task, pretraining, epoch)
+    names = run_names(experiment, task)
+    files = [place / name / METRICS_FILE for name in names if (place / name / METRICS_FILE).is_file()]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    auc = tuple(record["test"]["auc"] for record in records)
+    score = statistics.fmean(record["val"]["auc"] for record in records) if records else float("-inf")
+    return Outcome(task, pretraining, epoch, place, auc, len(files) == len(names)), score
+
+
+def _footer(experiment: Experiment, counted: Sequence[Outcome]) -> list[str]:
+    lines = []
+    if len(experiment.checkpoint_epochs) > 1:
+        epochs = ", ".join(map(str, experiment.checkpoint_epochs))
+        lines.append(
+            f"Of the checkpoints after epochs {epochs} the table shows, for each pre-training and task, the one with "
+            "the highest mean validation AUC over the runs; the paper does not say by which split it chose."
+        )
+    elif experiment.pretrainings and experiment.max_steps is None:
+        lines.append(f"All encoders are those after epoch {experiment.epochs[0]} of pre-training.")
+    elif experiment.pretrainings:
+        lines.append(f"All encoders are those after {experiment.max_steps} steps of pre-training, whatever the epochs.")
+    if len(experiment.pretrain_seeds) > 1:
+        lines += _over_seeds(counted)
+    if open_ones := [outcome.folder.name for outcome in counted if not outcome.complete]:
+        lines.append(f"Not all runs are finished of {', '.join(dict.fromkeys(open_ones))}: the table is preliminary.")
+    return lines
+
+
+def _over_seeds(counted: Sequence[Outcome]) -> list[str]:
+    """How much the AUC varies with the seed of the pre-training, which the paper does not tell."""
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for outcome in counted:
+        if outcome.pretraining:
+            dataset, method, reduction, _ = outcome.pretraining
+            key = (outcome.task, dataset, method, reduction.label)
+            groups.setdefault(key, []).append(statistics.fmean(outcome.auc))
+    return [
+        f"{task}, {dataset} {method} {label}: mean AUC {statistics.fmean(means):.3f} +- {statistics.stdev(means):.3f} "
+        f"over {len(means)} pre-trainings."
+        for (task, dataset, method, label), means in groups.items()
+        if len(means) > 1
+    ]
+
+
+def _session_seconds(lines: Sequence[dict[str, Any]]) -> float:
+    first, last = lines[0], lines[-1]
+    if last.get("event") in ("end", "stop"):
+        return (datetime.fromisoformat(last["time"]) - datetime.fromisoformat(first["time"])).total_seconds()
+    seconds, step = 0.0, first["step"]
+    images = first["settings"]["batch_size"] * first["settings"].get("accumulation", 1)
+    for line in lines:
+        if speed := line.get("images_per_second"):
+            seconds += images * (line["step"] - step) / speed
+            step = line["step"]
+    return seconds
+
+
+def _draw_paper(axes: Any, experiment: Experiment, task: str, colours: dict[str, str]) -> None:
+    for dataset, colour in colours.items():
+        points = [
+            (hours, value[0], label)
+            for (name, label), hours in PAPER_HOURS.items()
+            if name == dataset and (value := paper_value(task, "auc", dataset, _PAPER_METHOD, label))
+        ]
+        if _PAPER_METHOD not in experiment.methods or not points:
+            continue
+        hours, auc, labels = zip(*sorted(points), strict=True)
+        style = {"color": colour, "marker": "o", "mfc": "none", "ls": "--", "lw": 0.8}
+        axes.plot(hours, auc, label=f"{dataset}, {_PAPER_METHOD}, paper", **style)
+        _name_points(axes, hours, auc, labels)
+
+
+def _draw_points(axes: Any, points: Sequence[tuple[float, Outcome]], colour: str, marker: str, label: str) -> None:
+    if not points:
+        return
+    points = sorted(points, key=lambda point: point[0])
+    hours = [max(hours, 1 / 3600) for hours, _ in points]  # the log counts seconds
+    auc = [statistics.fmean(outcome.auc) for _, outcome in points]
+    spread = [statistics.stdev(outcome.auc) if len(outcome.auc) > 1 else 0.0 for _, outcome in points]
+    axes.errorbar(hours, auc, spread, color=colour, marker=marker, lw=0.8, elinewidth=0.8, capsize=3, label=label)
+    _name_points(axes, hours, auc, [each.pretraining.reduction.label for _, each in points if each.pretraining])
+
+
+def _name_points(axes: Any, hours: Sequence[float], auc: Sequence[float], labels: Sequence[str]) -> None:
+    for x, y, label in zip(hours, auc, labels, strict=True):
+        axes.annotate(label, (x, y), (5, 5), textcoords="offset points", fontsize=8)
+
+
+def _finish(panels: Sequence[Any]) -> None:
+    panels[0].set_xscale("log")
+    low, high = panels[0].get_xlim()
+    low, high = low / 1.5, high * 4  # room for the names of points
+    panels[0].set_xlim(low, high)
+    shown = {hours: label for hours, label in _TICKS.items() if low <= hours <= high}
+    panels[0].set_xticks(list(shown), list(shown.values()))
+    panels[0].set_xticks([], minor=True)
+    for axes in panels:
+        axes.set_xlabel("duration of pre-training")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, frameon=False)
+    panels[0].set_ylabel("AUC, test split")

@@ -219,7 +219,7 @@ def test_the_official_md5_of_the_size_is_wanted(tmp_path):
         organs(tmp_path, size=64)
     with pytest.raises(ValueError, match="expected a size of 28, 64, 128, 224 pixels, found 32"):
         organs(tmp_path, size=32)
-    with pytest.raises(ValueError, match="expected md5 \"official\", 32 hex digits or \"any\", found '1234'"):
+    with pytest.raises(ValueError, match='expected md5 "official", 32 hex digits or "any", found \'1234\''):
         organs(tmp_path, size=64, md5="1234")
 
 

@@ -21,11 +21,14 @@ from lessismore_transforms.classification.metrics import METRICS, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
 from lessismore_transforms.classification.statistics import bootstrap_interval, unit_of
+from lessismore_transforms.training.checkpoint import LAST
 from lessismore_transforms.training.gather import gather_all, rank, share_buffers
 
 METRICS_FILE, MODEL, FIGURE = "metrics.json", "model.safetensors", "evaluation.png"
 LEVEL = 0.95
 _INTERVALS = ("auc", "accuracy", "f1_macro")
+# Settings that say where and how a run was made, not what it is.
+_NOT_TOLD = ("dataset_dir", "output_dir", "pretrained", "pretraining", "labels", "weights", "resume")
 
 
 class Predict:
@@ -98,6 +101,11 @@ class Evaluation:
     ) -> None:
         if not isinstance(bootstrap, int) or bootstrap < 1:
             raise ValueError(f"expected bootstrap to be 1 resample or more, found {bootstrap!r}; 1000 is usual")
+        if header is None and (Path(folder) / LAST).exists():
+            raise ValueError(
+                f"expected a folder of its own for the evaluation, found a training in {folder}, whose results would "
+                "be lost: name another output_dir"
+            )
         self.folder, self.network, self.evaluators = Path(folder), network, dict(evaluators)
         self.best, self.header, self.facts, self.bootstrap = best, header, dict(facts), bootstrap
 
@@ -152,6 +160,46 @@ def intervals_of(predictions: Predictions, *, samples: int) -> dict[str, Any]:
     for name in _INTERVALS:
         intervals[name] = list(bootstrap_interval([predictions], METRICS[name], samples=samples, level=LEVEL))
     return intervals
+
+
+def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | Path) -> None:
+    """Refuse to score a network on classes that it does not know, or on pictures that it was trained on.
+
+    Args:
+        header: of its file.
+        examples: with which it is to be scored; in the splits that it was trained with, copies that train has of a
+            test picture are the leakage gate's business.
+        weights: the file, for an error.
+
+    Raises:
+        ValueError: the classes differ, or a picture of val or test was trained on.
+    """
+    if list(header["classes"]) != list(examples.classes):
+        raise ValueError(
+            f"expected a network for the classes {', '.join(examples.classes)}, found one for "
+            f"{', '.join(header['classes'])} in {weights}: give other weights, or the data that they are for"
+        )
+    if header.get("splits") == examples.splits():
+        return
+    digests = header.get("trained_on", "")
+    seen = {digests[place : place + 8] for place in range(0, len(digests), 8)}
+    for split in ("val", "test"):
+        found = [digest in seen for digest in examples.pixels(split)]
+        if any(found):
+            raise ValueError(
+                f"{sum(found)} of {len(found)} {split} pictures are among those that {weights} was trained on: split "
+                "them as for that training, or give other pictures"
+            )
+
+
+def reported(settings: Mapping[str, Any], **resolved: Any) -> dict[str, Any]:
+    """Return the settings that metrics.json tells: plain values, no paths, and what became of expressions."""
+    plain = {
+        name: value
+        for name, value in settings.items()
+        if name not in _NOT_TOLD and not (isinstance(value, str) and value[:1] in ("$", "@"))
+    }
+    return {**plain, **resolved}
 
 
 def counts(examples: Examples) -> dict[str, int]:

@@ -92,6 +92,16 @@ class Examples:
         _check(listing)
         return cls(listing.task, listing.classes, listing.examples, _read(listing, channels), channels)
 
+    def splits(self) -> str:
+        """16 hex digits that tell which picture is in which split."""
+        placed = sorted((example.image_id, example.split) for example in self.examples)
+        return hashlib.sha256(repr(placed).encode()).hexdigest()[:16]
+
+    def pixels(self, split: str) -> list[str]:
+        """Eight hex digits for each picture of a split, equal for equal pixels."""
+        chosen = (image for example, image in zip(self.examples, self.images, strict=True) if example.split == split)
+        return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:8] for image in chosen]
+
     def identity(self) -> str:
         """16 hex digits of ids, labels, splits and pixels in their order: equal for the same data only."""
         digest = hashlib.sha256()
@@ -180,6 +190,11 @@ def _check_split(listing: Listing, split: str) -> None:
             "teaches and tells nothing, give it pictures of all classes"
         )
     if lacking := [name for label, name in enumerate(listing.classes) if label not in counts]:
+        if split == "train":
+            raise ValueError(
+                f"{listing.task}: expected training pictures of {len(listing.classes)} classes, found none of "
+                f"{', '.join(lacking)}: name the classes that there are, or add pictures"
+            )
         _LOGGER.warning("%s: the %s split has no picture of %s", listing.task, split, ", ".join(lacking))
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lessismore_transforms.classification.examples import Split
 from lessismore_transforms.training.gather import rank, world
-from lessismore_transforms.training.loader import StepLoader, StepSampler
+from lessismore_transforms.training.loader import StepLoader, StepSampler, leave_signals_to_the_trainer
 from lessismore_transforms.training.seeding import seed_for
 
 _KEYS = ("image", "label", "index")
@@ -70,6 +70,7 @@ class EvaluationLoader(DataLoader[Any]):
             collate_fn=collate,
             num_workers=workers,
             pin_memory=pin_memory,
+            worker_init_fn=leave_signals_to_the_trainer,
         )
 
 

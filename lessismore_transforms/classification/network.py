@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # those of one process and of several
 
 from lessismore_transforms.backbones import (
     build_backbone,
@@ -54,7 +55,7 @@ class Classifier(nn.Module):
         """
         self._frozen = frozen and batch_norm
         for module in self.backbone.modules():
-            trains = not frozen or (isinstance(module, nn.BatchNorm2d) and not batch_norm)
+            trains = not frozen or (isinstance(module, _BatchNorm) and not batch_norm)
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(trains)
         self.train(self.training)

@@ -64,7 +64,12 @@ def resized(image: torch.Tensor, size: int, resize: str = "area") -> torch.Tenso
 
 
 def statistics_of(
-    split: Split, size: int, *, resize: str = "area", mean: Sequence[float] | None = None, std: Any = None
+    split: Split,
+    size: int,
+    *,
+    resize: str = "area",
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
 ) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel of a split's resized pictures, in 0..1, or what is given.
 
@@ -83,4 +88,5 @@ def statistics_of(
         first, second = moments.mean(dim=0)  # (C,)
         mean = first.tolist() if mean is None else mean
         std = (second - first.square()).clamp_min(1e-12).sqrt().tolist() if std is None else std
-    return list(mean), list(std)
+    as_list = [[value] if isinstance(value, (int, float)) else list(value) for value in (mean, std)]
+    return as_list[0], as_list[1]

@@ -25,6 +25,7 @@ _SAME_DIGITS = 5e-4  # between metrics.json and predictions.csv: half of the las
 _FREE = {
     *("run_index", "seed", "fold", "dataset_dir", "output_dir", "labels", "weights", "pretrained", "pretraining"),
     *("device", "workers", "resume", "checkpoint_minutes", "log_interval", "bootstrap", "leakage", "download"),
+    *("processes", "pretraining_selection"),
     *Setting._fields,
 }
 LEAKS = (  # what `leakage.Leakage.summary` counts, but for pictures that are too small to be compared
@@ -58,6 +59,7 @@ class Evaluation:
         runs: predictions of the test split by number of the run, images in alphabetical order.
         folds: the fold of each run, where the task has folds.
         unfinished: names of runs without metrics.json.
+        settings: of the first run, such as backbone and image_size.
         leaks: how much the leakage gate found in two places, by kind, the most of all runs; None where it did not look.
     """
 
@@ -70,6 +72,7 @@ class Evaluation:
     runs: dict[int, Predictions]
     folds: dict[int, int]
     unfinished: tuple[str, ...]
+    settings: dict[str, Any]
     leaks: dict[str, int] | None
 
 
@@ -109,6 +112,7 @@ def read_evaluation(folder: Path | str) -> Evaluation:
         runs=dict(sorted(runs.items())),
         folds=folds,
         unfinished=tuple(path.name for path in paths if path not in records),
+        settings=record["settings"],
         leaks=_leaks([record.get("leakage") or {} for record in records.values()]),
     )
 

@@ -338,11 +338,13 @@ class _Comparison:
         )
 
     def _explain_paper(self) -> None:
-        """Note why a number of the paper is missing, once for all evaluations with the same reason."""
+        """Note why a number of the paper is missing or does not compare, once for all that have the same reason."""
         reasons: dict[str, list[str]] = {}
         for name, each in self.evaluations.items():
-            if reason := _not_in_paper(each):
+            if reason := _not_in_paper(each) or _unlike_paper(each):
                 reasons.setdefault(reason, []).append(name)
+        if self.base.task == "Brain":
+            self.notes.append(f"{printed.BRAIN_DATA}.")
         self.notes += [f"{', '.join(names)}: {reason}." for reason, names in reasons.items()]
         if "f1" in self.metrics and self.base.positive != printed.POSITIVE:
             self.notes.append(f"the paper's F1 is of label {printed.POSITIVE}, this one of {self.base.positive}.")
@@ -402,6 +404,16 @@ def _not_in_paper(each: Evaluation) -> str:
         near = [other.reduction for other in known if other[:2] == setting[:2]]
         return f"the paper has no {' '.join(setting)}" + (f", only {', '.join(near)}" if near else "")
     return ""
+
+
+def _unlike_paper(each: Evaluation) -> str:
+    """In which settings an evaluation is not the paper's, or nothing."""
+    others = [
+        f"{name.replace('_', ' ')} {each.settings[name]} instead of {value}"
+        for name, value in printed.SETTINGS.items()
+        if each.settings.get(name, value) != value
+    ]
+    return f"unlike the paper in {', '.join(others)}" if others else ""
 
 
 def _paper_value(each: Evaluation, metric: str) -> tuple[float, float] | None:

@@ -55,6 +55,8 @@ class Checkpoint:
         resume: go on from `checkpoints/last.pt` instead of beginning.
         minutes: time between two checkpoints; 0 writes one after every epoch.
         exports: bytes that the run will write besides.
+        after: a file that is written when the training is over; while it is missing, a run whose training is complete
+            can be resumed to write it.
 
     Raises:
         ValueError: there is nothing to resume, or what is there is damaged, of another training, or finished; or there
@@ -74,6 +76,7 @@ class Checkpoint:
         resume: bool = False,
         minutes: float = 5.0,
         exports: int = 0,
+        after: str | Path | None = None,
     ) -> None:
         if not isinstance(minutes, (int, float)) or minutes < 0:
             raise ValueError(f"expected checkpoint_minutes of 0 or more, found {minutes!r}; 5 is usual")
@@ -82,6 +85,7 @@ class Checkpoint:
         self.state: dict[str, Stateful] = {"network": network, **state}
         self.identity, self.sampler, self.plan = dict(identity), sampler, plan
         self.resume, self.minutes, self.exports = resume, minutes, exports
+        self.after = None if after is None else Path(after)
         self._scaler: Any = None
         self._written = time.monotonic()
 
@@ -164,7 +168,8 @@ class Checkpoint:
                     "give what the run began with, or name another output_dir"
                 )
         iteration = content["iteration"]
-        if iteration >= self.plan.iterations:
+        to_write = self.after is not None and not self.after.exists()
+        if iteration > self.plan.iterations or (iteration == self.plan.iterations and not to_write):
             raise ValueError(
                 f"the run in {self.path.parents[1]} is finished, {iteration} of {self.plan.iterations} iterations: "
                 "give a larger max_epochs or max_steps, or name another output_dir"

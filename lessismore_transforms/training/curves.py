@@ -64,7 +64,7 @@ def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
         for number, (run, log) in enumerate(logs.items()):
             steps, values = _series(log, name)
             axes.plot(steps, values, f"C{number % 10}.-" if len(steps) < 10 else f"C{number % 10}", lw=1.2, label=run)
-            for beside in (other for other, panel in _BESIDE.items() if panel == name):
+            for beside in (other for other, panel in _BESIDE.items() if panel == name and any(other in x for x in log)):
                 axes.plot(
                     *_series(log, beside),
                     f"C{number % 10}:",

@@ -116,11 +116,11 @@ class StepLoader(DataLoader[dict[str, Any]]):
             collate_fn=_as_it_is,
             num_workers=workers,
             pin_memory=pin_memory,
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=leave_signals_to_the_trainer,
         )
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
+def leave_signals_to_the_trainer(worker: int) -> None:
     """Let a worker live on when the whole job is asked to end, until the trainer has saved its state."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -15,6 +15,19 @@ def seed_for(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def run_seed(seed: int, run_index: int) -> int:
+    """Return the seed of one of several runs that are alike but for chance.
+
+    Raises:
+        ValueError: a number is negative, or there are more than 1000 runs.
+    """
+    if seed < 0 or not 0 <= run_index < 1000:
+        raise ValueError(
+            f"expected a seed of 0 or more and a run_index from 0 to 999, found {seed} and {run_index}; give others"
+        )
+    return 1000 * seed + run_index
+
+
 class SeedIterations:
     """Seed torch's global generators from (seed, rank, iteration) before every iteration.
 

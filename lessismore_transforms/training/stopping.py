@@ -45,6 +45,12 @@ def on_end(engine: Engine, act: Callable[[Any], None]) -> None:
     engine.add_event_handler(Events.TERMINATE, lambda engine: act(engine) if stopped(engine) else None)
 
 
+def run_rest(engine: Any, plan: Plan) -> None:
+    """Run what is left of a training: nothing where a complete one was resumed, which the engine would begin anew."""
+    if engine.state.iteration < plan.iterations:
+        engine.run()
+
+
 def conclude(engine: Any) -> None:
     """Leave the program with a sentence and an exit code if the training stopped early.
 

@@ -150,13 +150,17 @@ def test_the_command_fine_tunes_and_scores(tmp_path: Path, data: Path) -> None:
 
 @pytest.mark.parametrize("bundle", [COVID, ORGANS, BRAIN])
 def test_each_bundle_trains_as_released_and_evaluates_to_the_same(tmp_path: Path, data: Path, bundle: str) -> None:
-    """MONAI's properties, the released settings, and an evaluation of what was trained, in one process."""
+    """MONAI's properties, the released settings, and an evaluation of what was trained, in one process.
+
+    The learning rates of the released settings are those of thirteen epochs, for one bundle.
+    """
+    epochs = 13 if bundle == COVID else 2
     common = {COVID: {"dataset_dir": str(data / "covid")}, BRAIN: {"dataset_dir": str(data / "brain"), "fold": 2}}
     common[ORGANS] = {"dataset_dir": str(data / "organs"), "md5": "any", "classes": ["a", "b", "c"]}
-    trained = common[bundle] | {"mode": "scratch", "max_epochs": 2, "output_dir": "trained", "best_by": "loss"}
+    trained = common[bundle] | {"mode": "scratch", "max_epochs": epochs, "output_dir": "trained"}
     number = "run_02" if bundle == BRAIN else "run_00"
     scored = common[bundle] | {"output_dir": "scored", "weights": f"trained/{number}/model.safetensors"}
-    scored |= {"validation": 0.15} if bundle == BRAIN else {}  # as the released settings split it
+    scored.pop("fold", None)  # it is that of the training
     code = workflows(bundle, (["train"], trained), (["train", "as_released"], trained), (["train", "evaluate"], scored))
     code += """
 for workflow in workflows[:2]:
@@ -167,6 +171,10 @@ print(run(workflows[1]), run(workflows[2]))
     said = in_bundle(tmp_path, bundle, code)
     assert "error" not in said
     _, header = load_classifier(tmp_path / "trained" / number / "model.safetensors")
+    log = [json.loads(line) for line in (tmp_path / "trained" / number / "log.jsonl").read_text().splitlines()]
+    rates = {line["epoch"]: line["learning_rate"] for line in log if "learning_rate" in line}
+    expected = [1e-4] * 11 + [2e-5] * 2
+    assert rates == pytest.approx({epoch: expected[epoch - 1] for epoch in range(1, epochs + 1)}, rel=1e-9)
     assert header["channels"] == 3
     assert header["transpose"] is (bundle != ORGANS)
     assert header["mean"] == ([0.5] if bundle == ORGANS else [0.56, 0.5596, 0.5596])
@@ -186,6 +194,8 @@ def test_the_same_numbers_on_any_number_of_workers_and_after_a_stop(tmp_path: Pa
     (tmp_path / "signal.json").write_text('{"+train#handlers": [{"_target_": "__main__.EndBySignal"}]}')
     given += [(["train", str(tmp_path / "signal")], stopped)]
     given += [(["train"], stopped | {"resume": "true"})]
+    given += [(["train"], common | {"output_dir": "workers_0", "resume": True})]
+    given += [(["train"], common | {"output_dir": "workers_2", "resume": True, "max_epochs": 5, "flip": 0.1})]
     code = workflows(COVID, *given)
     code += """
 import os, signal
@@ -195,11 +205,17 @@ class EndBySignal:
     def attach(self, engine):
         engine.add_event_handler(Events.ITERATION_STARTED(once=6), lambda: os.kill(os.getpid(), signal.SIGTERM))
 
-print(*map(run, workflows))
+print(*map(run, workflows[:-2]))
+os.remove("workers_0/run_00/metrics.json")  # as if it had been killed after the training
+os.rename("workers_0/run_00/predictions.csv", "predictions.csv")
+print(*map(run, workflows[-2:]))
 """
     said = in_bundle(tmp_path, COVID, code)
-    assert said.count("error") == 1
+    assert said.count("error: ") == 2
     assert "error: stopped by SIGTERM after iteration 6: go on with --resume True" in said
+    assert "error: expected to go on with flip 0.1, found 0.5 in workers_2/run_00/checkpoints/last.pt" in said
+    assert (tmp_path / "predictions.csv").read_bytes() == (tmp_path / "workers_0/run_00/predictions.csv").read_bytes()
+    assert metrics(tmp_path / "workers_0" / "run_00") == metrics(tmp_path / "stopped" / "run_00")
     runs = [tmp_path / name / "run_00" for name in ("workers_0", "workers_2", "workers_4", "stopped")]
     assert len(losses(runs[0])) == 4 * 3 + 3  # each iteration, and the validation of each epoch
     for other in runs[1:]:
@@ -251,6 +267,11 @@ def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:
             {"mode": "scratch", "max_epochs": "many"},
             "expected max_epochs to be a whole number such as 70, found",
         ),
+        ({"mode": "scratch", "bootstrap": 0}, "expected bootstrap to be 1 resample or more, found 0"),
+        (
+            {"mode": "scratch", "run_index": -1},
+            "expected a seed of 0 or more and a run_index from 0 to 999, found",
+        ),
         ({"mode": "scratch", "batch_size": 0}, "expected batch_size to be a whole number from 1, found 0"),
         ({"mode": "scratch", "learning_rate": 1e30, "max_epochs": 3}, "is no finite number at iteration"),
     ]
@@ -266,3 +287,5 @@ print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
         assert len(errors) == 1, text
         assert expected in errors[0]
         assert "Traceback" not in text
+    trained = [path.parent.parent.name for path in tmp_path.glob("*/run_*/log.jsonl")]
+    assert trained == [f"run_{len(mistakes) - 1}"]  # the one whose loss broke down: no other mistake waits for training

@@ -321,11 +321,14 @@ def test_class_folders(tmp_path):
 
 def test_a_folder_in_a_class_folder_is_a_patient(tmp_path):
     listing = brain(class_folders(tmp_path, below="patient {}"))
-    key = load_key()
-    assert len({example.patient for example in listing.examples}) == 12
+    folders = sorted(path.parent.name for path in tmp_path.glob("*/*/*.png"))
+    expected = {hash_patient(name, load_key()) for name in folders}
+    assert {example.patient for example in listing.examples} == expected
+    assert len(expected) == 12
     for example in listing.examples:
-        assert example.patient == hash_patient(example.image_id.split("/")[1], key)
+        assert example.image_id.split("/")[1] == example.patient  # no name is written
     assert len({(example.patient, example.split) for example in listing.examples}) == 12
+    assert len(Examples.of(listing).images) == len(listing.examples)  # and yet each picture is found
 
 
 def test_train_and_test_folders_count_together(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,14 @@ from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
 from lessismore_transforms.classification.best import KeepBest
-from lessismore_transforms.classification.evaluation import Evaluation, Predict, counts, experiment
+from lessismore_transforms.classification.evaluation import (
+    Evaluation,
+    Predict,
+    check_trained,
+    counts,
+    experiment,
+    reported,
+)
 from lessismore_transforms.classification.examples import Example, Examples, Split
 from lessismore_transforms.classification.loader import EvaluationLoader, PrepareExamples
 from lessismore_transforms.classification.metrics import score
@@ -150,3 +158,41 @@ def test_labels_of_the_papers_tables() -> None:
 def test_a_positive_class_that_is_none() -> None:
     with pytest.raises(ValueError, match=r"expected positive to be the number of a class, 0 to 1 \(a, b\), found 2"):
         Predict(Split(examples(), "test"), build_classifier("resnet18", 2), positive=2)
+
+
+def test_a_network_is_not_scored_on_what_it_was_trained_on_or_on_other_classes() -> None:
+    known = examples()
+    header = {"classes": ["a", "b"], "splits": known.splits(), "trained_on": "".join(known.pixels("train"))}
+    check_trained(header, known, "model")
+    moved = [
+        replace(each, split="test") if each.image_id in ("train/1", "train/2") else each for each in known.examples
+    ]
+    other = replace(known, examples=tuple(moved))
+    with pytest.raises(
+        ValueError, match=r"2 of 9 test pictures are among those that model was trained on: split them as"
+    ):
+        check_trained(header, other, "model")
+    elsewhere = replace(other, images=[255 - image for image in known.images])
+    check_trained(header, elsewhere, "model")  # other pictures, whatever they are called
+    with pytest.raises(ValueError, match=r"expected a network for the classes a, b, found one for b, a in model: give"):
+        check_trained(header | {"classes": ["b", "a"]}, known, "model")
+
+
+def test_an_evaluation_does_not_overwrite_a_training(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    network = build_classifier("resnet18", 2)
+    with pytest.raises(ValueError, match="expected a folder of its own for the evaluation, found a training in"):
+        Evaluation(tmp_path, network, {}, best=None, header=None, facts={})
+
+
+def test_settings_are_told_without_expressions_and_paths() -> None:
+    settings = {
+        "backbone": "resnet18",
+        "run_dir": "$@output_dir",
+        "network": "@placed",
+        "pretrained": "a/b",
+        "flip": 0.5,
+    }
+    expected = {"backbone": "resnet18", "flip": 0.5, "precision": "fp32"}
+    assert reported(settings | {"precision": "auto"}, precision="fp32") == expected

@@ -135,9 +135,23 @@ def test_other_mistakes():
         Split(Examples.of(made()), "valid")
 
 
-def test_a_class_that_a_split_lacks_is_told(caplog):
-    with caplog.at_level(logging.WARNING):
+def test_a_class_that_a_split_lacks_is_told_and_one_that_is_never_trained_refused(caplog):
+    with pytest.raises(ValueError, match=r"Toy: expected training pictures of 3 classes, found none of perhaps: name"):
         Examples.of(made(classes=("no", "yes", "perhaps")))
+    third = (*EXAMPLES, Example("train/9", 2, "train"))
+    with caplog.at_level(logging.WARNING):
+        Examples.of(made(third, classes=("no", "yes", "perhaps")))
     assert [record.getMessage() for record in caplog.records] == [
-        f"Toy: the {split} split has no picture of perhaps" for split in ("train", "val", "test")
+        f"Toy: the {split} split has no picture of perhaps" for split in ("val", "test")
     ]
+
+
+def test_what_is_where_and_which_pixels_are_equal():
+    examples = Examples.of(made())
+    turned = replace(examples, examples=examples.examples[::-1], images=examples.images[::-1])
+    assert examples.splits() == turned.splits() != examples.identity()
+    moved = (replace(EXAMPLES[0], split="val"), *EXAMPLES[1:])
+    assert replace(examples, examples=moved).splits() != examples.splits()
+    digests = [digest for split in ("train", "val", "test") for digest in examples.pixels(split)]
+    assert len(set(digests)) == len(digests) == len(EXAMPLES)
+    assert examples.pixels("val") == turned.pixels("val")[::-1]

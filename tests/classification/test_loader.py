@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -61,3 +63,18 @@ def test_which_are_mirrored_is_a_function_of_seed_and_step() -> None:
     assert not torch.equal(prepared(0.5), prepared(0.5, seed=1))
     with pytest.raises(ValueError, match=r"expected flip to be a probability from 0 to 1, found 1.5; 0.5 is usual"):
         PrepareExamples(1.5)
+
+
+def ignores_signals(item: dict) -> dict:
+    """As a worker sees it: label 1 if it lives on when all processes of a job are asked to end."""
+    ignored = all(signal.getsignal(number) == signal.SIG_IGN for number in (signal.SIGTERM, signal.SIGINT))
+    return {**Prepare(4)(item), "label": int(ignored)}
+
+
+def test_workers_leave_signals_to_the_trainer() -> None:
+    pictures = split()
+    pictures.transform = ignores_signals
+    sampler = StepSampler(7, 7, 1, batches_per_epoch=1)
+    for loader in (ExampleLoader(pictures, sampler, workers=1), EvaluationLoader(pictures, 7, workers=1)):
+        (batch,) = loader
+        assert batch["label"].tolist() == [1] * 7

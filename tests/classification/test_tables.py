@@ -378,3 +378,13 @@ def test_leaks_that_were_found_or_not_looked_for_stand_below_the_table(tmp_path:
     assert "one: found in two places before training: sources 3, near 2; see leakage.csv of its runs." in text
     assert "two: leaks between splits were not looked for." in text
     assert "three: " not in text
+
+
+def test_settings_that_are_not_the_papers_and_data_that_are_not_stand_below_the_table(tmp_path: Path) -> None:
+    other = {"settings": {"backbone": "resnet18", "image_size": 224, "max_epochs": 3}}
+    covid = write_evaluation(tmp_path / "covid", noisy(1.0, 2, seed=3), **other)
+    brain = write_evaluation(tmp_path / "brain", noisy(1.0, 2, seed=3), task="Brain")
+    text = " ".join(as_text(make_table([covid, brain], metrics=["auc"], samples=20, paper=True)).split())
+    assert "covid: unlike the paper in backbone resnet18 instead of resnet50, max epochs 3 instead of 70." in text
+    assert "the paper's pictures of Brain are not public: its numbers are of other data." in text
+    assert "brain: unlike" not in text

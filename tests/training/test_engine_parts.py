@@ -26,7 +26,7 @@ from lessismore_transforms.training.journal import Journal
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer, pick_device
 from lessismore_transforms.training.seeding import SeedIterations, seed_for
-from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal, conclude
+from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal, conclude, run_rest
 
 IDENTITY = {"method": "test", "slices": "0123"}
 
@@ -58,6 +58,7 @@ class Training:
         interval: int = 1,
         minutes: float = 0,
         decay: float = 0.0,
+        after: Path | None = None,
     ) -> None:
         torch.manual_seed(0)
         self.network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 1))
@@ -73,6 +74,7 @@ class Training:
             plan=plan,
             resume=resume,
             minutes=minutes,
+            after=after,
         )
         self.trainer = SupervisedTrainer(
             device="cpu",
@@ -297,6 +299,25 @@ def test_weights_that_broke_in_the_last_update_are_not_saved(tmp_path: Path) -> 
 
 def resumed(folder: Path, **changes: Any) -> Any:
     return Training(folder, **({"plan": Plan(5, 12), "resume": True} | changes))
+
+
+def test_a_complete_training_is_resumed_for_what_comes_after_it(tmp_path: Path) -> None:
+    plan = Plan(5, 10)
+    trained = Training(tmp_path, plan).run()
+    again = resumed(tmp_path, plan=plan, after=tmp_path / "metrics.json")
+    run_rest(again.trainer, plan)  # nothing
+    assert again.trainer.state.iteration == 10
+    for name, value in trained.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], value)
+    (tmp_path / "metrics.json").touch()
+    with pytest.raises(ValueError, match=r"is finished, 10 of 10 iterations"):
+        resumed(tmp_path, plan=plan, after=tmp_path / "metrics.json")
+    (tmp_path / "metrics.json").unlink()
+    with pytest.raises(ValueError, match=r"is finished, 10 of 5 iterations"):  # not what was asked for
+        resumed(tmp_path, plan=Plan(5, 5), after=tmp_path / "metrics.json")
+    fresh = Training(tmp_path / "other", plan)
+    run_rest(fresh.trainer, plan)
+    assert fresh.trainer.state.iteration == 10
 
 
 def test_resume_refuses_what_is_not_its_run(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ Labels come from one of two layouts:
   name, or a number that is the name but for zeros), one of labels, and perhaps `patient` or `group`.
 
 A patient is the one of the CSV file, or PatientID of DICOM, else the folder in the class folder; written as the keyed
-hash that `reduce` writes too. Where none is known each picture stands alone.
+hash that `reduce` writes too, also where it stands in the path that names the picture. Where none is known each picture
+stands alone.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -81,14 +83,17 @@ def listing(
     splits = split_fold(
         [classes[row.label] for row in rows], groups, fold=fold, folds=folds, validation=validation, seed=split_seed
     )
+    public = [_public(row, patient) for row, patient in zip(rows, named, strict=True)]
+    place = {name: root / row.path for name, row in zip(public, rows, strict=True)}
     examples = tuple(
-        Example(row.path, row.label, split, patient) for row, split, patient in zip(rows, splits, named, strict=True)
+        Example(name, row.label, split, patient)
+        for name, row, split, patient in zip(public, rows, splits, named, strict=True)
     )
     return Listing(
         "Brain",
         classes,
         examples,
-        lambda example, channels: read_image(root / example.image_id, channels, window=window),
+        lambda example, channels: read_image(place[example.image_id], channels, window=window),
     )
 
 
@@ -218,6 +223,13 @@ def _patient_id(root: Path, path: str) -> str:
 def _hashed(patients: Sequence[str]) -> list[str]:
     key = load_key() if any(patients) else b""
     return [hash_patient(patient, key) if patient else "" for patient in patients]
+
+
+def _public(row: _Labelled, hashed: str) -> str:
+    """The path of a picture without the patient whose name or number stands in it."""
+    if not row.patient:
+        return row.path
+    return re.sub(rf"(?<![A-Za-z0-9]){re.escape(row.patient)}(?![A-Za-z0-9])", hashed, row.path)
 
 
 def _warn_left_out(count: int, why: str) -> None:

@@ -231,11 +231,13 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo-data",
         help="write a small synthetic data set of CT volumes",
-        description="Write a few synthetic CT scans, half as NIfTI and half as DICOM, with labels.csv.",
+        description="Write a few synthetic CT scans, half as NIfTI and half as DICOM, with labels.csv; or, with "
+        "--task, labelled pictures as a classification bundle reads them.",
         allow_abbrev=False,
     )
     demo.add_argument("folder", metavar="DIR", type=Path, help="new folder")
-    demo.add_argument("--patients", type=_count, default=6, help="number of scans (default: 6)")
+    demo.add_argument("--task", choices=("covid19", "organsmnist", "brain"), help="write labelled pictures instead")
+    demo.add_argument("--patients", type=_count, help="number of scans (default: 6; with --task 16)")
     demo.add_argument("--seed", type=int, default=0, help="the same seed gives the same scans (default: 0)")
     demo.set_defaults(run=_demo_data)
     return parser
@@ -412,9 +414,14 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _demo_data(options: argparse.Namespace) -> int:
-    from lessismore_transforms.phantom import write_demo_data
+    from lessismore_transforms.phantom import write_demo_data, write_demo_task
 
-    paths = write_demo_data(options.folder, patients=options.patients, seed=options.seed)
+    patients = {} if options.patients is None else {"patients": options.patients}
+    if options.task:
+        write_demo_task(options.folder, options.task, seed=options.seed, **patients)
+        print(f"pictures for {options.task} in {options.folder}")
+        return 0
+    paths = write_demo_data(options.folder, **patients, seed=options.seed)
     print(f"{len(paths)} scans in {options.folder}")
     return 0
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install the project, write small data sets of synthetic CT scans, reduce one, pre-train a small encoder on it for a
-# minute while the other tells what the encoder has learned, and say where to look.
+# minute while the other tells what the encoder has learned, fine-tune it on labelled pictures beside one from scratch,
+# and say where to look.
 #
 #   bash scripts/demo.sh [FOLDER]     # default: demo/
 set -euo pipefail
@@ -9,7 +10,7 @@ source scripts/environment.sh
 install_project
 
 folder="${1:-demo}"
-rm -rf "$folder/out" "$folder/probe_out" "$folder/run"
+rm -rf "$folder/out" "$folder/probe_out" "$folder/run" "$folder/covid" "$folder/finetuned" "$folder/scratch"
 
 echo "== reduce"
 python -m lessismore_transforms demo-data "$folder/data"
@@ -25,7 +26,19 @@ python -m monai.bundle run --config_file bundles/ct_swav_pretraining/configs/tra
   --max_steps 120 --warmup_epochs 1 --learning_rate 0.6 --workers 0 --log_interval 2 \
   --probe "$folder/probe_data/labels.csv" --probe_label region --probe_output "$folder/probe_out"
 
+echo "== fine-tune, and train from scratch (about a minute)"
+python -m lessismore_transforms demo-data "$folder/covid" --task covid19 --patients 48
+evaluate() {
+  python -m monai.bundle run --config_file bundles/covid19_ct_classification/configs/train.json \
+    --dataset_dir "$folder/covid" --output_dir "$folder/$1" "${@:2}" --leakage ignore \
+    --backbone resnet18 --image_size 64 --batch_size 16 --max_epochs 15 --learning_rate 0.0005 --workers 0
+}
+evaluate finetuned --pretrained "$folder/run/backbone.safetensors" --frozen_epochs 5
+evaluate scratch --mode scratch
+python -m lessismore_transforms table "$folder/finetuned" "$folder/scratch"
+
 echo
 echo "Open $folder/out/report.html in a browser; the kept slices are in $folder/out/store,"
 echo "the ranking of every slice in $folder/out/manifest.csv."
 echo "The curves of the training are $folder/run/curves.png, its encoder is $folder/run/backbone.safetensors."
+echo "What the fine-tuned network can tell is in $folder/finetuned/run_00/evaluation.png."

@@ -141,3 +141,11 @@ def test_no_output_names_a_patient(small_data: Path, tmp_path: Path, capsys: pyt
     assert not any(
         "phantom_0001" in cell for line in lines for i, cell in enumerate(line) if i != lines[0].index("path")
     )
+
+
+def test_demo_pictures_of_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo-data", str(tmp_path / "covid"), "--task", "covid19", "--patients", "8"]) == 0
+    assert f"pictures for covid19 in {tmp_path / 'covid'}" in capsys.readouterr().out
+    assert len(list((tmp_path / "covid").rglob("*.png"))) == 24
+    assert main(["demo-data", str(tmp_path / "covid"), "--task", "covid19"]) == 2
+    assert "expected a new or empty folder" in capsys.readouterr().err

@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import bundle_scripts
-from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigWorkflow, ckpt_export
 from PIL import Image
 from torch.nn import functional as F
 
-from lessismore_transforms import __version__
 from lessismore_transforms.backbones import build_backbone, save_backbone
 from lessismore_transforms.classification.network import Classifier, build_classifier, save_classifier
 from lessismore_transforms.volumes import find_volumes, read_slices
@@ -230,40 +228,25 @@ def test_the_inferences_differ_in_the_place_of_the_data_and_in_what_they_tell_ap
         assert contents(bundle)["defaults"]["classes"] == list(listing.CLASSES)
 
 
-@every_bundle
-def test_metadata_and_files_fit_the_zoo(bundle: str, tmp_path: Path) -> None:
-    folder = ROOT / "bundles" / bundle
-    metadata = contents(bundle, "metadata.json")
-    assert metadata["version"] in metadata["changelog"]
-    first = contents("ct_moco_pretraining", "metadata.json")
-    for name in ("schema", "monai_version", "pytorch_version", "numpy_version"):
-        assert metadata[name] == first[name]
-    packages = metadata["required_packages_version"]
-    assert packages["lessismore-transforms"] == __version__
-    assert packages.items() >= first["required_packages_version"].items()
-    assert packages.keys() >= {"matplotlib", "scikit-learn"}
-    for path in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf", "scripts/__init__.py"):
-        assert (folder / path).stat().st_size, path
-    for path in folder.glob("configs/*.json"):
-        lines = path.read_text().splitlines()
-        assert {(len(line) - len(line.lstrip())) % 4 for line in lines} == {0}, path
-    if not SCHEMA.is_file():
-        pytest.skip(f"no schema of bundle metadata at {SCHEMA}; set LESSISMORE_META_SCHEMA to the file")
-    jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))
-    shutil.copyfile(SCHEMA, tmp_path / "schema.json")  # in place already, so that nothing is downloaded
-    verify_metadata(meta_file=str(folder / "configs" / "metadata.json"), filepath=tmp_path / "schema.json")
+OWN = ("dataset_dir", "listing", "fold", "folds", "validation", "split_seed", "window", "labels", "label_column")
+OWN += ("size", "npz", "classes", "md5", "download")
 
 
-@every_bundle
-def test_the_network_fits_its_metadata(bundle: str, tmp_path: Path) -> None:
-    copied = Path(shutil.copytree(ROOT / "bundles" / bundle, tmp_path / bundle))
-    verify_net_in_out(
-        net_id="network_def",
-        meta_file=str(copied / "configs" / "metadata.json"),
-        config_file=str(copied / "configs" / "inference.json"),
-        bundle_root=str(copied),
-        device="cpu",
-    )
+def test_the_trainings_differ_in_how_data_are_listed_and_mirrored() -> None:
+    rest = []
+    for bundle in BUNDLES:
+        train, evaluate = contents(bundle, "train.json"), contents(bundle, "evaluate.json")
+        assert train.pop("flip") == (0.0 if bundle == ORGANS else 0.5)
+        assert train.pop("run_index") == ("@fold" if bundle == BRAIN else 0)
+        for content in (train, train["header"], evaluate):
+            for name in OWN:
+                content.pop(name, None)
+        told = train["evaluation"]["facts"].pop("settings")
+        assert told.replace(", fold=@fold", "") == (
+            "$reported(settings(), run_index=@run_index, precision=@train#inferer.precision, processes=world())"
+        )
+        rest.append((train, evaluate, contents(bundle, "multi_gpu_train.json")))
+    assert rest[0] == rest[1] == rest[2]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")

@@ -180,7 +180,7 @@ def _refuse_absent(to_do: Sequence[Step], data: Mapping[str, Path]) -> None:
 def _show(to_do: Sequence[Step], total: int) -> None:
     for step in to_do:
         print(f"# {step.name}\npython -m {shlex.join(step.full_command())}")
-    print(f"{len(to_do)} of {total} steps are to be done; nothing was run")
+    print(f"# {len(to_do)} of {total} steps are to be done; nothing was run")
 
 
 def _write_tiny_data(data: Mapping[str, Path], wanted: set[str]) -> None:

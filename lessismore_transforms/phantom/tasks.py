@@ -1,7 +1,7 @@
 """Small labelled data sets of 2-D pictures in the layouts of the paper's three tasks, for the demo and for tests.
 
-A patient lies in one split only, so that no picture and no near copy of one is in two. The labels can be learned, but a
-few dozen pictures do not make it easy.
+A patient lies in one split only; small chests of different patients look alike all the same. The labels can be learned,
+but a few dozen pictures do not make it easy.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ _OWN = {  # what the driver itself gives each bundle
     ),
     "evaluate": (
         "dataset_dir", "output_dir", "resume", "run_index", "fold", "folds", "mode", "pretrained", "method",
-        "pretrain_dataset", "ssl_method", "reduction", "pretraining",
+        "pretrain_dataset", "ssl_method", "reduction", "pretraining", "pretraining_selection",
     ),
 }  # fmt: skip
 _NOT_SETTINGS = ("imports", "initialize", "run", "finalize", "bundle_root")
@@ -128,6 +128,7 @@ class Experiment:
         pretrain_settings: further settings of the bundle, by method or `all`.
         evaluate_settings: further settings of the bundle, by task or `all`.
         table_samples: resamples of each interval and test in the table.
+        synthetic: whether data and networks are those of `tiny`; not of a file.
     """
 
     title: str
@@ -148,6 +149,7 @@ class Experiment:
     pretrain_settings: Settings = field(default_factory=dict)
     evaluate_settings: Settings = field(default_factory=dict)
     table_samples: int = 1000
+    synthetic: bool = False
 
     @property
     def pretrainings(self) -> list[Pretraining]:
@@ -201,6 +203,7 @@ def tiny(experiment: Experiment) -> Experiment:
     return replace(
         experiment,
         title=f"{experiment.title} (tiny: synthetic data and small networks, not to be compared with the paper)",
+        synthetic=True,
         pretrain_datasets=experiment.pretrain_datasets[:1],
         methods=experiment.methods[:1],
         reductions=tuple((kept + both)[:2]),
@@ -226,7 +229,7 @@ def _unknown(what: str, found: object, known: Iterable[str]) -> ValueError:
 
 
 def _checked(content: Mapping[str, Any]) -> Experiment:
-    known = {item.name for item in fields(Experiment)}
+    known = {item.name for item in fields(Experiment)} - {"synthetic"}
     for name in content:
         if name not in known:
             (closest,) = difflib.get_close_matches(name, known, n=1, cutoff=0)

@@ -74,7 +74,8 @@ def write_results(experiment: Experiment, folder: Path) -> str:
         raise ValueError(
             f"expected a finished run below {folder / 'evaluate'}, found none: there is nothing to tell yet"
         )
-    table = make_table([outcome.folder for outcome in counted], paper=True, samples=experiment.table_samples)
+    folders, beside = [outcome.folder for outcome in counted], not experiment.synthetic
+    table = make_table(folders, paper=beside, samples=experiment.table_samples)
     table = replace(table, footer=(*table.footer, *_footer(experiment, counted)))
     for suffix in ("csv", "md"):
         write_table(table, folder / f"table.{suffix}")
@@ -134,7 +135,8 @@ def draw_figure(experiment: Experiment, folder: Path, counted: Sequence[Outcome]
     for place, task in enumerate(experiment.tasks):
         shared = figure.axes[0] if figure.axes else None
         axes = figure.add_subplot(1, len(experiment.tasks), place + 1, sharex=shared)
-        _draw_paper(axes, experiment, task, colours)
+        if not experiment.synthetic:
+            _draw_paper(axes, experiment, task, colours)
         for dataset, colour in colours.items():
             for method, marker in markers.items():
                 points = [
@@ -148,6 +150,7 @@ def draw_figure(experiment: Experiment, folder: Path, counted: Sequence[Outcome]
                 axes.axhline(statistics.fmean(outcome.auc), color="0.6", lw=1, ls=":", label="from scratch")
         axes.set_title(task, loc="left", fontsize=11)
     _finish(figure.axes)
+    figure.suptitle(experiment.title, fontsize=11)
     path = folder / "figure7.png"
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png")
@@ -168,7 +171,7 @@ def _outcome(
 
 
 def _footer(experiment: Experiment, counted: Sequence[Outcome]) -> list[str]:
-    lines = []
+    lines = [f"{experiment.title}."]
     if len(experiment.checkpoint_epochs) > 1:
         epochs = ", ".join(map(str, experiment.checkpoint_epochs))
         lines.append(
@@ -258,5 +261,7 @@ def _finish(panels: Sequence[Any]) -> None:
         axes.set_xlabel("duration of pre-training")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), min(high, 1.02))  # a deviation may reach beyond what an AUC can be
         axes.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("AUC, test split")

@@ -183,8 +183,8 @@ def _reduce(
     measure = chosen[0].measure
     output = _reduced(folder, dataset, chosen[0])
     target = ["--method", measure]
-    if measure != "hash":  # these rank only as far as they are asked to; HASH ranks all
-        target += ["--fraction", max((reduction.value for reduction in chosen), key=float)]
+    if measure != "hash":  # these rank only until the smallest fraction is left; HASH ranks all
+        target += ["--fraction", min((reduction.value for reduction in chosen), key=float)]
     if measure == "deepnet":
         target += ["--weights", experiment.deepnet_weights]
     if "reduce" in experiment.as_released:
@@ -289,6 +289,7 @@ def _encoder(
         "ssl_method": pretraining.method,
         "reduction": pretraining.reduction.label,
         "pretraining": _reduced(folder, pretraining.dataset, pretraining.reduction),
+        "pretraining_selection": pretraining.reduction.name,
     }
 
 

@@ -238,7 +238,8 @@ def test_the_trainings_differ_in_how_data_are_listed_and_mirrored() -> None:
         train, evaluate = contents(bundle, "train.json"), contents(bundle, "evaluate.json")
         assert train.pop("flip") == (0.0 if bundle == ORGANS else 0.5)
         assert train.pop("run_index") == ("@fold" if bundle == BRAIN else 0)
-        for content in (train, train["header"], evaluate):
+        (identity,) = (handler["identity"] for handler in train["train"]["handlers"] if "identity" in handler)
+        for content in (train, train["header"], identity, evaluate):
             for name in OWN:
                 content.pop(name, None)
         told = train["evaluation"]["facts"].pop("settings")

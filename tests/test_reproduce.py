@@ -558,7 +558,7 @@ def test_the_whole_way_on_synthetic_data(tmp_path: Path) -> None:
     for said in process.stdout:
         if "reduce/LIDC_hash/HASH-6" in said:  # is done
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell started in the background
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
     assert errors == "interrupted: run the same command again to go on\n"

@@ -63,8 +63,9 @@ def interruptible() -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), interrupt)
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, interrupt)
 
 
 def last_error(log: Path) -> str:

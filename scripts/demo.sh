@@ -33,9 +33,9 @@ evaluate() {
     --dataset_dir "$folder/covid" --output_dir "$folder/$1" "${@:2}" --leakage ignore \
     --backbone resnet18 --image_size 64 --batch_size 16 --max_epochs 15 --learning_rate 0.0005 --workers 0
 }
-evaluate finetuned --pretrained "$folder/run/backbone.safetensors" --frozen_epochs 5
+evaluate finetuned --pretrained "$folder/run/backbone.safetensors" --frozen_epochs 2
 evaluate scratch --mode scratch
-python -m lessismore_transforms table "$folder/finetuned" "$folder/scratch"
+python -m lessismore_transforms table "$folder/scratch" "$folder/finetuned"
 
 echo
 echo "Open $folder/out/report.html in a browser; the kept slices are in $folder/out/store,"

@@ -3,7 +3,7 @@
 Volumes become PNG files, one per slice, in one flat folder (`convert_dicom`, `convert_nifti`); the PNG files are
 hashed, and of each volume the greedy exemplars are copied (`reduce_pngs`). Names, order, scaling and rounding are
 those of the released scripts (github.com/Wolfda95/Less_is_More, Apache-2.0); none of their code is here, and no
-function of `lessismore_transforms` is used. Where they lose volumes (ids beyond a count, METHODS 11 rows 5 to 7) or
+function of `lessismore_transforms` is used. Where they lose volumes (ids beyond a count) or
 wrap integers (row 11), this does not.
 
     python scripts/released_way.py nifti|dicom|png DATASET OUT --threshold 6

@@ -104,7 +104,7 @@ def test_a_resnet50_has_the_318_names_of_torchvision():
     names = list(network.state_dict())
     assert len(names) == 318
     assert [*names, *HEAD] == list(models.resnet50(weights=None).state_dict())
-    assert sum(value.numel() for value in network.parameters()) == 23_508_032  # METHODS 3.1
+    assert sum(value.numel() for value in network.parameters()) == 23_508_032
     assert run(network).shape == (2, 2048)
 
 

@@ -205,7 +205,7 @@ def test_published_layouts_fill_the_backbone(method, name, layout, tensors, tmp_
 def test_a_resnet50_has_318_of_the_328_tensors_of_swav(tmp_path):
     expected = backbone_of(models.resnet50, seed=1)
     content = swav(expected)
-    assert len(content["state_dict"]) == 328  # METHODS 3.6
+    assert len(content["state_dict"]) == 328
     found, method = read_backbone(written(tmp_path / "swav.ckpt", content))
     assert (len(found), method) == (318, "swav")
     assert_same(build_backbone("resnet50", weights=tmp_path / "swav.ckpt", method="SwAV").state_dict(), expected)

@@ -57,7 +57,7 @@ def score(labels: Labels, probabilities: Floats, *, positive: int = 1) -> dict[s
 def auc(labels: Labels, probabilities: Floats, weights: Floats | None = None) -> Value:
     """The area under the ROC curve: of class 1 where there are two classes, else the mean of each against the rest.
 
-    The paper reports it, the released notebooks compute it so from softmax probabilities (METHODS 8.1). One class
+    The paper reports it, the released notebooks compute it so from softmax probabilities. One class
     without examples leaves the mean undefined. Of two classes that sum to 1 both have the same area.
     """
     classes = range(probabilities.shape[1]) if probabilities.shape[1] > 2 else [1]
@@ -123,7 +123,7 @@ def confusion(labels: Labels, probabilities: Floats, weights: Floats | None = No
 
 
 def accuracy(labels: Labels, probabilities: Floats, weights: Floats | None = None) -> Value:
-    """The share of examples whose class was predicted (METHODS 8.1)."""
+    """The share of examples whose class was predicted."""
     return _mean(probabilities.argmax(axis=1) == labels, weights)
 
 
@@ -136,7 +136,7 @@ def f1_per_class(labels: Labels, probabilities: Floats, weights: Floats | None =
 
 
 def f1(labels: Labels, probabilities: Floats, weights: Floats | None = None, *, positive: int = 1) -> Value:
-    """F1 of the class `positive`; the notebooks' for COVID-19 and Brain is that of class 1 (METHODS 8.1)."""
+    """F1 of the class `positive`; the notebooks' for COVID-19 and Brain is that of class 1."""
     return f1_per_class(labels, probabilities, weights)[..., positive][()]
 
 
@@ -146,7 +146,7 @@ def f1_macro(labels: Labels, probabilities: Floats, weights: Floats | None = Non
 
 
 def f1_micro(labels: Labels, probabilities: Floats, weights: Floats | None = None) -> Value:
-    """F1 of all decisions together, the notebooks' for OrgMNIST (METHODS 8.1).
+    """F1 of all decisions together, the notebooks' for OrgMNIST.
 
     A wrong example is a false positive of one class and a false negative of another: it equals the accuracy.
     """

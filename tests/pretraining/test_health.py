@@ -299,7 +299,7 @@ def test_age_of_the_queue() -> None:
 
 
 def test_a_queue_that_outgrows_the_set_is_told_at_once() -> None:
-    """The released 65,536 keys on the 22,672 slices of LIDC HASH-6 (METHODS 4) hold each about three times."""
+    """The released 65,536 keys on the 22,672 slices of LIDC HASH-6 hold each about three times."""
     engine = state()
     HealthMonitor([QueueAge(SimpleNamespace(queue_index=torch.full((65_536,), -1)), 22_672)])(engine)
     (sentence,) = engine.state.advice

@@ -36,12 +36,12 @@ from torchvision.transforms import v2
 
 from lessismore_transforms.backbones import build_backbone, feature_size
 from lessismore_transforms.dataset import SliceSelectionDataset
-from lessismore_transforms.pretraining.loader import SliceBatches, SliceLoader
+from lessismore_transforms.pretraining.loader import SliceBatches
 from lessismore_transforms.pretraining.views import View, Views
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.runner import reduce_dataset
 from lessismore_transforms.task import Settings
-from lessismore_transforms.training.loader import StepSampler
+from lessismore_transforms.training.loader import StepLoader, StepSampler
 
 MEAN, STD = 0.1806, 0.1907
 KINDS = (View(224, 2, scale=(0.9, 1.0), hue=0.2, grayscale=0.2), View(96, 6, scale=(0.1, 0.33), hue=0.2, grayscale=0.2))
@@ -311,7 +311,7 @@ class Ours:
         count, batch = len(run.dataset), options.batch_size
         sampler = StepSampler(count, batch, 10**6, batches_per_epoch=count // batch)
         on_gpu = self.device.type == "cuda"
-        self.batches = iter(SliceLoader(run.dataset, sampler, workers=options.workers, pin_memory=on_gpu))
+        self.batches = iter(StepLoader(SliceBatches(run.dataset), sampler, workers=options.workers, pin_memory=on_gpu))
         self.views = Views(KINDS, [MEAN], [STD])
         self.network, self.loss = swav(options.backbone)
         self.network.to(device=self.device, memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lessismore_transforms.classification.examples import Split
 from lessismore_transforms.training.gather import rank, world
-from lessismore_transforms.training.loader import StepLoader, StepSampler, leave_signals_to_the_trainer
+from lessismore_transforms.training.loader import leave_signals_to_the_trainer
 from lessismore_transforms.training.seeding import seed_for
 
 _KEYS = ("image", "label", "index")
@@ -33,23 +33,6 @@ class ExampleBatches(Dataset[Any]):
         """Return `image` float32 (B, C, S, S), `label` and `index` int64 (B,), and `step` of a batch."""
         step, indices = batch
         return {**collate([self.split[index] for index in indices]), "step": step}
-
-
-class ExampleLoader(StepLoader):
-    """The batches of a sampler of labelled pictures; one pass over it is the rest of the training.
-
-    Args:
-        dataset: of prepared pictures.
-        sampler: of steps and indices.
-        workers: processes that prepare ahead; 0 prepares in this one.
-        pin_memory: for copies to a GPU that do not wait.
-
-    Raises:
-        ValueError: the number of workers is negative.
-    """
-
-    def __init__(self, dataset: Split, sampler: StepSampler, *, workers: int = 0, pin_memory: bool = False) -> None:
-        super().__init__(ExampleBatches(dataset), sampler, workers=workers, pin_memory=pin_memory)
 
 
 class EvaluationLoader(DataLoader[Any]):

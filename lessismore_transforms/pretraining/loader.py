@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from lessismore_transforms.training.loader import StepLoader, StepSampler
-
 
 class Slices(Protocol):
     """Any data set of `{"image": uint8 (C, H, W), ...}`."""
@@ -50,20 +48,3 @@ class SliceBatches(Dataset[Any]):
             "index": torch.tensor(indices),
             "step": step,
         }
-
-
-class SliceLoader(StepLoader):
-    """The batches of a sampler of slices.
-
-    Args:
-        dataset: of single slices.
-        sampler: of steps and indices.
-        workers: processes that read ahead; 0 reads in this one.
-        pin_memory: for copies to a GPU that do not wait.
-
-    Raises:
-        ValueError: the number of workers is negative.
-    """
-
-    def __init__(self, dataset: Slices, sampler: StepSampler, *, workers: int = 0, pin_memory: bool = False) -> None:
-        super().__init__(SliceBatches(dataset), sampler, workers=workers, pin_memory=pin_memory)

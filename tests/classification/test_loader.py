@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lessismore_transforms.classification.examples import Example, Examples, Split
-from lessismore_transforms.classification.loader import EvaluationLoader, ExampleLoader, PrepareExamples
+from lessismore_transforms.classification.loader import EvaluationLoader, ExampleBatches, PrepareExamples
 from lessismore_transforms.classification.preprocessing import Prepare
-from lessismore_transforms.training.loader import StepSampler
+from lessismore_transforms.training.loader import StepLoader, StepSampler
 
 
 def split(count: int = 7) -> Split:
@@ -23,7 +23,7 @@ def split(count: int = 7) -> Split:
 def test_every_epoch_has_every_picture_with_its_label(workers: int) -> None:
     pictures = split()
     sampler = StepSampler(7, 3, 6, batches_per_epoch=3, drop_last=False)
-    batches = list(ExampleLoader(pictures, sampler, workers=workers))
+    batches = list(StepLoader(ExampleBatches(pictures), sampler, workers=workers))
     assert [batch["step"] for batch in batches] == [1, 2, 3, 4, 5, 6]
     for epoch in (batches[:3], batches[3:]):
         assert [len(batch["image"]) for batch in epoch] == [3, 3, 1]
@@ -75,6 +75,6 @@ def test_workers_leave_signals_to_the_trainer() -> None:
     pictures = split()
     pictures.transform = ignores_signals
     sampler = StepSampler(7, 7, 1, batches_per_epoch=1)
-    for loader in (ExampleLoader(pictures, sampler, workers=1), EvaluationLoader(pictures, 7, workers=1)):
+    for loader in (StepLoader(ExampleBatches(pictures), sampler, workers=1), EvaluationLoader(pictures, 7, workers=1)):
         (batch,) = loader
         assert batch["label"].tolist() == [1] * 7

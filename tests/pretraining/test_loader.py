@@ -10,11 +10,11 @@ import torch
 from conftest import in_processes
 
 from lessismore_transforms.dataset import SliceSelectionDataset
-from lessismore_transforms.pretraining.loader import SliceBatches, SliceLoader
+from lessismore_transforms.pretraining.loader import SliceBatches
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.runner import reduce_dataset
 from lessismore_transforms.task import Settings
-from lessismore_transforms.training.loader import StepSampler
+from lessismore_transforms.training.loader import StepLoader, StepSampler
 
 Steps = list[tuple[int, list[int]]]
 
@@ -36,7 +36,7 @@ def sampler(start: int = 0, **changes: int) -> StepSampler:
     return made
 
 
-def content(loader: SliceLoader) -> list[tuple[int, bytes, list[list[int]], list[int]]]:
+def content(loader: StepLoader) -> list[tuple[int, bytes, list[list[int]], list[int]]]:
     return [(b["step"], b["image"].numpy().tobytes(), b["size"].tolist(), b["index"].tolist()) for b in loader]
 
 
@@ -77,7 +77,7 @@ def test_processes_share_the_batches_of_one(processes: int) -> None:
 
 def _share() -> list[tuple[int, list[int]]]:
     rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    loader = SliceLoader(Pictures(), sampler(3, rank=rank, processes=processes))
+    loader = StepLoader(SliceBatches(Pictures()), sampler(3, rank=rank, processes=processes))
     return [(batch["step"], batch["index"].tolist()) for batch in loader]
 
 
@@ -87,9 +87,9 @@ def test_two_real_processes_share_the_batches_of_one() -> None:
 
 
 def test_workers_give_the_same_bytes_also_after_a_resume() -> None:
-    alone = content(SliceLoader(Pictures(), sampler()))
-    assert content(SliceLoader(Pictures(), sampler(), workers=2)) == alone
-    assert content(SliceLoader(Pictures(), sampler(7), workers=2)) == alone[7:]
+    alone = content(StepLoader(SliceBatches(Pictures()), sampler()))
+    assert content(StepLoader(SliceBatches(Pictures()), sampler(), workers=2)) == alone
+    assert content(StepLoader(SliceBatches(Pictures()), sampler(7), workers=2)) == alone[7:]
 
 
 def test_slices_of_different_sizes_are_padded_at_the_right_and_the_bottom() -> None:
@@ -110,9 +110,8 @@ def test_batches_come_from_the_store(small_data: Path, tmp_path: Path) -> None:
     dataset = SliceSelectionDataset(tmp_path / "out")
     seen = 0
     for workers in (0, 1):
-        loader = SliceLoader(
-            dataset, StepSampler(len(dataset), 4, 5, batches_per_epoch=len(dataset) // 4), workers=workers
-        )
+        steps = StepSampler(len(dataset), 4, 5, batches_per_epoch=len(dataset) // 4)
+        loader = StepLoader(SliceBatches(dataset), steps, workers=workers)
         assert len(loader) == len(dataset) // 4
         for batch in loader:
             for image, index in zip(batch["image"], batch["index"].tolist(), strict=True):

@@ -112,6 +112,48 @@ def in_bundle(folder: Path, bundle: str, code: str) -> str:
     return done.stdout
 
 
+def workflows(*given: tuple[list[str], dict[str, Any]]) -> str:
+    """Code for `in_bundle` that makes trainings of (configuration files, overrides), and `run`, which tells the errors.
+
+    Several trainings in one process save its start.
+    """
+    return f"""
+import io, json, sys
+from monai.bundle import ConfigWorkflow
+
+workflows = [ConfigWorkflow(workflow_type="train", config_file=files, **given) for files, given in {list(given)!r}]
+
+def run(workflow):
+    before, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except SystemExit:
+        pass  # has said its sentence
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        said, sys.stderr = sys.stderr.getvalue(), before
+    return said
+"""
+
+
+@pytest.fixture
+def hook() -> Iterator[None]:
+    """Leave the hook for uncaught exceptions, which a bundle sets, as it was."""
+    before = sys.excepthook
+    yield
+    sys.excepthook = before
+
+
+def run_workflow(chosen: Any) -> None:
+    """Run a workflow of MONAI as its command line does."""
+    chosen.initialize()
+    chosen.run()
+    chosen.finalize()
+
+
 def in_processes(function: Callable[..., Any], processes: int, *arguments: Any) -> list[Any]:
     """What a function of a test module returns in each of several gloo processes."""
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import bundle_scripts
+from conftest import bundle_scripts, run_workflow
 from monai.bundle import ConfigWorkflow, ckpt_export
 from PIL import Image
 from torch.nn import functional as F
@@ -31,7 +30,6 @@ COVID, ORGANS, BRAIN = BUNDLES = (
     "organsmnist_ct_classification",
     "brain_hemorrhage_ct_classification",
 )
-SCHEMA = Path(os.environ.get("LESSISMORE_META_SCHEMA", ROOT.parent / "shared/facts/meta_schema_20240725.json"))
 SIZE, MEAN, STD = 32, 0.2, 0.3
 HEADER = {"backbone": "resnet18", "image_size": SIZE, "channels": 1, "resize": "area", "transpose": False}
 CLASSES = {COVID: ["COVID", "NonCOVID"], ORGANS: ["spleen", "liver", "heart"], BRAIN: ["a_without", "b_with"]}
@@ -114,14 +112,6 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_classified(pl
     assert_predictions(COVID, place / "out", grey)
 
 
-@pytest.fixture
-def hook() -> Iterator[None]:
-    """Leave the hook for uncaught exceptions, which a bundle sets, as it was."""
-    before = sys.excepthook
-    yield
-    sys.excepthook = before
-
-
 def workflow(bundle: str, place: Path, output_dir: str, **overrides: object) -> ConfigWorkflow:
     settings = {
         "bundle_root": str(ROOT / "bundles" / bundle),
@@ -134,15 +124,9 @@ def workflow(bundle: str, place: Path, output_dir: str, **overrides: object) -> 
     return ConfigWorkflow(str(config(bundle)), workflow_type="infer", logging_file=False, **given)
 
 
-def run(chosen: ConfigWorkflow) -> None:
-    chosen.initialize()
-    chosen.run()
-    chosen.finalize()
-
-
 @pytest.mark.usefixtures("hook")
 def test_colours_are_classified_where_training_had_them(place: Path) -> None:
-    run(workflow(ORGANS, place, "organs"))
+    run_workflow(workflow(ORGANS, place, "organs"))
     names = ["below/colour, 100%1.png", "grey.png"]
     colours = {name: np.asarray(Image.open(place / "pictures" / name).convert("RGB")) for name in names}
     assert_predictions(ORGANS, place / "organs", colours, mean=[0.1, 0.2, 0.3])
@@ -158,7 +142,7 @@ def test_dicom_slices_are_classified_in_the_window_of_the_training(place: Path, 
         shutil.copyfile(small_data / stored.path, place / "dicom" / name)
         # level 40, width 80
         pictures[name] = np.rint(np.clip(255 * piece.hu.astype(np.float64) / 80, 0, 255)).astype(np.uint8)
-    run(workflow(BRAIN, place, "brain", dataset_dir=str(place / "dicom")))
+    run_workflow(workflow(BRAIN, place, "brain", dataset_dir=str(place / "dicom")))
     assert_predictions(BRAIN, place / "brain", dict(sorted(pictures.items())))
     assert len({picture.tobytes() for picture in pictures.values()}) == 3
 
@@ -183,7 +167,7 @@ def test_a_mistake_is_one_sentence(place: Path, capsys: pytest.CaptureFixture[st
         given = {name: text.format(**known) if isinstance(text, str) else text for name, text in overrides.items()}
         wrong = workflow(COVID, place, "refused", **given)
         with pytest.raises((RuntimeError, SystemExit)) as stopped:  # MONAI wraps what an expression raises
-            run(wrong)
+            run_workflow(wrong)
         if isinstance(stopped.value, RuntimeError):
             sys.excepthook(stopped.type, stopped.value, stopped.tb)  # as Python does at the end of a program
         lines = capsys.readouterr().err.splitlines()
@@ -195,7 +179,7 @@ def test_a_mistake_is_one_sentence(place: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.usefixtures("hook")
 def test_a_bare_state_dict_runs_with_what_it_does_not_tell(place: Path) -> None:
     told = {"backbone": "resnet18", "image_size": SIZE, "mean": MEAN, "std": [STD]}
-    run(workflow(COVID, place, "bare", weights=str(place / "bare.pt"), **told))
+    run_workflow(workflow(COVID, place, "bare", weights=str(place / "bare.pt"), **told))
     assert len(pd.read_csv(place / "bare" / "predictions.csv")) == 2
 
 

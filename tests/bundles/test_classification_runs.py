@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, bundle_environment, in_bundle
+from conftest import ROOT, bundle_environment, in_bundle, workflows
 from PIL import Image
 
 from lessismore_transforms.backbones import build_backbone, save_backbone
@@ -70,29 +70,9 @@ def configs(bundle: str, *names: str) -> list[str]:
     return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]  # or an absolute path
 
 
-def workflows(bundle: str, *given: tuple[list[str], dict[str, Any]]) -> str:
-    """Code that makes workflows of (configuration files, overrides), and runs one, whatever becomes of it."""
-    runs = [(configs(bundle, *names), SMALL | overrides) for names, overrides in given]
-    return f"""
-import io, json, sys
-from monai.bundle import ConfigWorkflow
-
-workflows = [ConfigWorkflow(workflow_type="train", config_file=files, **given) for files, given in {runs!r}]
-
-def run(workflow):
-    before, sys.stderr = sys.stderr, io.StringIO()
-    try:
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    except SystemExit:
-        pass  # has said its sentence
-    except Exception as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-    finally:
-        said, sys.stderr = sys.stderr.getvalue(), before
-    return said
-"""
+def runs_of(bundle: str, *given: tuple[list[str], dict[str, Any]]) -> str:
+    """Code for trainings of (configurations, overrides)."""
+    return workflows(*((configs(bundle, *names), SMALL | overrides) for names, overrides in given))
 
 
 def metrics(folder: Path) -> dict[str, Any]:
@@ -161,7 +141,7 @@ def test_each_bundle_trains_as_released_and_evaluates_to_the_same(tmp_path: Path
     number = "run_02" if bundle == BRAIN else "run_00"
     scored = common[bundle] | {"output_dir": "scored", "weights": f"trained/{number}/model.safetensors"}
     scored.pop("fold", None)  # it is that of the training
-    code = workflows(bundle, (["train"], trained), (["train", "as_released"], trained), (["train", "evaluate"], scored))
+    code = runs_of(bundle, (["train"], trained), (["train", "as_released"], trained), (["train", "evaluate"], scored))
     code += """
 for workflow in workflows[:2]:
     workflow.initialize()
@@ -196,7 +176,7 @@ def test_the_same_numbers_on_any_number_of_workers_and_after_a_stop(tmp_path: Pa
     given += [(["train"], stopped | {"resume": "true"})]
     given += [(["train"], common | {"output_dir": "workers_0", "resume": True})]
     given += [(["train"], common | {"output_dir": "workers_2", "resume": True, "max_epochs": 5, "flip": 0.1})]
-    code = workflows(COVID, *given)
+    code = runs_of(COVID, *given)
     code += """
 import os, signal
 from ignite.engine import Events
@@ -277,7 +257,7 @@ def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:
     ]
     common = {"dataset_dir": str(data / "covid"), "leakage": "ignore", "max_epochs": 1}
     given = [(["train"], common | {"output_dir": f"run_{k}"} | more) for k, (more, _) in enumerate(mistakes)]
-    code = workflows(COVID, *given)
+    code = runs_of(COVID, *given)
     code += """
 print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
 """

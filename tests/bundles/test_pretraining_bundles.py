@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import run_workflow
 from monai.bundle import ConfigWorkflow, ckpt_export
 from PIL import Image
 from safetensors.torch import load_file
@@ -26,7 +26,6 @@ from lessismore_transforms.task import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("ct_swav_pretraining", "ct_moco_pretraining", "ct_spark_pretraining")
-SCHEMA = Path(os.environ.get("LESSISMORE_META_SCHEMA", ROOT.parent / "shared/facts/meta_schema_20240725.json"))
 SIZE, MEAN, STD = 64, 0.2, 0.3
 
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES)
@@ -113,14 +112,6 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_go_on(place: Path
         np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.fixture
-def hook() -> Iterator[None]:
-    """Leave the hook for uncaught exceptions, which a bundle sets, as it was."""
-    before = sys.excepthook
-    yield
-    sys.excepthook = before
-
-
 def workflow(bundle: str, place: Path, output_dir: str, **overrides: object) -> ConfigWorkflow:
     settings = {
         "bundle_root": str(ROOT / "bundles" / bundle),
@@ -132,18 +123,12 @@ def workflow(bundle: str, place: Path, output_dir: str, **overrides: object) -> 
     return ConfigWorkflow(str(config(bundle)), workflow_type="infer", logging_file=False, **{**settings, **overrides})
 
 
-def run(chosen: ConfigWorkflow) -> None:
-    chosen.initialize()
-    chosen.run()
-    chosen.finalize()
-
-
 @pytest.mark.usefixtures("hook")
 def test_slices_of_an_output_are_embedded_by_slice_id(small_data: Path, place: Path) -> None:
     reduce_dataset(small_data, place / "reduced", Settings(Target.of(threshold=20)), workers=0)
     slices = SliceSelectionDataset(place / "reduced")
     good = workflow("ct_swav_pretraining", place, "sliced", dataset_dir=str(place / "reduced"))
-    run(good)
+    run_workflow(good)
     pictures = {item["slice_id"]: item["image"][0] for item in map(slices.__getitem__, range(len(slices)))}
     assert len(pictures) > 3
     assert_embeddings(place / "sliced", pictures, place / "r18.safetensors")
@@ -171,7 +156,7 @@ def test_a_mistake_is_one_sentence(
     given = {name: value.format(place=place) if isinstance(value, str) else value for name, value in overrides.items()}
     wrong = workflow("ct_spark_pretraining", place, "refused", **given)
     with pytest.raises((RuntimeError, SystemExit)) as stopped:  # MONAI wraps what an expression raises
-        run(wrong)
+        run_workflow(wrong)
     if isinstance(stopped.value, RuntimeError):
         sys.excepthook(stopped.type, stopped.value, stopped.tb)  # as Python does at the end of a program
     lines = capsys.readouterr().err.splitlines()

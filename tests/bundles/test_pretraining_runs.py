@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, bundle_environment, in_bundle
+from conftest import ROOT, bundle_environment, in_bundle, workflows
 
 from lessismore_transforms.__main__ import main
 from lessismore_transforms.backbones import build_backbone, read_metadata
@@ -220,22 +220,10 @@ def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
         ({"backbone": "vit_b_16"}, "take a ResNet"),
     ]
     given = [SMALL | TINY["swav"] | {"dataset_dir": str(reduced), "output_dir": "run"} | more for more, _ in mistakes]
-    code = f"""
-import io, json, sys
-from monai.bundle import ConfigWorkflow
-said = []
-for overrides in {given!r}:
-    sys.stderr = io.StringIO()
-    workflow = ConfigWorkflow(workflow_type="train", config_file={str(configs("swav") / "train.json")!r}, **overrides)
-    try:
-        workflow.initialize()
-        workflow.run()
-    except SystemExit:
-        pass  # has said its sentence
-    except Exception as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-    said.append(sys.stderr.getvalue())
-print("SAID" + json.dumps(said))
+    files = [str(configs("swav") / "train.json")]
+    code = workflows(*((files, overrides) for overrides in given))
+    code += """
+print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
 """
     said = json.loads(in_bundle(tmp_path, "ct_swav_pretraining", code).partition("SAID")[2])
     for (_, expected), text in zip(mistakes, said, strict=True):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -75,6 +76,15 @@ def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
     """Write `content` as JSON that is the same for the same content; without an indent several times faster."""
     with atomic_write(path) as file:
         file.write(json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    """Plain values with null for every number that is none, or infinite, which have no place in JSON."""
+    if isinstance(content, Mapping):
+        return {name: finite(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def remove_temporaries(folder: Path) -> None:

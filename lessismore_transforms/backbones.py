@@ -218,20 +218,22 @@ def load_strictly(
     backbone.load_state_dict({key: tensors.get(key, value) for key, value in expected.items()})
 
 
-def weights_id(source: nn.Module | Path | str) -> str:
+def weights_id(source: nn.Module | Path | str | Mapping[str, torch.Tensor]) -> str:
     """Name weights by their content: the first 16 hex digits of a SHA-256 of all tensors, their names and shapes.
 
     A network and the file that filled it have the same id if the file holds no more than the network.
 
     Args:
-        source: A network, or a file that `read_tensors` reads.
+        source: A network, a file that `read_tensors` reads, or what it gives.
 
     Raises:
         ValueError: If the file cannot be read.
     """
     import torch
 
-    tensors: Mapping[str, Any] = read_tensors(source) if isinstance(source, Path | str) else source.state_dict()
+    if isinstance(source, Path | str):
+        source = read_tensors(source)
+    tensors: Mapping[str, Any] = source if isinstance(source, Mapping) else source.state_dict()
     digest = hashlib.sha256()
     for key in sorted(key for key in tensors if not key.endswith(_COUNTER)):
         value = tensors[key].detach().cpu().contiguous()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,19 @@ from ignite.engine import Engine, Events
 from torch.nn import functional as F
 
 from lessismore_transforms import __version__
-from lessismore_transforms.atomic import write_json, writing
+from lessismore_transforms.atomic import finite, write_json, writing
 from lessismore_transforms.classification.best import KeepBest
 from lessismore_transforms.classification.examples import SPLITS, Examples, Split
 from lessismore_transforms.classification.figures import draw_evaluation
 from lessismore_transforms.classification.metrics import METRICS, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
+from lessismore_transforms.classification.results import METRICS_FILE
 from lessismore_transforms.classification.statistics import bootstrap_interval, unit_of
 from lessismore_transforms.training.checkpoint import LAST
 from lessismore_transforms.training.gather import gather_all, rank, share_buffers
 
-METRICS_FILE, MODEL, FIGURE = "metrics.json", "model.safetensors", "evaluation.png"
+MODEL, FIGURE = "model.safetensors", "evaluation.png"
 LEVEL = 0.95
 _INTERVALS = ("auc", "accuracy", "f1_macro")
 # Settings that say where and how a run was made, not what it is.
@@ -134,7 +134,7 @@ class Evaluation:
         intervals = intervals_of(found["test"], samples=self.bootstrap)
         scores = {name: score(each.labels, each.probabilities, positive=positive) for name, each in found.items()}
         content = {"format": 1, "version": __version__, **self.facts, "best_epoch": best_epoch, **scores}
-        write_json(self.folder / METRICS_FILE, _finite({**content, "intervals": intervals}))
+        write_json(self.folder / METRICS_FILE, finite({**content, "intervals": intervals}))
         low, high = intervals["auc"]
         print(
             f"test: AUC {scores['test']['auc']:.3f} ({100 * LEVEL:.0f} % of resampled {intervals['unit']}s "
@@ -224,12 +224,3 @@ def experiment(
     named = {"swav": "SwAV", "moco": "MoCoV2", "byol": "BYOL", "spark": "SparK"}
     ssl_method = ssl_method or named.get(method or "")
     return {"pretrain_dataset": pretrain_dataset, "ssl_method": ssl_method, "reduction": reduction}
-
-
-def _finite(content: Any) -> Any:
-    """What is no number, such as the AUC of a class that a split lacks, is null in JSON."""
-    if isinstance(content, Mapping):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -100,7 +100,7 @@ class Examples:
     def pixels(self, split: str) -> list[str]:
         """Eight hex digits for each picture of a split, equal for equal pixels."""
         chosen = (image for example, image in zip(self.examples, self.images, strict=True) if example.split == split)
-        return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:8] for image in chosen]
+        return [digest(image)[:8] for image in chosen]
 
     def identity(self) -> str:
         """16 hex digits of ids, labels, splits and pixels in their order: equal for the same data only."""
@@ -109,6 +109,11 @@ class Examples:
             digest.update(repr((example.image_id, example.label, example.split, image.shape)).encode())
             digest.update(image.tobytes())
         return digest.hexdigest()[:16]
+
+
+def digest(picture: Picture) -> str:
+    """16 hex digits, equal for pictures of equal shape and pixels."""
+    return hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()[:16]
 
 
 class Split(Dataset[dict[str, Any]]):

@@ -24,7 +24,6 @@ has six slices in val and in test, the other two have one patient in both. So so
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +38,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, writing
-from lessismore_transforms.classification.examples import SPLITS, Examples
+from lessismore_transforms.classification.examples import SPLITS, Examples, digest
 from lessismore_transforms.dataset import SliceSelectionDataset
 from lessismore_transforms.duplicates import near_duplicates
 from lessismore_transforms.manifest import Manifest, Selection
@@ -249,7 +248,7 @@ class _Here:
         named = [(examples.examples[number], _grey(examples.images[number])) for number in order]
         items = {
             each.image_id: _Item(
-                each.split, each.image_id, examples.classes[each.label], each.patient, each.source, _digest(grey)
+                each.split, each.image_id, examples.classes[each.label], each.patient, each.source, digest(grey)
             )
             for each, grey in named
         }
@@ -357,7 +356,7 @@ class _Slices:
         for index in tqdm(range(len(self)), desc="leaks", unit=" slices", disable=None):
             name, picture = self[index]
             if picture.shape in self.shapes:
-                self.items[name] = _Item(PRETRAINING, name, exact=_digest(picture))
+                self.items[name] = _Item(PRETRAINING, name, exact=digest(picture))
             if min(picture.shape) >= LEAST_SIDE:
                 yield name, picture
             else:
@@ -419,10 +418,6 @@ def _spread(side: Any) -> list[Named]:
 
 def _grey(image: Picture) -> Picture:
     return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))
-
-
-def _digest(grey: Picture) -> str:
-    return hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()[:16]
 
 
 def _table(pairs: Sequence[_Pair]) -> pd.DataFrame:

@@ -105,9 +105,9 @@ def weights_of(weights: str | Path) -> dict[str, Any]:
     """
     if weights in ("imagenet", "random"):
         return {"method": "imagenet" if weights == "imagenet" else None, "id": None, "epoch": None}
-    _, method = read_backbone(weights)
+    tensors, method = read_backbone(weights)
     epoch = read_metadata(weights).get("epoch")
-    return {"method": None if method == PLAIN else method, "id": weights_id(weights), "epoch": epoch}
+    return {"method": None if method == PLAIN else method, "id": weights_id(tensors), "epoch": epoch}
 
 
 def save_classifier(path: Path, network: Classifier, header: Mapping[str, Any]) -> None:

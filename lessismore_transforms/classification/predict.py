@@ -14,6 +14,7 @@ from lessismore_transforms.atomic import write_json
 from lessismore_transforms.backbones import load_strictly, read_metadata, read_tensors, to_encoder, weights_id
 from lessismore_transforms.classification.network import Classifier
 from lessismore_transforms.classification.preprocessing import Prepare
+from lessismore_transforms.classification.results import METRICS_FILE
 from lessismore_transforms.inference import NUMBER, TableSaver, csv_cell
 from lessismore_transforms.training.precision import pick_device
 
@@ -93,7 +94,7 @@ class PredictionSaver(TableSaver):
     """
 
     def __init__(self, output_dir: str | Path, classes: Sequence[str], weights: str | Path) -> None:
-        if (Path(output_dir) / "metrics.json").exists():
+        if (Path(output_dir) / METRICS_FILE).exists():
             raise ValueError(
                 f"expected a folder for the classes of new pictures, found the run of an evaluation in {output_dir}: "
                 "name another output_dir, or its predictions.csv would be lost"

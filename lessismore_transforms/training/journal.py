@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import time
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from lessismore_transforms import __version__
-from lessismore_transforms.atomic import lock, write_json, writing
+from lessismore_transforms.atomic import finite, lock, write_json, writing
 from lessismore_transforms.training.curves import LOG, read_log
 from lessismore_transforms.training.gather import gather, rank, world
 from lessismore_transforms.training.plan import Plan
@@ -163,7 +162,7 @@ class Journal:
     def _line(self, content: Mapping[str, Any]) -> None:
         assert self._file is not None
         with writing(self.folder / LOG):
-            self._file.write(json.dumps(_finite(content), ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(finite(content), ensure_ascii=False) + "\n")
 
     def _close(self, engine: Any) -> None:
         self._probed(engine)
@@ -176,14 +175,6 @@ class Journal:
         self._bar.close()
         self._writer.close()
         self._file.close()
-
-
-def _finite(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What is no finite number has no place in JSON: null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in content.items()
-    }
 
 
 def _now() -> str:

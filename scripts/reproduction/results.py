@@ -21,6 +21,7 @@ from reproduction.steps import METRICS_FILE, MODEL, evaluation_folder, pretraini
 PAPER_HOURS = {("PET-CT", "ALL"): 538, ("PET-CT", "HASH-6"): 62, ("LIDC", "ALL"): 280, ("LIDC", "HASH-6"): 27}
 _TICKS = {1 / 3600: "1 s", 1 / 360: "10 s", 1 / 60: "1 min", 1 / 6: "10 min", 1: "1 h", 10: "10 h", 100: "100 h"}
 _PAPER_METHOD = "SwAV"
+_MARKERS = "os^"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def draw_figure(experiment: Experiment, folder: Path, counted: Sequence[Outcome]
     if not trained:
         return None
     colours = {name: f"C{number}" for number, name in enumerate(experiment.pretrain_datasets)}
-    markers = dict(zip(experiment.methods, "os^", strict=False))
+    markers = {method: _MARKERS[number % len(_MARKERS)] for number, method in enumerate(experiment.methods)}
     figure = Figure(figsize=(4.4 * len(experiment.tasks), 4.4), layout="constrained", dpi=110)
     for place, task in enumerate(experiment.tasks):
         shared = figure.axes[0] if figure.axes else None

@@ -2,7 +2,7 @@
 
     python scripts/reproduce_paper.py scripts/experiments/table5.json --output_dir EXP --data LIDC=DIR --data Brain=DIR
 
-What is done in EXP is not done again; what was interrupted goes on. Several experiments may share an EXP.
+What is done in EXP is not done again; what was interrupted goes on. Experiments that share an EXP share what is equal.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         description="Run what is missing of an experiment of the paper: reduce, pre-train, fine-tune; then write "
-        "EXP/table.csv, table.md and table.txt with the paper's values beside, and EXP/figure7.png, AUC against the "
+        "EXP/tables/EXPERIMENT.csv, .md and .txt with the paper's values beside, and EXPERIMENT.png, AUC against the "
         "duration of pre-training.",
         epilog="Data sets are the experiment's pretrain_datasets (folders of CT volumes) and its tasks, "
         f"{', '.join(TASKS)} (as their bundles want them). Experiments: scripts/experiments/*.json.",

@@ -325,17 +325,19 @@ def test_everything_is_run_once_and_told(place: Path, stub: Stub, capsys: pytest
     assert "0 of 11 steps are done" in said
     assert "[11/11, 0:00:00] evaluate/COVID-19/LIDC_SwAV_HASH-6_seed0_epoch0020/run_01 " in said
     assert "All encoders are those after epoch 20" in said
-    table = (place / "exp" / "table.txt").read_text()
+    table = (place / "exp" / "tables" / "experiment.txt").read_text()
     assert table in said
     mean, std = paper_value("COVID-19", "auc", "LIDC", "SwAV", "HASH-6") or (0, 0)
     assert f"{mean:.3f} ± {std:.3f}" in table
-    assert {"table.csv", "table.md", "table.txt", "figure7.png"} <= {path.name for path in (place / "exp").iterdir()}
+    assert {path.name for path in (place / "exp" / "tables").iterdir()} == {
+        f"experiment.{suffix}" for suffix in ("csv", "md", "txt", "png")
+    }
     assert not list((place / "exp").rglob("last.pt"))  # of finished fine-tunings
     assert len(list((place / "exp").rglob("model.safetensors"))) == 6
     stub.commands.clear()
     assert drive(place, scratch=True) == 0
     assert stub.commands == []
-    assert (place / "exp" / "table.txt").read_text() == table
+    assert (place / "exp" / "tables" / "experiment.txt").read_text() == table
 
 
 def test_an_experiment_grows_in_the_same_folder(place: Path, stub: Stub) -> None:
@@ -344,6 +346,17 @@ def test_an_experiment_grows_in_the_same_folder(place: Path, stub: Stub) -> None
     assert drive(place, reductions=["HASH-6", "HASH-3"], runs=3) == 0
     assert [command[1] for command in stub.commands] == ["select", *["run"] * 5]
     assert sum("pretraining/configs" in command[3] for command in stub.commands) == 1
+
+
+def test_experiments_in_one_folder_share_what_is_equal_and_keep_their_tables(place: Path, stub: Stub) -> None:
+    assert drive(place) == 0
+    table = (place / "exp" / "tables" / "experiment.txt").read_bytes()
+    stub.commands.clear()
+    other = experiment_file(place / "second", reductions=["ALL"], title="other").rename(place / "other.json")
+    assert reproduce_paper.main([str(other), "--output_dir", str(place / "exp")]) == 0
+    assert stub.commands == []
+    assert (place / "exp" / "tables" / "experiment.txt").read_bytes() == table
+    assert (place / "exp" / "tables" / "other.txt").read_text().startswith("other\n")
 
 
 def test_others_go_on_when_a_step_fails(place: Path, stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -464,10 +477,10 @@ def test_only_some_steps(place: Path, stub: Stub) -> None:
     assert drive(place, "--only", "reduce", data=("LIDC=lidc",)) == 0
     assert drive(place, "--only", "pretrain/LIDC_SwAV_ALL", data=()) == 0
     assert [command[1] for command in stub.commands] == ["reduce", "select", "select", "run"]
-    assert not (place / "exp" / "table.txt").exists()
+    assert not (place / "exp" / "tables" / "experiment.txt").exists()
     assert drive(place, "--only", "evaluate/COVID-19/LIDC_SwAV_ALL", data=("COVID-19=covid",)) == 0
     assert len(stub.commands) == 6
-    assert "HASH-6" not in (place / "exp" / "table.csv").read_text()
+    assert "HASH-6" not in (place / "exp" / "tables" / "experiment.csv").read_text()
 
 
 # What came out of it.
@@ -483,7 +496,7 @@ def test_the_checkpoint_is_chosen_by_validation(place: Path, stub: Stub) -> None
     found = {each.folder.name: each for each in outcomes(experiment, place / "exp")}
     assert list(found) == ["scratch", "LIDC_SwAV_ALL_seed0_epoch0008", "LIDC_SwAV_HASH-6_seed0_epoch0004"]
     assert found["LIDC_SwAV_ALL_seed0_epoch0008"].auc == (0.5, 0.5)
-    text = " ".join((place / "exp" / "table.txt").read_text().split())
+    text = " ".join((place / "exp" / "tables" / "experiment.txt").read_text().split())
     assert "checkpoints after epochs 4, 8, 12 the table shows" in text
     assert "highest mean validation AUC over the runs" in text
     kept = {path.parts[-3] for path in (place / "exp").rglob("model.safetensors")}
@@ -506,7 +519,7 @@ def test_a_checkpoint_whose_runs_are_not_finished_does_not_count(place: Path, st
 def test_several_pretrainings_tell_how_much_the_seed_matters(place: Path, stub: Stub) -> None:
     stub.auc = {"seed1": 0.5}
     assert drive(place, pretrain_seeds=[0, 1], reductions=["ALL"]) == 0
-    text = " ".join((place / "exp" / "table.txt").read_text().split())
+    text = " ".join((place / "exp" / "tables" / "experiment.txt").read_text().split())
     assert "COVID-19, LIDC SwAV ALL: mean AUC 0.625 +- 0.177 over 2 pre-trainings." in text
 
 
@@ -571,11 +584,11 @@ def test_the_whole_way_on_synthetic_data(tmp_path: Path) -> None:
     assert found["experiment"] == {"pretrain_dataset": "LIDC", "ssl_method": "SwAV", "reduction": "HASH-6"}
     assert found["weights"]["method"] == "swav"
     assert found["settings"]["pretraining_selection"] == "HASH-6"
-    rows = (tmp_path / "exp" / "table.csv").read_text().splitlines()
+    rows = (tmp_path / "exp" / "tables" / "experiment.csv").read_text().splitlines()
     assert len(rows) == 1 + 3 * 2 * 3  # tasks, encoders, metrics
-    for name in ("table.md", "table.txt"):
-        text = " ".join((tmp_path / "exp" / name).read_text().split())
+    for name in ("experiment.md", "experiment.txt"):
+        text = " ".join((tmp_path / "exp" / "tables" / name).read_text().split())
         assert "synthetic data and small networks, not to be compared with the paper" in text
         assert "0.737" not in text  # the paper's, from scratch
-    assert (tmp_path / "exp" / "figure7.png").stat().st_size > 10_000
+    assert (tmp_path / "exp" / "tables" / "experiment.png").stat().st_size > 10_000
     shutil.rmtree(tmp_path / "exp")  # networks of half a gigabyte

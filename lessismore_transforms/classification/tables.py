@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -173,18 +174,21 @@ def make_table(
     base = None if baseline is None else Path(baseline).resolve()
     if base is not None and base not in paths:
         paths.insert(0, base)
-    tasks: dict[str, dict[str, Evaluation]] = {}
-    for name, path in _named(paths).items():
-        evaluation = read_evaluation(path)
-        tasks.setdefault(evaluation.task, {})[name] = evaluation
+    if not paths:
+        raise ValueError("expected the folders of evaluations, found none; name one or more")
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise ValueError(f"expected each evaluation once, found {twice[0]} twice; drop one of them")
+    tasks: dict[str, list[Evaluation]] = {}
+    for evaluation in map(read_evaluation, paths):
+        tasks.setdefault(evaluation.task, []).append(evaluation)
     for task, evaluations in tasks.items():
-        if base in [each.folder for each in evaluations.values()] and len(evaluations) == 1:
+        if [each.folder for each in evaluations] == [base]:
             raise ValueError(
                 f"expected an evaluation to compare with the baseline {base}, found none of {task}; add one"
             )
     with tqdm(total=len(paths) * len(metrics), desc="intervals and tests", leave=False, disable=None) as bar:
         tables = tuple(
-            _Comparison(evaluations, base, metrics, paper=paper, samples=samples).table(bar)
+            _Comparison(_named(evaluations), base, metrics, paper=paper, samples=samples).table(bar)
             for evaluations in tasks.values()
         )
     return Table(tables, paper, _footer(tables, samples))
@@ -222,7 +226,7 @@ def check_output(path: Path) -> None:
 
 
 class _Comparison:
-    """The evaluations of one task beside each other; what a reader has to be told gathers in `notes`."""
+    """The evaluations of one task beside each other; what a reader has to be told gathers on the way."""
 
     def __init__(
         self,
@@ -247,7 +251,7 @@ class _Comparison:
                     )
         several = len(self.base.classes) > 2
         self.metrics = tuple(dict.fromkeys("f1_micro" if several and name == "f1" else name for name in metrics))
-        self.notes: list[str] = []
+        self._noted: dict[str, list[str]] = {}  # what: the evaluations of which it is true, none where of the task
 
     def table(self, bar: Any) -> TaskTable:
         """Compute all of it."""
@@ -255,12 +259,11 @@ class _Comparison:
         for name, each in self.evaluations.items():
             if each.unfinished:
                 unfinished = ", ".join(each.unfinished)
-                self.notes.append(f"{name}: {unfinished} not finished (no {METRICS_FILE}), left out.")
+                self._note(f"{unfinished} not finished (no {METRICS_FILE}), left out.", name)
             if each.leaks is None:
-                self.notes.append(f"{name}: leaks between splits were not looked for.")
-            elif each.leaks:
-                found = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in each.leaks.items())
-                self.notes.append(f"{name}: found in two places before training: {found}; see leakage.csv of its runs.")
+                self._note("leaks between splits were not looked for.", name)
+            for what, leaks in _leaks(each).items():
+                self._note(f"{what}: {leaks}; see leakage.csv of the runs.", name)
             common = self._common_runs(name)
             for metric in self.metrics:
                 rows.append(self._row(name, metric, common))
@@ -268,7 +271,17 @@ class _Comparison:
         corrected = self._corrected(rows)
         if self.paper:
             self._explain_paper()
-        return TaskTable(self._title(), self.baseline, bool(self.base.folds), corrected, tuple(self.notes))
+        return TaskTable(self._title(), self.baseline, bool(self.base.folds), corrected, tuple(self._notes()))
+
+    def _note(self, what: str, name: str = "") -> None:
+        names = self._noted.setdefault(what, [])
+        names += [name] if name else []
+
+    def _notes(self) -> Iterator[str]:
+        """Each note once, with the names of all evaluations that it is about."""
+        for what, names in self._noted.items():
+            whose = "all" if len(names) == len(self.evaluations) > 1 else ", ".join(names)
+            yield f"{whose}: {what}" if names else what
 
     def _row(self, name: str, metric: str, common: Sequence[int]) -> Row:
         each, function = self.evaluations[name], self._function(metric)
@@ -312,14 +325,12 @@ class _Comparison:
         against = f"tested against {self.baseline}"
         for number in common:
             if what := difference(each.runs[number], base.runs[number]):
-                self.notes.append(
-                    f"{name}: not {against}, which has other {what}; their means are not comparable either."
-                )
+                self._note(f"not {against}, which has other {what}; their means are not comparable either.", name)
                 return []
         if not common:
-            self.notes.append(f"{name}: not {against}, with which it has no number of a run in common.")
+            self._note(f"not {against}, with which it has no number of a run in common.", name)
         elif set(common) != each.runs.keys() | base.runs.keys():
-            self.notes.append(f"{name}: {against} on the runs that both have, {', '.join(map(str, common))}.")
+            self._note(f"{against} on the runs that both have, {', '.join(map(str, common))}.", name)
         return common
 
     def _corrected(self, rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -328,7 +339,7 @@ class _Comparison:
         corrected = dict(zip(p, holm(list(p.values())).tolist(), strict=True))
         delong = holm([row.p_delong for row in rows]).tolist()
         if len(p) / (self.samples + 1) > _ALPHA:  # the smallest p there is, times their number
-            self.notes.append(
+            self._note(
                 f"with {len(p)} comparisons and {self.samples} exchanges no p (Holm) can fall below {_ALPHA}; give "
                 "more --samples or fewer --metrics."
             )
@@ -338,16 +349,14 @@ class _Comparison:
         )
 
     def _explain_paper(self) -> None:
-        """Note why a number of the paper is missing or does not compare, once for all that have the same reason."""
-        reasons: dict[str, list[str]] = {}
+        """Note why a number of the paper is missing or does not compare."""
+        if self.base.task == "Brain":
+            self._note(f"{printed.BRAIN_DATA}.")
         for name, each in self.evaluations.items():
             if reason := _not_in_paper(each) or _unlike_paper(each):
-                reasons.setdefault(reason, []).append(name)
-        if self.base.task == "Brain":
-            self.notes.append(f"{printed.BRAIN_DATA}.")
-        self.notes += [f"{', '.join(names)}: {reason}." for reason, names in reasons.items()]
+                self._note(f"{reason}.", name)
         if "f1" in self.metrics and self.base.positive != printed.POSITIVE:
-            self.notes.append(f"the paper's F1 is of label {printed.POSITIVE}, this one of {self.base.positive}.")
+            self._note(f"the paper's F1 is of label {printed.POSITIVE}, this one of {self.base.positive}.")
 
     def _function(self, metric: str) -> Metric:
         return partial(f1, positive=self.base.positive) if metric == "f1" else METRICS[metric]
@@ -362,21 +371,22 @@ class _Comparison:
         return f"{base.task}: {len(patients)} test images {whose}{folds}{of_class}"
 
 
-def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Folders by the last parts of their paths, as many as tell them apart.
-
-    Raises:
-        ValueError: there is none, or one stands there twice.
-    """
-    if not paths:
-        raise ValueError("expected the folders of evaluations, found none; name one or more")
-    for place, path in enumerate(paths):
-        if path in paths[:place]:
-            raise ValueError(f"expected each evaluation once, found {path} twice; drop one of them")
+def _named(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
+    """Evaluations by the last parts of their paths, as many as tell them apart."""
     depth = 1
-    while len({path.parts[-depth:] for path in paths}) < len(paths):
+    while len({each.folder.parts[-depth:] for each in evaluations}) < len(evaluations):
         depth += 1
-    return {"/".join(path.parts[-depth:]): path for path in paths}
+    return {"/".join(each.folder.parts[-depth:]): each for each in evaluations}
+
+
+def _leaks(each: Evaluation) -> dict[str, str]:
+    """What the leakage gate found: between splits, and between them and the pre-training set."""
+    found: dict[str, list[str]] = {}
+    for kind, count in (each.leaks or {}).items():
+        what = kind.removeprefix("pretraining_")
+        where = "leaks found before training" if what == kind else "shared with the pre-training set"
+        found.setdefault(where, []).append(f"{what.replace('_', ' ')} {count}")
+    return {where: ", ".join(counts) for where, counts in found.items()}
 
 
 def _value(metric: Metric, run: Predictions) -> float:
@@ -402,7 +412,8 @@ def _not_in_paper(each: Evaluation) -> str:
     setting, known = printed.Setting(*map(str, each.labels)), printed.paper_settings()
     if setting not in known:
         near = [other.reduction for other in known if other[:2] == setting[:2]]
-        return f"the paper has no {' '.join(setting)}" + (f", only {', '.join(near)}" if near else "")
+        whose = " ".join(setting[:2])
+        return f"of {whose} the paper has only {', '.join(near)}" if near else f"the paper has no {whose}"
     return ""
 
 

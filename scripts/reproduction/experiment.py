@@ -110,6 +110,7 @@ class Experiment:
     """Pre-training sets x methods x reductions x seeds x checkpoint epochs x tasks x runs.
 
     Args:
+        name: of its file, and of what comes out of it; not in the file.
         title: what it is, for people.
         tasks: that encoders are fine-tuned on, names of `TASKS`.
         pretrain_datasets: any names; --data says where each is.
@@ -131,6 +132,7 @@ class Experiment:
         synthetic: whether data and networks are those of `tiny`; not of a file.
     """
 
+    name: str
     title: str
     tasks: tuple[str, ...]
     pretrain_datasets: tuple[str, ...] = ()
@@ -182,7 +184,7 @@ def read_experiment(path: Path) -> Experiment:
     if not isinstance(content, dict):
         raise ValueError(f"expected an experiment in {path}, found a {type(content).__name__}: write {{...}}")
     try:
-        return _checked(content)
+        return _checked(path.stem, content)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
@@ -228,20 +230,20 @@ def _unknown(what: str, found: object, known: Iterable[str]) -> ValueError:
     return ValueError(f"expected {what} out of {', '.join(names)}, found {found!r}: the closest one is {closest!r}")
 
 
-def _checked(content: Mapping[str, Any]) -> Experiment:
-    known = {item.name for item in fields(Experiment)} - {"synthetic"}
-    for name in content:
-        if name not in known:
-            (closest,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            raise ValueError(f"an experiment has no {name!r}: the closest one is {closest!r}")
-    if missing := [name for name in ("title", "tasks") if name not in content]:
+def _checked(name: str, content: Mapping[str, Any]) -> Experiment:
+    known = {item.name for item in fields(Experiment)} - {"name", "synthetic"}
+    for option in content:
+        if option not in known:
+            (closest,) = difflib.get_close_matches(option, known, n=1, cutoff=0)
+            raise ValueError(f"an experiment has no {option!r}: the closest one is {closest!r}")
+    if missing := [option for option in ("title", "tasks") if option not in content]:
         raise ValueError(f"an experiment needs {' and '.join(missing)}: write them")
     if "max_epochs" in content and content.get("max_steps") is not None:
         raise ValueError("expected max_epochs or max_steps, found both: drop one")
     values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+        option: tuple(value) if isinstance(value, list) else value for option, value in content.items()
     }
-    experiment = Experiment(**values)
+    experiment = Experiment(name, **values)
     _check_kinds(experiment)
     _check_names(experiment)
     _check_length(experiment)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.classification.paper import paper_value
 from lessismore_transforms.classification.tables import as_text, make_table, write_table
 from lessismore_transforms.training.curves import read_log
@@ -19,9 +19,19 @@ from reproduction.steps import METRICS_FILE, MODEL, evaluation_folder, pretraini
 
 # Hours of pre-training by SwAV on one RTX 3090, Section 3.4 and Figure 7.
 PAPER_HOURS = {("PET-CT", "ALL"): 538, ("PET-CT", "HASH-6"): 62, ("LIDC", "ALL"): 280, ("LIDC", "HASH-6"): 27}
-_TICKS = {1 / 3600: "1 s", 1 / 360: "10 s", 1 / 60: "1 min", 1 / 6: "10 min", 1: "1 h", 10: "10 h", 100: "100 h"}
+_TICKS = {
+    factor * hours: f"{factor} {unit}"
+    for hours, unit, factors in (
+        (1 / 3600, "s", (1, 3, 10, 30)),
+        (1 / 60, "min", (1, 3, 10, 30)),
+        (1, "h", (1, 3, 10, 30, 100, 300)),
+    )
+    for factor in factors
+}
 _PAPER_METHOD = "SwAV"
 _MARKERS = "os^"
+_Place: TypeAlias = tuple[float, float, str]  # of a name: right of and above its point, in points, and aligned so
+_LABELS: tuple[_Place, ...] = ((6, 5, "left"), (-6, 5, "right"), (6, -12, "left"), (-6, -12, "right"))
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ def outcomes(experiment: Experiment, folder: Path) -> list[Outcome]:
 
 
 def write_results(experiment: Experiment, folder: Path) -> str:
-    """Write table.csv, table.md, table.txt and figure7.png; returns the table and the places as text.
+    """Write the tables and the figure of an experiment to EXP/tables; returns the table and the places as text.
 
     Raises:
         ValueError: no fine-tuning has a finished run, or what is there does not belong together.
@@ -78,14 +88,18 @@ def write_results(experiment: Experiment, folder: Path) -> str:
     folders, beside = [outcome.folder for outcome in counted], not experiment.synthetic
     table = make_table(folders, paper=beside, samples=experiment.table_samples)
     table = replace(table, footer=(*table.footer, *_footer(experiment, counted)))
+    path = folder / "tables" / experiment.name
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     for suffix in ("csv", "md"):
-        write_table(table, folder / f"table.{suffix}")
+        write_table(table, path.with_name(f"{path.name}.{suffix}"))
     text = f"{experiment.title}\n\n{as_text(table)}\n"
-    with atomic_write(folder / "table.txt") as file:
+    with atomic_write(path.with_name(f"{path.name}.txt")) as file:
         file.write(text)
-    places = [f"table: {folder / 'table.csv'}, table.md, table.txt"]
-    if drawn := draw_figure(experiment, folder, counted):
-        places.append(f"figure: {drawn}")
+    places = [f"table: {path}.csv, .md and .txt"]
+    if any(outcome.pretraining for outcome in counted):
+        draw_figure(experiment, folder, counted, path.with_name(f"{path.name}.png"))
+        places.append(f"figure: {path}.png")
     return "\n".join((text, *places))
 
 
@@ -123,39 +137,45 @@ def training_hours(run: Path) -> float:
     return sum(_session_seconds(session) for session in sessions) / 3600
 
 
-def draw_figure(experiment: Experiment, folder: Path, counted: Sequence[Outcome]) -> Path | None:
-    """Draw AUC against the duration of pre-training, as Figure 7, the paper's as hollow markers; None without any."""
+def draw_figure(experiment: Experiment, folder: Path, counted: Sequence[Outcome], path: Path) -> None:
+    """Draw AUC against the duration of pre-training as a PNG, as Figure 7, the paper's as hollow markers."""
     from matplotlib.figure import Figure  # not pyplot: it keeps state and may look for a display
 
-    trained = [outcome for outcome in counted if outcome.pretraining]
-    if not trained:
-        return None
-    colours = {name: f"C{number}" for number, name in enumerate(experiment.pretrain_datasets)}
-    markers = {method: _MARKERS[number % len(_MARKERS)] for number, method in enumerate(experiment.methods)}
-    figure = Figure(figsize=(4.4 * len(experiment.tasks), 4.4), layout="constrained", dpi=110)
-    for place, task in enumerate(experiment.tasks):
-        shared = figure.axes[0] if figure.axes else None
-        axes = figure.add_subplot(1, len(experiment.tasks), place + 1, sharex=shared)
-        if not experiment.synthetic:
-            _draw_paper(axes, experiment, task, colours)
-        for dataset, colour in colours.items():
-            for method, marker in markers.items():
-                points = [
-                    (training_hours(pretraining_folder(folder, each.pretraining)), each)
-                    for each in trained
-                    if each.pretraining and (each.task, *each.pretraining[:2]) == (task, dataset, method)
-                ]
-                _draw_points(axes, points, colour, marker, f"{dataset}, {method}")
-        for outcome in counted:
-            if outcome.task == task and outcome.pretraining is None:
-                axes.axhline(statistics.fmean(outcome.auc), color="0.6", lw=1, ls=":", label="from scratch")
+    figure = Figure(figsize=(4.4 * len(experiment.tasks), 4.8), layout="constrained", dpi=110)
+    panels = figure.subplots(1, len(experiment.tasks), sharex=True, squeeze=False)[0]
+    for axes, task in zip(panels, experiment.tasks, strict=True):
+        _draw_task(axes, experiment, folder, [outcome for outcome in counted if outcome.task == task])
         axes.set_title(task, loc="left", fontsize=11)
-    _finish(figure.axes)
+    _finish(panels)
+    found = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    columns = 2 * len(panels)
+    figure.legend(found.values(), found, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     figure.suptitle(experiment.title, fontsize=11)
-    path = folder / "figure7.png"
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png")
-    return path
+
+
+def _draw_task(axes: Any, experiment: Experiment, folder: Path, counted: Sequence[Outcome]) -> None:
+    """The fine-tunings on one task: a colour for each data set and method, a marker for each method."""
+    if not counted:
+        axes.text(0.5, 0.5, "no run is finished", transform=axes.transAxes, ha="center", color="0.5")
+        axes.set_yticks([])
+        return
+    series = [(dataset, method) for dataset in experiment.pretrain_datasets for method in experiment.methods]
+    for number, (dataset, method) in enumerate(series):
+        style = {"color": f"C{number}", "marker": _MARKERS[experiment.methods.index(method) % len(_MARKERS)]}
+        label, place = f"{dataset}, {method}", _LABELS[number % len(_LABELS)]
+        if method == _PAPER_METHOD and not experiment.synthetic:
+            _draw_paper(axes, counted[0].task, dataset, f"{label}, paper", style, place)
+        points = [
+            (training_hours(pretraining_folder(folder, each.pretraining)), each)
+            for each in counted
+            if each.pretraining and each.pretraining[:2] == (dataset, method)
+        ]
+        _draw_points(axes, points, label, style, place)
+    for outcome in counted:
+        if outcome.pretraining is None:
+            axes.axhline(statistics.fmean(outcome.auc), color="0.6", lw=1, ls=":", label="from scratch")
 
 
 def _outcome(
@@ -219,44 +239,53 @@ def _session_seconds(lines: Sequence[dict[str, Any]]) -> float:
     return seconds
 
 
-def _draw_paper(axes: Any, experiment: Experiment, task: str, colours: dict[str, str]) -> None:
-    for dataset, colour in colours.items():
-        points = [
-            (hours, value[0], label)
-            for (name, label), hours in PAPER_HOURS.items()
-            if name == dataset and (value := paper_value(task, "auc", dataset, _PAPER_METHOD, label))
-        ]
-        if _PAPER_METHOD not in experiment.methods or not points:
-            continue
-        hours, auc, labels = zip(*sorted(points), strict=True)
-        style = {"color": colour, "marker": "o", "mfc": "none", "ls": "--", "lw": 0.8}
-        axes.plot(hours, auc, label=f"{dataset}, {_PAPER_METHOD}, paper", **style)
-        _name_points(axes, hours, auc, labels)
+def _draw_paper(axes: Any, task: str, dataset: str, label: str, style: Mapping[str, str], place: _Place) -> None:
+    points = [
+        (hours, value[0], reduction)
+        for (name, reduction), hours in PAPER_HOURS.items()
+        if name == dataset and (value := paper_value(task, "auc", dataset, _PAPER_METHOD, reduction))
+    ]
+    if points:
+        hours, auc, names = zip(*sorted(points), strict=True)
+        axes.plot(hours, auc, label=label, mfc="none", ls="--", lw=0.8, **style)
+        _name_points(axes, hours, auc, names, style, place)
 
 
-def _draw_points(axes: Any, points: Sequence[tuple[float, Outcome]], colour: str, marker: str, label: str) -> None:
+def _draw_points(
+    axes: Any, points: Sequence[tuple[float, Outcome]], label: str, style: Mapping[str, str], place: _Place
+) -> None:
     if not points:
         return
     points = sorted(points, key=lambda point: point[0])
     hours = [max(hours, 1 / 3600) for hours, _ in points]  # the log counts seconds
     auc = [statistics.fmean(outcome.auc) for _, outcome in points]
     spread = [statistics.stdev(outcome.auc) if len(outcome.auc) > 1 else 0.0 for _, outcome in points]
-    axes.errorbar(hours, auc, spread, color=colour, marker=marker, lw=0.8, elinewidth=0.8, capsize=3, label=label)
-    _name_points(axes, hours, auc, [each.pretraining.reduction.label for _, each in points if each.pretraining])
+    axes.errorbar(hours, auc, spread, lw=0.8, elinewidth=0.8, capsize=3, label=label, **style)
+    names = [each.pretraining.reduction.label for _, each in points if each.pretraining]
+    _name_points(axes, hours, auc, names, style, place)
 
 
-def _name_points(axes: Any, hours: Sequence[float], auc: Sequence[float], labels: Sequence[str]) -> None:
-    for x, y, label in zip(hours, auc, labels, strict=True):
-        axes.annotate(label, (x, y), (5, 5), textcoords="offset points", fontsize=8)
+def _name_points(
+    axes: Any,
+    hours: Sequence[float],
+    auc: Sequence[float],
+    names: Sequence[str],
+    style: Mapping[str, str],
+    place: _Place,
+) -> None:
+    right, up, side = place
+    for x, y, name in zip(hours, auc, names, strict=True):
+        words = {"textcoords": "offset points", "ha": side, "fontsize": 8, "color": style["color"]}
+        axes.annotate(name, (x, y), (right, up), **words)
 
 
 def _finish(panels: Sequence[Any]) -> None:
     panels[0].set_xscale("log")
     low, high = panels[0].get_xlim()
-    low, high = low / 1.5, high * 4  # room for the names of points
+    low, high = low / 2.5, high * 2.5  # room for the names of points
     panels[0].set_xlim(low, high)
-    shown = {hours: label for hours, label in _TICKS.items() if low <= hours <= high}
-    panels[0].set_xticks(list(shown), list(shown.values()))
+    shown = [tick for tick in _TICKS.items() if low <= tick[0] <= high]
+    panels[0].set_xticks(*zip(*shown[:: 1 + len(shown) // 8], strict=True))
     panels[0].set_xticks([], minor=True)
     for axes in panels:
         axes.set_xlabel("duration of pre-training")
@@ -264,5 +293,4 @@ def _finish(panels: Sequence[Any]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, 0), min(high, 1.02))  # a deviation may reach beyond what an AUC can be
-        axes.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("AUC, test split")

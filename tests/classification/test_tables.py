@@ -239,9 +239,9 @@ def test_other_test_images_are_not_tested(tmp_path: Path) -> None:
         ({"labels": ("LIDC", "SwAV", None)}, "the paper's number is not known without --reduction, given in training."),
         (
             {"labels": ("PET-CT", "SwAV", "HASH-7")},
-            "the paper has no PET-CT SwAV HASH-7, only ALL, EveryN-20%, .*HASH-12.",
+            "of PET-CT SwAV the paper has only ALL, EveryN-20%, .*HASH-12.",
         ),
-        ({"labels": ("PET-CT", "DINO", "ALL")}, "the paper has no PET-CT DINO ALL."),
+        ({"labels": ("PET-CT", "DINO", "ALL")}, "the paper has no PET-CT DINO."),
         (
             {"labels": HASH6, "mode": "linear"},
             "the paper fine-tunes the whole network and has no number for a frozen one.",
@@ -375,9 +375,35 @@ def test_leaks_that_were_found_or_not_looked_for_stand_below_the_table(tmp_path:
         write_evaluation(tmp_path / "three", noisy(2.0, 2, seed=3)),
     ]
     text = " ".join(as_text(make_table(folders, metrics=["auc"], samples=49)).split())
-    assert "one: found in two places before training: sources 3, near 2; see leakage.csv of its runs." in text
+    assert "one: leaks found before training: sources 3, near 2; see leakage.csv of the runs." in text
     assert "two: leaks between splits were not looked for." in text
     assert "three: " not in text
+
+
+def test_what_is_true_of_several_evaluations_is_said_once(tmp_path: Path) -> None:
+    found = {"policy": "warn", "checked": True, "near": 2}
+    same = [write_evaluation(tmp_path / name, noisy(1.0, 2, seed=3), leakage=found) for name in ("one", "two")]
+    words = "leaks found before training: near 2; see leakage.csv of the runs."
+    assert make_table(same, metrics=["auc"], samples=49).tasks[0].notes == (f"all: {words}",)
+    slices = {"policy": "warn", "checked": True, "near": 2, "pretraining_near": 4}
+    other = write_evaluation(tmp_path / "three", noisy(1.0, 2, seed=3), leakage=slices)
+    assert make_table([*same, other], metrics=["auc"], samples=49).tasks[0].notes == (
+        f"all: {words}",
+        "three: shared with the pre-training set: near 4; see leakage.csv of the runs.",
+    )
+    clean = write_evaluation(tmp_path / "four", noisy(1.0, 2, seed=3), leakage={"policy": "warn", "checked": True})
+    assert make_table([*same, clean], metrics=["auc"], samples=49).tasks[0].notes == (f"one, two: {words}",)
+
+
+def test_evaluations_are_named_within_their_task(tmp_path: Path) -> None:
+    folders = [
+        write_evaluation(tmp_path / "brain" / "scratch", noisy(1.0, 2, seed=3), task="Brain"),
+        write_evaluation(tmp_path / "covid" / "scratch", noisy(1.0, 2, seed=3)),
+        write_evaluation(tmp_path / "again" / "scratch", noisy(1.0, 2, seed=4)),
+    ]
+    table = make_table(folders, metrics=["auc"], samples=5)
+    names = [[row.evaluation for row in task.rows] for task in table.tasks]
+    assert names == [["scratch"], ["covid/scratch", "again/scratch"]]
 
 
 def test_settings_that_are_not_the_papers_and_data_that_are_not_stand_below_the_table(tmp_path: Path) -> None:

@@ -28,7 +28,22 @@ MODEL, FIGURE = "model.safetensors", "evaluation.png"
 LEVEL = 0.95
 _INTERVALS = ("auc", "accuracy", "f1_macro")
 # Settings that say where and how a run was made, not what it is.
-_NOT_TOLD = ("dataset_dir", "output_dir", "pretrained", "pretraining", "labels", "weights", "resume")
+_NOT_TOLD = ("dataset_dir", "output_dir", "pretrained", "pretraining", "labels", "weights", "resume", "header")
+# Settings of a training that an evaluation of what was trained does not choose again.
+_OF_TRAINING = {
+    *(
+        "seed",
+        "processes",
+        "batch_size",
+        "max_epochs",
+        "frozen_epochs",
+        "frozen_batch_norm",
+        "best_by",
+        "method",
+        "schedule",
+    ),
+    *("learning_rate", "weight_decay", "flip", "mean", "std", "log_interval", "checkpoint_minutes"),
+}
 
 
 class Predict:
@@ -85,6 +100,7 @@ class Evaluation:
         best: whose weights are restored first; None takes the network as it is.
         header: how pictures are prepared, for model.safetensors; None leaves that file out.
         facts: plain values for metrics.json.
+        record: of the training: experiment, epochs, settings; for metrics.json and the header.
         bootstrap: resamples for the intervals.
     """
 
@@ -97,6 +113,7 @@ class Evaluation:
         best: KeepBest | None,
         header: Mapping[str, Any] | None,
         facts: Mapping[str, Any],
+        record: Mapping[str, Any],
         bootstrap: int = 1000,
     ) -> None:
         if not isinstance(bootstrap, int) or bootstrap < 1:
@@ -107,7 +124,8 @@ class Evaluation:
                 "be lost: name another output_dir"
             )
         self.folder, self.network, self.evaluators = Path(folder), network, dict(evaluators)
-        self.best, self.header, self.facts, self.bootstrap = best, header, dict(facts), bootstrap
+        self.best, self.header, self.facts, self.record = best, header, dict(facts), dict(record)
+        self.bootstrap = bootstrap
 
     def run(self) -> None:
         """Predict, score and write; the last thing written is metrics.json, by which a run is known to be complete.
@@ -125,7 +143,9 @@ class Evaluation:
             self.folder.mkdir(parents=True, exist_ok=True)
         best_epoch = self.best.epoch if self.best is not None else None
         if self.header is not None:
-            save_classifier(self.folder / MODEL, self.network, {**self.header, "epoch": best_epoch})
+            save_classifier(
+                self.folder / MODEL, self.network, {**self.header, "epoch": best_epoch, "record": self.record}
+            )
         found = {name: evaluator.state.predictions for name, evaluator in self.evaluators.items()}
         joined(list(found.values())).write(self.folder / PREDICTIONS)
         classes, positive = self.facts["classes"], self.facts["positive"]
@@ -133,7 +153,8 @@ class Evaluation:
         draw_evaluation(found["test"], classes, positive, self.folder / FIGURE, title=title)
         intervals = intervals_of(found["test"], samples=self.bootstrap)
         scores = {name: score(each.labels, each.probabilities, positive=positive) for name, each in found.items()}
-        content = {"format": 1, "version": __version__, **self.facts, "best_epoch": best_epoch, **scores}
+        told = {**self.facts, **self.record, "best_epoch": best_epoch}
+        content = {"format": 1, "version": __version__, **told, **scores}
         write_json(self.folder / METRICS_FILE, finite({**content, "intervals": intervals}))
         low, high = intervals["auc"]
         print(
@@ -200,6 +221,23 @@ def reported(settings: Mapping[str, Any], **resolved: Any) -> dict[str, Any]:
         if name not in _NOT_TOLD and not (isinstance(value, str) and value[:1] in ("$", "@"))
     }
     return {**plain, **resolved}
+
+
+def rescored(
+    header: Mapping[str, Any], experiment: Mapping[str, str | None], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the record of an evaluation of what was trained: the training's, in what does not depend on the data.
+
+    Args:
+        header: of the network's file.
+        experiment: labels that are given now, each None where the training's holds.
+        settings: of the evaluation, as `reported` returns them.
+    """
+    trained = {"experiment": {}, "settings": {}, **header.get("record", {})}
+    given = {name: label for name, label in experiment.items() if label is not None}
+    chosen = {name: value for name, value in settings.items() if name not in _OF_TRAINING}
+    labels = {**experiment, **trained["experiment"], **given}
+    return {**trained, "experiment": labels, "settings": {**trained["settings"], **chosen}}
 
 
 def counts(examples: Examples) -> dict[str, int]:

@@ -226,9 +226,14 @@ def test_the_trainings_differ_in_how_data_are_listed_and_mirrored() -> None:
         for content in (train, train["header"], identity, evaluate):
             for name in OWN:
                 content.pop(name, None)
-        told = train["evaluation"]["facts"].pop("settings")
-        assert told.replace(", fold=@fold", "") == (
+        told = train["evaluation"]["record"].pop("settings").replace(", fold=@fold", "")
+        assert told == (
             "$reported(settings(), run_index=@run_index, precision=@train#inferer.precision, processes=world())"
+        )
+        again = evaluate.pop("evaluation#record").replace(", fold=@fold", "")
+        assert again == (
+            "$rescored(@loaded[1], experiment(@mode, None, @pretrain_dataset, @ssl_method, @reduction), "
+            f"{told.removeprefix('$')})"
         )
         rest.append((train, evaluate, contents(bundle, "multi_gpu_train.json")))
     assert rest[0] == rest[1] == rest[2]

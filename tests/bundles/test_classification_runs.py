@@ -162,6 +162,8 @@ print(run(workflows[1]), run(workflows[2]))
     assert len(first["classes"]) == (3 if bundle == ORGANS else 2)
     assert (first["test"], first["val"]) == (again["test"], again["val"])
     assert (first["mode"], again["mode"]) == ("scratch", "evaluate")
+    assert again["settings"] | {"mode": "scratch"} == first["settings"]
+    assert (again["experiment"], again["epochs"]) == (first["experiment"], epochs)
     tables = [(tmp_path / folder / number / "predictions.csv").read_bytes() for folder in ("trained", "scored")]
     assert tables[0] == tables[1]
 

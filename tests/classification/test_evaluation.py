@@ -21,6 +21,7 @@ from lessismore_transforms.classification.evaluation import (
     counts,
     experiment,
     reported,
+    rescored,
 )
 from lessismore_transforms.classification.examples import Example, Examples, Split
 from lessismore_transforms.classification.loader import EvaluationLoader, PrepareExamples
@@ -126,12 +127,15 @@ def test_all_that_is_known_is_written(tmp_path: Path, capsys: pytest.CaptureFixt
     facts = {"task": "task", "classes": ["a", "b"], "positive": 1, "run": 2, "counts": counts(examples())}
     header = {"backbone": "resnet18", "classes": ["a", "b"], "mean": [0.0]}
     engines = {name: evaluator(name, network) for name in ("val", "test")}
-    Evaluation(tmp_path / "run_02", network, engines, best=None, header=header, facts=facts, bootstrap=50).run()
+    record = {"experiment": {"reduction": "ALL"}, "epochs": 3, "settings": {"flip": 0.5}}
+    told = {"header": header, "facts": facts, "record": record}
+    Evaluation(tmp_path / "run_02", network, engines, best=None, bootstrap=50, **told).run()
     found = Predictions.read(tmp_path / "run_02" / "predictions.csv")
     assert found.splits == ["val"] * 5 + ["test"] * 7
     content = json.loads((tmp_path / "run_02" / "metrics.json").read_text())
     assert content["counts"] == SIZES
     assert content["run"] == 2
+    assert {name: content[name] for name in record} == record
     for split in ("val", "test"):
         part = found.of(split)
         expected = score(part.labels, part.probabilities)
@@ -143,9 +147,26 @@ def test_all_that_is_known_is_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert content["intervals"]["unit"] == "patient"
     loaded, head = load_classifier(tmp_path / "run_02" / "model.safetensors")
     assert head["mean"] == [0.0]
+    assert head["record"] == record
     assert torch.equal(loaded.classifier.weight, network.classifier.weight)
     assert (tmp_path / "run_02" / "evaluation.png").stat().st_size > 10_000
     assert capsys.readouterr().out.startswith(f"test: AUC {content['test']['auc']:.3f} (95 % of resampled patients ")
+
+
+def test_an_evaluation_of_what_was_trained_keeps_the_records_of_its_training() -> None:
+    none = dict.fromkeys(("pretrain_dataset", "ssl_method", "reduction"))
+    trained = {
+        "experiment": {"pretrain_dataset": None, "ssl_method": "SwAV", "reduction": "ALL"},
+        "epochs": 3,
+        "settings": {"max_epochs": 3, "flip": 0.1, "backbone": "resnet18", "size": 28, "run_index": 4},
+    }
+    now = {"max_epochs": 70, "flip": 0.5, "size": 64, "run_index": 0}
+    assert rescored({"record": trained}, none | {"pretrain_dataset": "LIDC", "reduction": "HASH-6"}, now) == {
+        "experiment": {"pretrain_dataset": "LIDC", "ssl_method": "SwAV", "reduction": "HASH-6"},
+        "epochs": 3,
+        "settings": {"max_epochs": 3, "flip": 0.1, "backbone": "resnet18", "size": 64, "run_index": 0},
+    }
+    assert rescored({}, none, now) == {"experiment": none, "settings": {"size": 64, "run_index": 0}}
 
 
 def test_labels_of_the_papers_tables() -> None:
@@ -183,7 +204,7 @@ def test_an_evaluation_does_not_overwrite_a_training(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "last.pt").touch()
     network = build_classifier("resnet18", 2)
     with pytest.raises(ValueError, match="expected a folder of its own for the evaluation, found a training in"):
-        Evaluation(tmp_path, network, {}, best=None, header=None, facts={})
+        Evaluation(tmp_path, network, {}, best=None, header=None, facts={}, record={})
 
 
 def test_settings_are_told_without_expressions_and_paths() -> None:

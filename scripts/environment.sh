@@ -15,11 +15,24 @@ find_python() {
   return 1
 }
 
+# PyTorch with its CUDA libraries takes 8 GB, and what pip downloads lies beside it for a while.
+GIGABYTES=12
+
+require_space() {
+  local free
+  free="$(df -Pk "$(dirname "$VENV")" | awk 'NR == 2 {print int($4 / 1000000)}')"
+  if ((free < GIGABYTES)); then
+    echo "expected $GIGABYTES GB of free disk for $VENV, found $free: free some or set LESSISMORE_VENV" >&2
+    return 1
+  fi
+}
+
 # install_project [EXTRA]: install the project, editable, once for each state of pyproject.toml.
 install_project() {
   local what="." stamp python
   [[ -n "${1:-}" ]] && what=".[$1]"
   python="$(find_python)"
+  compgen -G "$VENV/.installed-*" >/dev/null || require_space
   [[ -x "$VENV/bin/python" ]] || "$python" -m venv "$VENV"
   stamp="$VENV/.installed-${1:-base}"
   if ! cmp -s pyproject.toml "$stamp"; then

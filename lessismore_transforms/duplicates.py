@@ -8,11 +8,13 @@ pre-training and evaluation.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from numba import njit
 from PIL import Image
 
 from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.executor import available_cores
 from lessismore_transforms.manifest import Manifest, Selection, record_order
 from lessismore_transforms.pictures import SUFFIXES, read_picture
 from lessismore_transforms.reduction.hashing import Hashes, dhash
@@ -53,6 +56,7 @@ _UNIT = 127  # length of a direction in 8 bit
 _FEATURES = 32  # pixels with a direction, of the coarse 1024, that an image needs to be told from others
 _PAIRS = 2**22  # of hashes compared at once
 _IMAGES = 1024  # of the first set, compared at once
+_SHARE = 4096  # pairs that a thread correlates at once
 
 
 def select_across(
@@ -203,13 +207,13 @@ def near_duplicates(
     while batch := list(islice(images, block)):
         first = _Prints.of(batch, ["none"])
         place, match, bits = neighbours_within(second.hashes, first.hashes, radius)
-        coarse = _correlate(first.directions, second.directions, match, place, _COARSE, _COARSE_SHIFT)
+        coarse = _correlate(first.coarse, second.coarse, match, place, _COARSE, _COARSE_SHIFT)
         likely = coarse >= _COARSE_CORRELATION
         place, match, bits = place[likely], match[likely], bits[likely]
         places, inverse = np.unique(place, return_inverse=True)
         turned = [TRANSFORMS[names[i % positions]](second.thumbnails[i // positions]) for i in places]
-        fine = np.reshape(turned, (-1, _FINE, _FINE)).astype(np.float32)
-        score = _correlate(_directions(first.thumbnails), _directions(fine), match, inverse, _FIELD, _FINE_SHIFT)
+        fine = _Gradients.of(_directions(np.reshape(turned, (-1, _FINE, _FINE))))
+        score = _correlate(_Gradients.of(_directions(first.thumbnails)), fine, match, inverse, _FIELD, _FINE_SHIFT)
         image, position = np.divmod(place, positions)
         rank = np.lexsort((position, -score, image, match))  # of each pair, the best position first
         _, best = np.unique(match[rank] * len(second.names) + image[rank], return_index=True)
@@ -221,6 +225,18 @@ def near_duplicates(
     return pd.DataFrame(found, columns=["image_a", "image_b", "bits", "correlation", "transform"])
 
 
+class _Gradients(NamedTuple):
+    """Where the grey values of n images rise: directions, int8 (n, 2, H, W), and their squares' sums, int64 (n,)."""
+
+    directions: npt.NDArray[np.int8]
+    energy: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, directions: npt.NDArray[np.int8]) -> _Gradients:
+        """Sum the squares."""
+        return cls(directions, np.einsum("ncyx,ncyx->n", directions, directions, dtype=np.int64))
+
+
 @dataclass(frozen=True, eq=False)
 class _Prints:
     """What tells n images from each other, in p positions each; images without features are left out.
@@ -228,13 +244,13 @@ class _Prints:
     Args:
         names: (n,).
         hashes: uint64 (n * p,), the positions of an image one after the other.
-        directions: int8 (n * p, 2, 32, 32), of coarse thumbnails.
+        coarse: of thumbnails, n * p of 32 x 32.
         thumbnails: uint8 (n, 64, 64), fine ones in the first position.
     """
 
     names: list[str]
     hashes: Hashes
-    directions: npt.NDArray[np.int8]
+    coarse: _Gradients
     thumbnails: Picture
 
     @classmethod
@@ -254,7 +270,8 @@ class _Prints:
             hashes += [dhash(TRANSFORMS[transform](image)) for transform in transforms]
             directions.append(turned)
             thumbnails.append(fine[None])
-        return cls(names, np.array(hashes, np.uint64), np.concatenate(directions), np.concatenate(thumbnails))
+        coarse_ones = _Gradients.of(np.concatenate(directions))
+        return cls(names, np.array(hashes, np.uint64), coarse_ones, np.concatenate(thumbnails))
 
 
 def _directions(thumbnails: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
@@ -274,8 +291,8 @@ def _directions(thumbnails: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
 
 
 def _correlate(
-    first: npt.NDArray[np.int8],
-    second: npt.NDArray[np.int8],
+    first: _Gradients,
+    second: _Gradients,
     match: npt.NDArray[np.int64],
     place: npt.NDArray[np.int64],
     field: int,
@@ -284,8 +301,8 @@ def _correlate(
     """The orientation correlation of each pair first[match], second[place], 0 without common directions.
 
     Args:
-        first: int8 (n, 2, H, W).
-        second: int8 (m, 2, H, W).
+        first: of n images.
+        second: of m images, as large.
         match: (k,) indices.
         place: (k,) indices.
         field: side of the fields that are shifted each on its own, pixels.
@@ -295,9 +312,14 @@ def _correlate(
         float64 (k,), at most 1: the products over those of the image that has fewer directions.
     """
     products = np.empty(len(match), np.int64)
-    _multiply(first, second, match, place, field, shift, products)
-    energy = [np.einsum("ncyx,ncyx->n", part, part, dtype=np.int64) for part in (first, second)]
-    score: npt.NDArray[np.float64] = products / np.maximum(1, np.minimum(energy[0][match], energy[1][place]))
+
+    def multiply(part: slice) -> None:
+        _multiply(first.directions, second.directions, match[part], place[part], field, shift, products[part])
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        deque(pool.map(multiply, (slice(at, at + _SHARE) for at in range(0, len(match), _SHARE))), maxlen=0)
+    energy = np.minimum(first.energy[match], second.energy[place])
+    score: npt.NDArray[np.float64] = products / np.maximum(1, energy)
     return np.minimum(score, 1)
 
 

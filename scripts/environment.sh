@@ -15,12 +15,13 @@ find_python() {
   return 1
 }
 
-# PyTorch with its CUDA libraries takes 8 GB, and what pip downloads lies beside it for a while.
+# PyTorch with its CUDA libraries takes 8 GB, what pip downloads 4 more for a while.
 GIGABYTES=12
 
 require_space() {
-  local free
-  free="$(df -Pk "$(dirname "$VENV")" | awk 'NR == 2 {print int($4 / 1000000)}')"
+  local place="$VENV" free
+  while [[ ! -e "$place" ]]; do place="$(dirname "$place")"; done
+  free="$(df -Pk "$place" | awk 'NR == 2 {print int($4 / 1000000)}')"
   if ((free < GIGABYTES)); then
     echo "expected $GIGABYTES GB of free disk for $VENV, found $free: free some or set LESSISMORE_VENV" >&2
     return 1

@@ -16,8 +16,9 @@ from lessismore_transforms.atomic import finite, write_json, writing
 from lessismore_transforms.classification.best import KeepBest
 from lessismore_transforms.classification.examples import SPLITS, Examples, Split
 from lessismore_transforms.classification.figures import draw_evaluation
-from lessismore_transforms.classification.metrics import METRICS, score
+from lessismore_transforms.classification.metrics import METRICS, confusion, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
+from lessismore_transforms.classification.paper import Setting, paper_settings
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
 from lessismore_transforms.classification.results import METRICS_FILE
 from lessismore_transforms.classification.statistics import bootstrap_interval, unit_of
@@ -29,21 +30,14 @@ LEVEL = 0.95
 _INTERVALS = ("auc", "accuracy", "f1_macro")
 # Settings that say where and how a run was made, not what it is.
 _NOT_TOLD = ("dataset_dir", "output_dir", "pretrained", "pretraining", "labels", "weights", "resume", "header")
-# Settings of a training that an evaluation of what was trained does not choose again.
-_OF_TRAINING = {
-    *(
-        "seed",
-        "processes",
-        "batch_size",
-        "max_epochs",
-        "frozen_epochs",
-        "frozen_batch_norm",
-        "best_by",
-        "method",
-        "schedule",
-    ),
-    *("learning_rate", "weight_decay", "flip", "mean", "std", "log_interval", "checkpoint_minutes"),
-}
+# What an evaluation does not choose again: how the network was trained, and how pictures are prepared for it.
+SETTLED = (
+    *("mode", "pretrained", "method", "resume", "max_epochs", "frozen_epochs", "frozen_batch_norm", "best_by"),
+    *("learning_rate", "weight_decay", "schedule", "flip", "checkpoint_minutes", "log_interval"),
+    *("backbone", "image_size", "channels", "resize", "transpose", "mean", "std"),
+)
+_ALSO_SETTLED = ("seed", "batch_size", "processes")  # in the record; an evaluation may have its own, which tell nothing
+_METHODS = {"swav": "SwAV", "moco": "MoCoV2", "byol": "BYOL", "spark": "SparK"}  # under the names of the paper's tables
 
 
 class Predict:
@@ -100,7 +94,7 @@ class Evaluation:
         best: whose weights are restored first; None takes the network as it is.
         header: how pictures are prepared, for model.safetensors; None leaves that file out.
         facts: plain values for metrics.json.
-        record: of the training: experiment, epochs, settings; for metrics.json and the header.
+        record: of the training: mode, experiment, epochs, settings; for metrics.json and the header.
         bootstrap: resamples for the intervals.
     """
 
@@ -118,10 +112,10 @@ class Evaluation:
     ) -> None:
         if not isinstance(bootstrap, int) or bootstrap < 1:
             raise ValueError(f"expected bootstrap to be 1 resample or more, found {bootstrap!r}; 1000 is usual")
-        if header is None and (Path(folder) / LAST).exists():
+        if header is None and (there := [name for name in (LAST, METRICS_FILE) if (Path(folder) / name).exists()]):
             raise ValueError(
-                f"expected a folder of its own for the evaluation, found a training in {folder}, whose results would "
-                "be lost: name another output_dir"
+                f"expected a folder of its own for the evaluation, found a run in {folder} ({there[0]}), whose results "
+                "would be lost: name another output_dir"
             )
         self.folder, self.network, self.evaluators = Path(folder), network, dict(evaluators)
         self.best, self.header, self.facts, self.record = best, header, dict(facts), dict(record)
@@ -153,9 +147,10 @@ class Evaluation:
         draw_evaluation(found["test"], classes, positive, self.folder / FIGURE, title=title)
         intervals = intervals_of(found["test"], samples=self.bootstrap)
         scores = {name: score(each.labels, each.probabilities, positive=positive) for name, each in found.items()}
-        told = {**self.facts, **self.record, "best_epoch": best_epoch}
-        content = {"format": 1, "version": __version__, **told, **scores}
-        write_json(self.folder / METRICS_FILE, finite({**content, "intervals": intervals}))
+        content = {"format": 1, "version": __version__, **self.facts, **self.record, "best_epoch": best_epoch}
+        counted = {name: confusion(each.labels, each.probabilities).tolist() for name, each in found.items()}
+        content |= {**scores, "intervals": intervals, "confusion": counted}
+        write_json(self.folder / METRICS_FILE, finite(content))
         low, high = intervals["auc"]
         print(
             f"test: AUC {scores['test']['auc']:.3f} ({100 * LEVEL:.0f} % of resampled {intervals['unit']}s "
@@ -223,21 +218,25 @@ def reported(settings: Mapping[str, Any], **resolved: Any) -> dict[str, Any]:
     return {**plain, **resolved}
 
 
-def rescored(
-    header: Mapping[str, Any], experiment: Mapping[str, str | None], settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the record of an evaluation of what was trained: the training's, in what does not depend on the data.
+def rescored(header: Mapping[str, Any], labels: Sequence[str | None], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of an evaluation of a trained network: the training's, but for the data.
 
     Args:
         header: of the network's file.
-        experiment: labels that are given now, each None where the training's holds.
+        labels: as for `experiment`, that are given now, each None where the training's holds.
         settings: of the evaluation, as `reported` returns them.
+
+    Raises:
+        ValueError: a label is given that is not the training's.
     """
-    trained = {"experiment": {}, "settings": {}, **header.get("record", {})}
-    given = {name: label for name, label in experiment.items() if label is not None}
-    chosen = {name: value for name, value in settings.items() if name not in _OF_TRAINING}
-    labels = {**experiment, **trained["experiment"], **given}
-    return {**trained, "experiment": labels, "settings": {**trained["settings"], **chosen}}
+    record = header["record"]
+    experiment = dict(record["experiment"])
+    for name, label in zip(Setting._fields, labels, strict=True):
+        if label is not None and label != (experiment[name] or label):
+            raise ValueError(f"the network was trained as {name} {experiment[name]}, found {label}: leave out --{name}")
+        experiment[name] = experiment[name] or label
+    own = {name: value for name, value in settings.items() if name not in (*SETTLED, *_ALSO_SETTLED)}
+    return {**record, "experiment": experiment, "settings": {**record["settings"], **own}, "rescored": True}
 
 
 def counts(examples: Examples) -> dict[str, int]:
@@ -245,20 +244,29 @@ def counts(examples: Examples) -> dict[str, int]:
     return {split: sum(example.split == split for example in examples.examples) for split in SPLITS}
 
 
-def experiment(
-    mode: str, method: str | None, pretrain_dataset: str | None, ssl_method: str | None, reduction: str | None
-) -> dict[str, str | None]:
+def experiment(mode: str, method: str | None, labels: Sequence[str | None]) -> dict[str, str | None]:
     """Return by which labels of the paper's tables a run is known.
 
     Args:
         mode: scratch stands in the tables as `none`.
         method: of the weights, for the table's name of it where none is given.
-        pretrain_dataset: such as LIDC.
-        ssl_method: such as SwAV.
-        reduction: such as HASH-6.
+        labels: pretrain_dataset, ssl_method and reduction, such as LIDC, SwAV and HASH-6.
+
+    Raises:
+        ValueError: the labels belie mode or method, or are spelt unlike the tables in upper and lower case only.
     """
+    names = Setting._fields
     if mode == "scratch":
-        return dict.fromkeys(("pretrain_dataset", "ssl_method", "reduction"), "none")
-    named = {"swav": "SwAV", "moco": "MoCoV2", "byol": "BYOL", "spark": "SparK"}
-    ssl_method = ssl_method or named.get(method or "")
-    return {"pretrain_dataset": pretrain_dataset, "ssl_method": ssl_method, "reduction": reduction}
+        if given := [name for name, label in zip(names, labels, strict=True) if label is not None]:
+            raise ValueError(f"expected no label of a pre-training for mode scratch, found one: leave out --{given[0]}")
+        return dict.fromkeys(names, "none")
+    for name, label, printed in zip(names, labels, zip(*paper_settings(), strict=True), strict=True):
+        if label is not None and label not in printed:
+            for known in printed:
+                if label.lower() == known.lower():
+                    raise ValueError(f"expected {name} as the paper spells it, {known}, found {label}: mend it")
+    pretrain_dataset, ssl_method, reduction = labels
+    ours = _METHODS.get(method or "")
+    if ours and ssl_method in _METHODS.values() and ssl_method != ours:
+        raise ValueError(f"expected ssl_method {ours}, by which the weights were trained, found {ssl_method}: drop it")
+    return dict(zip(names, (pretrain_dataset, ssl_method or ours, reduction), strict=True))

@@ -42,13 +42,19 @@ def frozen_epochs(mode: str, max_epochs: int, epochs: int | None = None) -> int:
         epochs: taken instead, but for the mode linear.
 
     Raises:
-        ValueError: the number is negative.
+        ValueError: the number is negative, or nothing but the linear layer would ever be trained.
     """
     if epochs is not None and (not isinstance(epochs, int) or epochs < 0):
         raise ValueError(f"expected frozen_epochs of 0 or more, found {epochs!r}; 10 is the paper's")
     if mode == "linear":
         return max_epochs
-    return {"finetune": 10, "scratch": 0}[mode] if epochs is None else epochs
+    frozen = {"finetune": 10, "scratch": 0}[mode] if epochs is None else epochs
+    if frozen >= max_epochs:
+        raise ValueError(
+            f"expected more epochs than the {frozen} in which the encoder is frozen, found max_epochs {max_epochs}: "
+            f"give --frozen_epochs 0 to {max_epochs - 1}, or --mode linear to train the linear layer alone"
+        )
+    return frozen
 
 
 def released_factor(iteration: int, *, every: int) -> float:

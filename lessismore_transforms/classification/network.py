@@ -131,10 +131,10 @@ def load_classifier(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
         ValueError: the file is not there, damaged, or no classifier of ours.
     """
     header = read_metadata(path)
-    if not {"backbone", "classes"} <= header.keys():
+    if not {"backbone", "classes", "record"} <= header.keys():
         raise ValueError(
-            f"expected a model.safetensors of a classification run, found {path}: its header does not name backbone "
-            "and classes; give the file that the training wrote"
+            f"expected a model.safetensors of a classification run, found {path}: its header lacks backbone, classes "
+            "or the record of the training; give the file that the training wrote"
         )
     network = build_classifier(header["backbone"], len(header["classes"]))
     load_strictly(network, read_tensors(path), f"a {header['backbone']} for {len(header['classes'])} classes", path)

@@ -54,7 +54,8 @@ class Evaluation:
         task: as in the paper's tables.
         classes: names, by label.
         positive: the label whose F1 is told where there are two classes.
-        mode: finetune, linear, scratch, or evaluate where trained networks were scored again.
+        mode: finetune, linear or scratch.
+        rescored: whether trained networks were scored again.
         labels: of the setting in the paper's tables (see `paper.Setting`), each None where it was not given.
         runs: predictions of the test split by number of the run, images in alphabetical order.
         folds: the fold of each run, where the task has folds.
@@ -68,6 +69,7 @@ class Evaluation:
     classes: tuple[str, ...]
     positive: int
     mode: str
+    rescored: bool
     labels: tuple[str | None, ...]
     runs: dict[int, Predictions]
     folds: dict[int, int]
@@ -95,6 +97,7 @@ def read_evaluation(folder: Path | str) -> Evaluation:
         )
     records = {path: _record(path / METRICS_FILE) for path in finished}
     _check_one_setting(records)
+    _check_several_networks(records)
     numbers = [record["run"] for record in records.values()]
     if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
         raise ValueError(f"expected each run once in {folder}, found run {twice[0]} in two folders; remove one of them")
@@ -108,6 +111,7 @@ def read_evaluation(folder: Path | str) -> Evaluation:
         classes=tuple(record["classes"]),
         positive=record["positive"],
         mode=record["mode"],
+        rescored=bool(record.get("rescored")),
         labels=tuple(record["experiment"].get(name) for name in Setting._fields),
         runs=dict(sorted(runs.items())),
         folds=folds,
@@ -160,10 +164,22 @@ def _check_one_setting(records: dict[Path, dict[str, Any]]) -> None:
                 )
 
 
+def _check_several_networks(records: dict[Path, dict[str, Any]]) -> None:
+    """No network was scored again as two runs."""
+    first: dict[str, Path] = {}
+    for path, record in records.items():
+        before = first.setdefault(record["weights"].get("id") if record.get("rescored") else path.name, path)
+        if before != path:
+            raise ValueError(
+                f"expected another network in each run of {path.parent}, found the same one in {before.name} and "
+                f"{path.name}; remove one of them"
+            )
+
+
 def _comparable(record: dict[str, Any]) -> dict[str, Any]:
     """All in which the runs of one evaluation have to agree; what a reader knows best comes first."""
-    known = {key: record[key] for key in ("task", "classes", "positive", "mode")}
-    pretrained = record["mode"] != "evaluate"  # there each run has the weights that its training ended with
+    known = {key: record.get(key) for key in ("task", "classes", "positive", "mode", "rescored")}
+    pretrained = not record.get("rescored")  # there each run has the weights that its training ended with
     weights = {f"weights {key}": value for key, value in record["weights"].items() if pretrained}
     settings = {key: value for key, value in record["settings"].items() if key not in _FREE}
     return {**known, **record["experiment"], **weights, **settings}

@@ -39,9 +39,10 @@ _TITLES = {"auc": "AUC", "f1": "F1", "f1_macro": "macro F1", "f1_micro": "micro 
 _LEVEL, _ALPHA = 0.95, 0.05
 _WIDTH = 110  # of the lines below a table on the screen
 _NAN = math.nan
-_DEVIATION = (
-    "±: standard deviation (divisor n - 1) over the runs of an evaluation. They share the pre-trained weights: it "
-    "tells how much fine-tuning again{folds} changes, not how much pre-training again would."
+_DEVIATION = "±: standard deviation (divisor n - 1) over the runs of an evaluation{folds}."
+_SHARED = (
+    "Runs share the pre-trained weights: their deviation tells how much fine-tuning again changes, not how much "
+    "pre-training again would."
 )
 _INTERVAL = (
     "{percent} % interval: of the mean over runs when the test patients are drawn {samples} times with replacement and "
@@ -77,7 +78,8 @@ class Row:
         pretrain_dataset: label, "" where not given; so the next two.
         ssl_method: label.
         reduction: label.
-        mode: finetune, linear, scratch or evaluate.
+        mode: finetune, linear or scratch.
+        rescored: whether trained networks were scored again.
         runs: how many are finished.
         metric: its name in `METRICS`.
         mean: over runs.
@@ -101,6 +103,7 @@ class Row:
     ssl_method: str
     reduction: str
     mode: str
+    rescored: bool
     runs: int
     metric: str
     mean: float
@@ -289,7 +292,7 @@ class _Comparison:
         mean, std = mean_std([_value(function, run) for run in runs])
         low, high = bootstrap_interval(runs, function, samples=self.samples, level=_LEVEL)
         pretrain_dataset, ssl_method, reduction = (label or "" for label in each.labels)
-        setting = (pretrain_dataset, ssl_method, reduction, each.mode)
+        setting = (pretrain_dataset, ssl_method, reduction, each.mode, each.rescored)
         row = Row(each.task, name, *setting, len(runs), metric, mean, std, low, high)
         if self.paper and (value := _paper_value(each, metric)):
             row = replace(row, paper_mean=value[0], paper_std=value[1])
@@ -442,9 +445,10 @@ def _footer(tasks: Sequence[TaskTable], samples: int) -> tuple[str, ...]:
     """What the columns mean, and by what a reader could be misled."""
     rows = [row for task in tasks for row in task.rows]
     shown = [row for row in rows if not math.isnan(row.paper_mean)]
-    folds = " (for folds: on other pictures)" if any(task.folds for task in tasks) else ""
+    folds = "; folds are scored on other pictures each" if any(task.folds for task in tasks) else ""
     lines = {
         _DEVIATION.format(folds=folds): any(not math.isnan(row.std) for row in rows),
+        _SHARED: any(not math.isnan(row.std) and row.mode != "scratch" for row in rows),
         _INTERVAL.format(percent=round(100 * _LEVEL), samples=samples): True,
         _TESTS.format(samples=samples): any(row.baseline for row in rows),
         _DELONG: any(not math.isnan(row.p_delong) for row in rows),
@@ -494,10 +498,9 @@ def _intervals(task: TaskTable, *, tests: bool) -> _Grid:
 
 
 def _pretraining(row: Row) -> str:
-    if row.mode == "scratch":
-        return "from scratch"
     words = " ".join(part for part in (row.pretrain_dataset, row.ssl_method, row.reduction) if part) or "–"
-    return words if row.mode == "finetune" else f"{words} ({row.mode})"
+    how = [*(["linear"] if row.mode == "linear" else []), *(["scored again"] if row.rescored else [])]
+    return ("from scratch" if row.mode == "scratch" else words) + (f" ({', '.join(how)})" if how else "")
 
 
 def _number(value: float, form: str = ".3f") -> str:

@@ -127,7 +127,7 @@ class Experiment:
         deepnet_weights: file with the ImageNet ResNet50 that DeepNet compares features of, or imagenet.
         reduce_settings: further options of `reduce`, by data set or `all`.
         pretrain_settings: further settings of the bundle, by method or `all`.
-        evaluate_settings: further settings of the bundle, by task or `all`.
+        evaluate_settings: further settings of the bundle, by task or `all`; frozen_epochs is for pre-trained encoders.
         table_samples: resamples of each interval and test in the table.
         synthetic: whether data and networks are those of `tiny`; not of a file.
     """

@@ -15,7 +15,7 @@ from lessismore_transforms.classification.paper import paper_value
 from lessismore_transforms.classification.tables import as_text, make_table, write_table
 from lessismore_transforms.training.curves import read_log
 from reproduction.experiment import Experiment, Pretraining
-from reproduction.steps import METRICS_FILE, MODEL, evaluation_folder, pretraining_folder, run_names
+from reproduction.steps import METRICS_FILE, MODEL, SCRATCH, evaluation_folder, pretraining_folder, run_names
 
 # Hours of pre-training by SwAV on one RTX 3090, Section 3.4 and Figure 7.
 PAPER_HOURS = {("PET-CT", "ALL"): 538, ("PET-CT", "HASH-6"): 62, ("LIDC", "ALL"): 280, ("LIDC", "HASH-6"): 27}
@@ -97,9 +97,12 @@ def write_results(experiment: Experiment, folder: Path) -> str:
     with atomic_write(path.with_name(f"{path.name}.txt")) as file:
         file.write(text)
     places = [f"table: {path}.csv, .md and .txt"]
+    figure = path.with_name(f"{path.name}.png")
     if any(outcome.pretraining for outcome in counted):
-        draw_figure(experiment, folder, counted, path.with_name(f"{path.name}.png"))
-        places.append(f"figure: {path}.png")
+        draw_figure(experiment, folder, counted, figure)
+        places.append(f"figure: {figure}")
+    else:
+        figure.unlink(missing_ok=True)  # of earlier results
     return "\n".join((text, *places))
 
 
@@ -193,20 +196,30 @@ def _outcome(
 
 def _footer(experiment: Experiment, counted: Sequence[Outcome]) -> list[str]:
     lines = [f"{experiment.title}."]
-    if len(experiment.checkpoint_epochs) > 1:
+    trained = any(outcome.pretraining for outcome in counted)
+    if trained and len(experiment.checkpoint_epochs) > 1:
         epochs = ", ".join(map(str, experiment.checkpoint_epochs))
         lines.append(
             f"Of the checkpoints after epochs {epochs} the table shows, for each pre-training and task, the one with "
             "the highest mean validation AUC over the runs; the paper does not say by which split it chose."
         )
-    elif experiment.pretrainings and experiment.max_steps is None:
+    elif trained and experiment.max_steps is None:
         lines.append(f"All encoders are those after epoch {experiment.epochs[0]} of pre-training.")
-    elif experiment.pretrainings:
+    elif trained:
         lines.append(f"All encoders are those after {experiment.max_steps} steps of pre-training, whatever the epochs.")
     if len(experiment.pretrain_seeds) > 1:
         lines += _over_seeds(counted)
-    if open_ones := [outcome.folder.name for outcome in counted if not outcome.complete]:
-        lines.append(f"Not all runs are finished of {', '.join(dict.fromkeys(open_ones))}: the table is preliminary.")
+    open_ones = [f"{outcome.task} {outcome.folder.name}" for outcome in counted if not outcome.complete]
+    found = {(outcome.task, outcome.pretraining) for outcome in counted}
+    pretrainings = [*([None] if experiment.scratch else []), *experiment.pretrainings]
+    open_ones += [
+        f"{task} {pretraining.name if pretraining else SCRATCH}"
+        for task in experiment.tasks
+        for pretraining in pretrainings
+        if (task, pretraining) not in found
+    ]
+    if open_ones:
+        lines.append(f"The table is preliminary: not all runs are finished of {', '.join(open_ones)}.")
     return lines
 
 
@@ -285,7 +298,7 @@ def _finish(panels: Sequence[Any]) -> None:
     low, high = low / 2.5, high * 2.5  # room for the names of points
     panels[0].set_xlim(low, high)
     shown = [tick for tick in _TICKS.items() if low <= tick[0] <= high]
-    panels[0].set_xticks(*zip(*shown[:: 1 + len(shown) // 8], strict=True))
+    panels[0].set_xticks(*zip(*shown[:: 1 + len(shown) // 7], strict=True))
     panels[0].set_xticks([], minor=True)
     for axes in panels:
         axes.set_xlabel("duration of pre-training")

@@ -265,6 +265,8 @@ def _runs(
             **_encoder(experiment, folder, pretraining, epoch),
             **settings_of(experiment.evaluate_settings, task),
         }
+        if pretraining is None:
+            settings.pop("frozen_epochs", None)  # random features are not worth keeping
         yield Step(
             f"evaluate/{task}/{output.name}/{name}",
             _bundle(TASK_BUNDLES[task], "evaluate" in experiment.as_released, settings),

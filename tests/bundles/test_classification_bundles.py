@@ -228,12 +228,14 @@ def test_the_trainings_differ_in_how_data_are_listed_and_mirrored() -> None:
                 content.pop(name, None)
         told = train["evaluation"]["record"].pop("settings").replace(", fold=@fold", "")
         assert told == (
-            "$reported(settings(), run_index=@run_index, precision=@train#inferer.precision, processes=world())"
+            "$reported(settings(), run_index=@run_index, precision=@train#inferer.precision, processes=world(), "
+            "frozen_epochs=@frozen)"
         )
+        told = told.removeprefix("$").replace(", frozen_epochs=@frozen", "")
         again = evaluate.pop("evaluation#record").replace(", fold=@fold", "")
-        assert again == (
-            "$rescored(@loaded[1], experiment(@mode, None, @pretrain_dataset, @ssl_method, @reduction), "
-            f"{told.removeprefix('$')})"
+        assert again == f"$rescored(@loaded[1], [@pretrain_dataset, @ssl_method, @reduction], {told})"
+        assert evaluate.pop("run_index", None) == (
+            None if bundle == BRAIN else "$@loaded[1]['record']['settings']['run_index']"
         )
         rest.append((train, evaluate, contents(bundle, "multi_gpu_train.json")))
     assert rest[0] == rest[1] == rest[2]

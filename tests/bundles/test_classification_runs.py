@@ -16,6 +16,7 @@ from conftest import ROOT, bundle_environment, in_bundle, workflows
 from PIL import Image
 
 from lessismore_transforms.backbones import build_backbone, save_backbone
+from lessismore_transforms.classification.evaluation import SETTLED
 from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.classification.predictions import Predictions
@@ -71,8 +72,10 @@ def configs(bundle: str, *names: str) -> list[str]:
 
 
 def runs_of(bundle: str, *given: tuple[list[str], dict[str, Any]]) -> str:
-    """Code for trainings of (configurations, overrides)."""
-    return workflows(*((configs(bundle, *names), SMALL | overrides) for names, overrides in given))
+    """Code for trainings and evaluations of (configurations, overrides)."""
+    free = {name: value for name, value in SMALL.items() if name not in SETTLED}
+    small = {True: free, False: SMALL}
+    return workflows(*((configs(bundle, *names), small["evaluate" in names] | more) for names, more in given))
 
 
 def metrics(folder: Path) -> dict[str, Any]:
@@ -138,18 +141,30 @@ def test_each_bundle_trains_as_released_and_evaluates_to_the_same(tmp_path: Path
     common = {COVID: {"dataset_dir": str(data / "covid")}, BRAIN: {"dataset_dir": str(data / "brain"), "fold": 2}}
     common[ORGANS] = {"dataset_dir": str(data / "organs"), "md5": "any", "classes": ["a", "b", "c"]}
     trained = common[bundle] | {"mode": "scratch", "max_epochs": epochs, "output_dir": "trained"}
+    trained |= {} if bundle == COVID else {"frozen_epochs": 1}
     number = "run_02" if bundle == BRAIN else "run_00"
     scored = common[bundle] | {"output_dir": "scored", "weights": f"trained/{number}/model.safetensors"}
     scored.pop("fold", None)  # it is that of the training
-    code = runs_of(bundle, (["train"], trained), (["train", "as_released"], trained), (["train", "evaluate"], scored))
+    refused = {
+        "image_size is that of the training of these weights: leave out --image_size": {"image_size": 224},
+        "mode is that of the training of these weights: leave out --mode": {"mode": "linear"},
+        "found a run in scored/": {},
+    }
+    given = [(["train"], trained), (["train", "as_released"], trained), (["train", "evaluate"], scored)]
+    given += [(["train", "evaluate"], scored | more) for more in refused.values() if bundle == COVID]
+    code = runs_of(bundle, *given)
     code += """
 for workflow in workflows[:2]:
     workflow.initialize()
     assert workflow.check_properties() == [], workflow.check_properties()
 print(run(workflows[1]), run(workflows[2]))
+print("REFUSED" + json.dumps([run(workflow) for workflow in workflows[3:]]))
 """
-    said = in_bundle(tmp_path, bundle, code)
+    said, _, errors = in_bundle(tmp_path, bundle, code).partition("REFUSED")
     assert "error" not in said
+    for words, text in zip(refused, json.loads(errors), strict=False):
+        assert text.count("error: ") == 1, text
+        assert words in text
     _, header = load_classifier(tmp_path / "trained" / number / "model.safetensors")
     log = [json.loads(line) for line in (tmp_path / "trained" / number / "log.jsonl").read_text().splitlines()]
     rates = {line["epoch"]: line["learning_rate"] for line in log if "learning_rate" in line}
@@ -161,8 +176,13 @@ print(run(workflows[1]), run(workflows[2]))
     first, again = (metrics(tmp_path / folder / number) for folder in ("trained", "scored"))
     assert len(first["classes"]) == (3 if bundle == ORGANS else 2)
     assert (first["test"], first["val"]) == (again["test"], again["val"])
-    assert (first["mode"], again["mode"]) == ("scratch", "evaluate")
-    assert again["settings"] | {"mode": "scratch"} == first["settings"]
+    assert again["rescored"] is True
+    assert "rescored" not in first
+    assert again["mode"] == first["mode"] == "scratch"
+    assert again["settings"] == first["settings"]
+    assert first["settings"]["frozen_epochs"] == (10 if bundle == COVID else 1)
+    confused = np.array(first["confusion"]["test"])
+    assert confused.trace() / confused.sum() == pytest.approx(first["test"]["accuracy"], abs=1e-12)
     assert (again["experiment"], again["epochs"]) == (first["experiment"], epochs)
     tables = [(tmp_path / folder / number / "predictions.csv").read_bytes() for folder in ("trained", "scored")]
     assert tables[0] == tables[1]
@@ -241,6 +261,11 @@ def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:
             "1 of 46 pictures cannot be read, first CT_COVID/",
         ),
         ({"mode": "scratch", "leakage": "never"}, "found 'never'"),
+        ({"mode": "scratch", "reduction": "ALL"}, "expected no label of a pre-training for mode scratch, found one"),
+        (
+            {"pretrained": pretrained, "frozen_epochs": 2},
+            "more epochs than the 2 in which the encoder is frozen, found",
+        ),
         ({"mode": "scratch", "channels": 2}, "expected pictures of 1 or 3 channels, found"),
         ({"mode": "scratch", "best_by": "f1"}, "expected best_by out of accuracy, auc, loss, found 'f1'"),
         ({"mode": "scratch", "positive": 2}, "expected positive to be the number of a class, 0 to 1 (COVID"),
@@ -257,7 +282,7 @@ def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:
         ({"mode": "scratch", "batch_size": 0}, "expected batch_size to be a whole number from 1, found 0"),
         ({"mode": "scratch", "learning_rate": 1e30, "max_epochs": 3}, "is no finite number at iteration"),
     ]
-    common = {"dataset_dir": str(data / "covid"), "leakage": "ignore", "max_epochs": 1}
+    common = {"dataset_dir": str(data / "covid"), "leakage": "ignore", "max_epochs": 1, "frozen_epochs": 0}
     given = [(["train"], common | {"output_dir": f"run_{k}"} | more) for k, (more, _) in enumerate(mistakes)]
     code = runs_of(COVID, *given)
     code += """

@@ -127,7 +127,7 @@ def test_all_that_is_known_is_written(tmp_path: Path, capsys: pytest.CaptureFixt
     facts = {"task": "task", "classes": ["a", "b"], "positive": 1, "run": 2, "counts": counts(examples())}
     header = {"backbone": "resnet18", "classes": ["a", "b"], "mean": [0.0]}
     engines = {name: evaluator(name, network) for name in ("val", "test")}
-    record = {"experiment": {"reduction": "ALL"}, "epochs": 3, "settings": {"flip": 0.5}}
+    record = {"mode": "scratch", "experiment": {"reduction": "ALL"}, "epochs": 3, "settings": {"flip": 0.5}}
     told = {"header": header, "facts": facts, "record": record}
     Evaluation(tmp_path / "run_02", network, engines, best=None, bootstrap=50, **told).run()
     found = Predictions.read(tmp_path / "run_02" / "predictions.csv")
@@ -153,27 +153,56 @@ def test_all_that_is_known_is_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith(f"test: AUC {content['test']['auc']:.3f} (95 % of resampled patients ")
 
 
-def test_an_evaluation_of_what_was_trained_keeps_the_records_of_its_training() -> None:
-    none = dict.fromkeys(("pretrain_dataset", "ssl_method", "reduction"))
+def test_an_evaluation_of_what_was_trained_keeps_the_record_of_its_training() -> None:
     trained = {
+        "mode": "linear",
         "experiment": {"pretrain_dataset": None, "ssl_method": "SwAV", "reduction": "ALL"},
         "epochs": 3,
         "settings": {"max_epochs": 3, "flip": 0.1, "backbone": "resnet18", "size": 28, "run_index": 4},
     }
     now = {"max_epochs": 70, "flip": 0.5, "size": 64, "run_index": 0}
-    assert rescored({"record": trained}, none | {"pretrain_dataset": "LIDC", "reduction": "HASH-6"}, now) == {
-        "experiment": {"pretrain_dataset": "LIDC", "ssl_method": "SwAV", "reduction": "HASH-6"},
+    assert rescored({"record": trained}, ("LIDC", None, "ALL"), now) == {
+        "mode": "linear",
+        "experiment": {"pretrain_dataset": "LIDC", "ssl_method": "SwAV", "reduction": "ALL"},
         "epochs": 3,
         "settings": {"max_epochs": 3, "flip": 0.1, "backbone": "resnet18", "size": 64, "run_index": 0},
+        "rescored": True,
     }
-    assert rescored({}, none, now) == {"experiment": none, "settings": {"size": 64, "run_index": 0}}
+    with pytest.raises(ValueError, match="was trained as reduction ALL, found HASH-6: leave out --reduction"):
+        rescored({"record": trained}, (None, None, "HASH-6"), now)
 
 
 def test_labels_of_the_papers_tables() -> None:
-    assert set(experiment("scratch", None, "LIDC", None, None).values()) == {"none"}
+    assert set(experiment("scratch", None, (None, None, None)).values()) == {"none"}
     expected = {"pretrain_dataset": "LIDC", "ssl_method": "MoCoV2", "reduction": "HASH-6"}
-    assert experiment("finetune", "moco", "LIDC", None, "HASH-6") == expected
-    assert experiment("linear", None, None, "SwAV", None)["ssl_method"] == "SwAV"
+    assert experiment("finetune", "moco", ("LIDC", None, "HASH-6")) == expected
+    assert experiment("linear", None, (None, "SwAV", None))["ssl_method"] == "SwAV"
+    ours = ("our CT", "SwAV, twice as long", "HASH-7")
+    assert tuple(experiment("finetune", "swav", ours).values()) == ours
+
+
+@pytest.mark.parametrize(
+    ("mode", "method", "labels", "words"),
+    [
+        (
+            "scratch",
+            None,
+            (None, None, "ALL"),
+            "expected no label of a pre-training for mode scratch, found one: leave out",
+        ),
+        (
+            "finetune",
+            "swav",
+            (None, "MoCoV2", None),
+            "expected ssl_method SwAV, by which the weights were trained, found",
+        ),
+        ("finetune", None, ("lidc", None, None), "pretrain_dataset as the paper spells it, LIDC, found lidc: mend it"),
+        ("finetune", None, (None, None, "hash-6"), "reduction as the paper spells it, HASH-6, found hash-6: mend it"),
+    ],
+)
+def test_labels_that_cannot_be(mode: str, method: str | None, labels: tuple[str | None, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        experiment(mode, method, labels)
 
 
 def test_a_positive_class_that_is_none() -> None:
@@ -199,11 +228,18 @@ def test_a_network_is_not_scored_on_what_it_was_trained_on_or_on_other_classes()
         check_trained(header | {"classes": ["b", "a"]}, known, "model")
 
 
-def test_an_evaluation_does_not_overwrite_a_training(tmp_path: Path) -> None:
+def test_an_evaluation_does_not_overwrite_a_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.pt").touch()
     network = build_classifier("resnet18", 2)
-    with pytest.raises(ValueError, match="expected a folder of its own for the evaluation, found a training in"):
+    with pytest.raises(ValueError, match=r"expected a folder of its own .*, found a run in .* \(checkpoints/last.pt\)"):
+        Evaluation(tmp_path, network, {}, best=None, header=None, facts={}, record={})
+    (tmp_path / "checkpoints" / "last.pt").unlink()
+    Evaluation(tmp_path, network, {}, best=None, header=None, facts={}, record={})
+    (tmp_path / "metrics.json").touch()
+    with pytest.raises(
+        ValueError, match=r"found a run in .* \(metrics.json\), whose results would be lost: name another"
+    ):
         Evaluation(tmp_path, network, {}, best=None, header=None, facts={}, record={})
 
 

@@ -37,6 +37,12 @@ def test_weights_and_epochs_of_each_mode() -> None:
     assert [frozen_epochs(mode, 70, 3) for mode in ("finetune", "linear", "scratch")] == [3, 70, 3]
     with pytest.raises(ValueError, match="expected frozen_epochs of 0 or more, found -1"):
         frozen_epochs("finetune", 70, -1)
+    words = r"more epochs than the 10 in which the encoder is frozen, found max_epochs 10: give --frozen_epochs 0 to 9"
+    with pytest.raises(ValueError, match=words):
+        frozen_epochs("finetune", 10)
+    assert frozen_epochs("finetune", 10, 9) == 9
+    with pytest.raises(ValueError, match="more epochs than the 5 in which"):
+        frozen_epochs("scratch", 2, 5)
 
 
 def run(epochs: int, *handlers: object) -> list[tuple[float, bool, bool]]:

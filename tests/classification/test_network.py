@@ -17,7 +17,7 @@ from lessismore_transforms.classification.network import (
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-HEADER = {"backbone": "resnet18", "classes": ["a", "b", "c"], "mean": [0.3], "transpose": False}
+HEADER = {"backbone": "resnet18", "classes": ["a", "b", "c"], "mean": [0.3], "record": {}}
 
 
 def images(count: int = 4, channels: int = 1) -> torch.Tensor:
@@ -86,7 +86,8 @@ def test_a_classifier_survives_its_file_and_others_are_refused(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"expected a model.safetensors of a classification run, found .*backbone"):
         load_classifier(tmp_path / "backbone.safetensors")
     tensors = {name: value for name, value in network.state_dict().items() if name != "classifier.bias"}
-    save_file(tensors, tmp_path / "part.safetensors", {"backbone": "resnet18", "classes": '["a", "b", "c"]'})
+    header = {"backbone": "resnet18", "classes": '["a", "b", "c"]', "record": "{}"}
+    save_file(tensors, tmp_path / "part.safetensors", header)
     with pytest.raises(
         ValueError, match=r"expected the 122 tensors of a resnet18 for 3 classes, found 121 .*first class"
     ):

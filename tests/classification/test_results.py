@@ -112,13 +112,18 @@ def test_runs_of_two_settings(tmp_path: Path, key: str, value: Any, keys: tuple[
 
 
 def test_networks_scored_again_have_weights_of_their_own(tmp_path: Path) -> None:
-    for run, epoch in enumerate((31, 54)):
-        weights = {"method": None, "id": None, "epoch": epoch}
-        write_run(tmp_path / "a", run, mode="evaluate", weights=weights, settings={"weights": f"run_0{run}/model"})
+    for run, key in enumerate(("0123456789abcdef", "fedcba9876543210")):
+        weights = {"method": None, "id": key, "epoch": 31 + run}
+        write_run(tmp_path / "a", run, rescored=True, weights=weights, settings={"weights": f"run_0{run}/model"})
     assert list(read_evaluation(tmp_path / "a").runs) == [0, 1]
+    change(tmp_path / "a" / "run_01", "id", "0123456789abcdef", "weights")
+    with pytest.raises(
+        ValueError, match=r"another network in each run of .*a, found the same one in run_00 and run_01"
+    ):
+        read_evaluation(tmp_path / "a")
     for run in range(2):
-        change(tmp_path / "a" / f"run_0{run}", "mode", "finetune")
-    with pytest.raises(ValueError, match="found weights epoch 31 in run_00 and 54 in run_01"):
+        change(tmp_path / "a" / f"run_0{run}", "rescored", False)
+    with pytest.raises(ValueError, match="found weights epoch 31 in run_00 and 32 in run_01"):
         read_evaluation(tmp_path / "a")
 
 

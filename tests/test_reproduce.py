@@ -196,6 +196,11 @@ def test_checkpoints_are_exported_where_they_are_needed(tmp_path: Path) -> None:
     assert "evaluate/COVID-19/LIDC_SwAV_ALL_seed0_end/run_00" in equal
     assert option(equal["evaluate/COVID-19/scratch/run_00"], "mode") == "scratch"
     assert "--pretrained" not in equal["evaluate/COVID-19/scratch/run_00"].command
+    frozen = {"evaluate_settings": {"all": {"frozen_epochs": 3, "flip": 0.1}}}
+    steps = {step.name: step for step in steps_of(tmp_path, scratch=True, **frozen)}
+    assert "--frozen_epochs" not in steps["evaluate/COVID-19/scratch/run_00"].command
+    assert option(steps["evaluate/COVID-19/scratch/run_00"], "flip") == "0.1"
+    assert option(steps["evaluate/COVID-19/LIDC_SwAV_ALL_seed0_epoch0020/run_00"], "frozen_epochs") == "3"
 
 
 def test_settings_reach_their_commands(tmp_path: Path) -> None:
@@ -370,6 +375,9 @@ def test_others_go_on_when_a_step_fails(place: Path, stub: Stub, capsys: pytest.
     )
     assert "run_00 and 1 more: it needs pretrain/LIDC_SwAV_ALL_seed0, which is not done" in said.err
     assert "LIDC SwAV HASH-6" in said.out
+    table = place / "exp" / "tables" / "experiment.txt"
+    preliminary = "preliminary: not all runs are finished of COVID-19 LIDC_SwAV_ALL_seed0."
+    assert preliminary in " ".join(table.read_text().split())
     stub.failing, stub.commands = "", []
     (place / "exp" / "pretrain" / "LIDC_SwAV_ALL_seed0" / "checkpoints").mkdir(parents=True)
     (place / "exp" / "pretrain" / "LIDC_SwAV_ALL_seed0" / "checkpoints" / "last.pt").touch()
@@ -377,6 +385,7 @@ def test_others_go_on_when_a_step_fails(place: Path, stub: Stub, capsys: pytest.
     assert len(stub.commands) == 3
     assert stub.commands[0][-2:] == ("--resume", "True")
     assert "--resume" not in stub.commands[1]
+    assert "preliminary" not in table.read_text()
 
 
 @pytest.mark.parametrize(

@@ -261,10 +261,9 @@ def experiment(mode: str, method: str | None, labels: Sequence[str | None]) -> d
             raise ValueError(f"expected no label of a pre-training for mode scratch, found one: leave out --{given[0]}")
         return dict.fromkeys(names, "none")
     for name, label, printed in zip(names, labels, zip(*paper_settings(), strict=True), strict=True):
-        if label is not None and label not in printed:
-            for known in printed:
-                if label.lower() == known.lower():
-                    raise ValueError(f"expected {name} as the paper spells it, {known}, found {label}: mend it")
+        spelt = {known.lower(): known for known in printed}
+        if label is not None and (known := spelt.get(label.lower(), label)) != label:
+            raise ValueError(f"expected {name} as the paper spells it, {known}, found {label}: mend it")
     pretrain_dataset, ssl_method, reduction = labels
     ours = _METHODS.get(method or "")
     if ours and ssl_method in _METHODS.values() and ssl_method != ours:

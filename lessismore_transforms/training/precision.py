@@ -25,14 +25,28 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     return device
 
 
-def place(network: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> nn.Module:
+def place(
+    network: nn.Module, device: str | torch.device, *, channels_last: bool = True, sync_batch_norm: bool = False
+) -> nn.Module:
     """Return the network on the device, its convolutions in the memory format that is fastest there.
+
+    Args:
+        network: changed in place.
+        device: such as cuda:1.
+        channels_last: the memory format.
+        sync_batch_norm: let batch norms take the statistics of all processes, which PyTorch can on a GPU only.
 
     Raises:
         ValueError: the machine has no such device.
     """
+    device = pick_device(device)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return network.to(device=pick_device(device), memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
+    network = network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    if sync_batch_norm and device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm  # takes a second to import
+
+        network = convert_sync_batchnorm(network)
+    return network
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from lessismore_transforms.training.checkpoint import Checkpoint, read_checkpoin
 from lessismore_transforms.training.curves import Curves
 from lessismore_transforms.training.journal import Journal
 from lessismore_transforms.training.plan import Plan
-from lessismore_transforms.training.precision import AutocastInferer, pick_device
+from lessismore_transforms.training.precision import AutocastInferer, pick_device, place
 from lessismore_transforms.training.seeding import SeedIterations, seed_for
 from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal, conclude, run_rest
 
@@ -430,6 +430,23 @@ def test_resnet50_has_the_318_tensors_of_torchvision(tmp_path: Path) -> None:
     BackboneExport(tmp_path, backbone, "resnet50", metadata={})._end(engine())
     assert len(read_tensors(tmp_path / "backbone.safetensors")) == 318
     prove_export(backbone, "resnet50", tmp_path / "backbone.safetensors")
+
+
+class Unmoved(nn.Sequential):
+    """A network that is on any device already."""
+
+    def to(self, **_: Any) -> Unmoved:
+        return self
+
+
+def test_batch_norms_of_several_processes_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def norm(device: str, **options: bool) -> type:
+        monkeypatch.setattr("lessismore_transforms.training.precision.pick_device", lambda _: torch.device(device))
+        return type(place(Unmoved(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)), device, **options)[1])
+
+    assert norm("cuda", sync_batch_norm=True) is nn.SyncBatchNorm
+    assert norm("cuda") is nn.BatchNorm2d
+    assert norm("cpu", sync_batch_norm=True) is nn.BatchNorm2d  # where PyTorch has none
 
 
 def test_precision() -> None:

@@ -63,7 +63,7 @@ def one_sentence() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def check_overrides(settled: Iterable[str] = ()) -> None:
+def check_overrides() -> None:
     """Refuse a misspelt override of the bundle whose configuration calls this, best in `initialize`.
 
     Works for `python -m monai.bundle run`, `monai.bundle.run(...)` and `ConfigWorkflow(...)`. An id is right if it
@@ -71,11 +71,8 @@ def check_overrides(settled: Iterable[str] = ()) -> None:
     or to a whole that it is part of. Arguments of a component (`_target_`) are left to the component, which refuses
     unknown ones by itself; a section that does not exist is refused by MONAI.
 
-    Args:
-        settled: ids at the top that are no choice any more, as the training of what is evaluated has made it.
-
     Raises:
-        SystemExit: an override is misspelt, or settled; a sentence on stderr names the closest id.
+        SystemExit: an override is misspelt; a sentence on stderr names the closest id.
     """
     sys.excepthook = _say_mistake
     workflow = _calling_workflow()
@@ -86,12 +83,31 @@ def check_overrides(settled: Iterable[str] = ()) -> None:
         for unknown in unknown_ids(config, known):
             (closest,) = difflib.get_close_matches(unknown, known, n=1, cutoff=0)
             raise ValueError(f"the bundle has no setting {unknown!r}: the closest one is {closest!r}")
-        for name in settled:
-            if config.get(name) not in _of_files(files, name, config.get("run")):
-                raise ValueError(f"{name} is that of the training of these weights: leave out --{name}")
         for name, default in _defaults(files, config.get("run")).items():
             if name in config:
                 check_kind(name, config[name], default)
+
+
+def check_settled(names: Iterable[str]) -> None:
+    """Refuse overrides of what is no choice any more, as the training of what is evaluated has made it.
+
+    Args:
+        names: ids at the top of the configuration that calls this.
+
+    Raises:
+        SystemExit: one of them is overridden; a sentence on stderr names it.
+    """
+    workflow = _calling_workflow()
+    config = workflow.parser.get()
+    run = config.get("run")
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in workflow.config_root_path.glob("*.json")]
+    own = [content for content in contents if content.get("run") == run]
+    with one_sentence():
+        for name in names:
+            files = [content for content in own if name in content] or contents
+            said = [content.get(name) for content in files if _runs_some_of(content, run)]
+            if config.get(name) not in said:
+                raise ValueError(f"{name} is that of the training of these weights: leave out --{name}")
 
 
 def check_kind(name: str, value: Any, default: Any) -> None:
@@ -116,13 +132,6 @@ def check_kind(name: str, value: Any, default: Any) -> None:
             elif not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
                 raise ValueError(f"expected {name} to be {words} such as {json.dumps(default)}, found {value!r}")
             return
-
-
-def _of_files(config_files: Iterable[Path], name: str, run: Any) -> list[Any]:
-    """What files say of an id at the top: the one that runs just this, or where it says nothing those that run some."""
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in config_files]
-    own = [content[name] for content in contents if content.get("run") == run and name in content]
-    return own or [content.get(name) for content in contents if _runs_some_of(content, run)]
 
 
 def _defaults(config_files: Iterable[Path], run: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Volumes become PNG files, one per slice, in one flat folder (`convert_dicom`, `c
 hashed, and of each volume the greedy exemplars are copied (`reduce_pngs`). Names, order, scaling and rounding are
 those of the released scripts (github.com/Wolfda95/Less_is_More, Apache-2.0); none of their code is here, and no
 function of `lessismore_transforms` is used. Where they lose volumes (ids beyond a count) or
-wrap integers (row 11), this does not.
+wrap integers, this does not.
 
     python scripts/released_way.py nifti|dicom|png DATASET OUT --threshold 6
 """

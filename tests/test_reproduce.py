@@ -22,6 +22,7 @@ from reproduction.experiment import STAGES, TASK_BUNDLES, Experiment, Reduction,
 from reproduction.processes import last_error
 from reproduction.results import PAPER_HOURS, outcomes, training_hours
 
+from lessismore_transforms.classification import evaluation
 from lessismore_transforms.classification.metrics import METRICS
 from lessismore_transforms.classification.paper import paper_rows, paper_settings, paper_value
 from lessismore_transforms.classification.predictions import Predictions
@@ -558,8 +559,9 @@ def test_the_paper_is_as_fast_as_it_says() -> None:
         assert PAPER_HOURS[dataset, "ALL"] / PAPER_HOURS[dataset, "HASH-6"] == pytest.approx(factor, abs=0.05)
 
 
-def test_where_a_training_leaves_its_checkpoint() -> None:
+def test_where_a_training_leaves_its_checkpoint_and_its_network() -> None:
     assert steps.LAST == checkpoint.LAST
+    assert steps.MODEL == evaluation.MODEL
 
 
 # The whole way.

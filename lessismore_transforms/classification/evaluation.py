@@ -18,7 +18,7 @@ from lessismore_transforms.classification.examples import SPLITS, Examples, Spli
 from lessismore_transforms.classification.figures import draw_evaluation
 from lessismore_transforms.classification.metrics import METRICS, confusion, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
-from lessismore_transforms.classification.paper import Setting, paper_settings
+from lessismore_transforms.classification.paper import METHODS, Setting, paper_settings
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
 from lessismore_transforms.classification.results import METRICS_FILE
 from lessismore_transforms.classification.statistics import bootstrap_interval, unit_of
@@ -37,7 +37,6 @@ SETTLED = (
     *("backbone", "image_size", "channels", "resize", "transpose", "mean", "std"),
 )
 _ALSO_SETTLED = ("seed", "batch_size", "processes")  # in the record; an evaluation may have its own, which tell nothing
-_METHODS = {"swav": "SwAV", "moco": "MoCoV2", "byol": "BYOL", "spark": "SparK"}  # under the names of the paper's tables
 
 
 class Predict:
@@ -265,7 +264,7 @@ def experiment(mode: str, method: str | None, labels: Sequence[str | None]) -> d
         if label is not None and (known := spelt.get(label.lower(), label)) != label:
             raise ValueError(f"expected {name} as the paper spells it, {known}, found {label}: mend it")
     pretrain_dataset, ssl_method, reduction = labels
-    ours = _METHODS.get(method or "")
-    if ours and ssl_method in _METHODS.values() and ssl_method != ours:
+    ours = METHODS.get(method or "")
+    if ours and ssl_method in METHODS.values() and ssl_method != ours:
         raise ValueError(f"expected ssl_method {ours}, by which the weights were trained, found {ssl_method}: drop it")
     return dict(zip(names, (pretrain_dataset, ssl_method or ours, reduction), strict=True))

@@ -168,8 +168,7 @@ def _check_several_networks(records: dict[Path, dict[str, Any]]) -> None:
     """No network was scored again as two runs."""
     first: dict[str, Path] = {}
     for path, record in records.items():
-        before = first.setdefault(record["weights"].get("id") if record.get("rescored") else path.name, path)
-        if before != path:
+        if record.get("rescored") and (before := first.setdefault(record["weights"].get("id"), path)) != path:
             raise ValueError(
                 f"expected another network in each run of {path.parent}, found the same one in {before.name} and "
                 f"{path.name}; remove one of them"

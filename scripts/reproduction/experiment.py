@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lessismore_transforms.classification import paper
+
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ROOT / "bundles"
 TINY = ROOT / "scripts" / "experiments" / "tiny.json"
 
-METHODS = {"SwAV": "swav", "MoCoV2": "moco", "SparK": "spark"}  # the paper's name: that of our weights and bundle
+METHODS = {paper.METHODS[name]: name for name in ("swav", "moco", "spark")}  # those with a bundle
 TASKS = {"COVID-19": "covid19", "OrgMNIST": "organsmnist", "Brain": "brain"}  # the paper's name: that of its phantom
 TASK_BUNDLES = {
     "COVID-19": "covid19_ct_classification",

@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.classification.paper import paper_value
+from lessismore_transforms.classification.results import METRICS_FILE
 from lessismore_transforms.classification.tables import as_text, make_table, write_table
 from lessismore_transforms.training.curves import read_log
 from reproduction.experiment import Experiment, Pretraining
-from reproduction.steps import METRICS_FILE, MODEL, SCRATCH, evaluation_folder, pretraining_folder, run_names
+from reproduction.steps import MODEL, SCRATCH, evaluation_folder, pretraining_folder, run_names
 
 # Hours of pre-training by SwAV on one RTX 3090, Section 3.4 and Figure 7.
 PAPER_HOURS = {("PET-CT", "ALL"): 538, ("PET-CT", "HASH-6"): 62, ("LIDC", "ALL"): 280, ("LIDC", "HASH-6"): 27}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lessismore_transforms.atomic import write_json, writing
+from lessismore_transforms.classification.results import METRICS_FILE
 from reproduction.experiment import (
     BUNDLES,
     METHODS,
@@ -30,9 +31,8 @@ from reproduction.experiment import (
     settings_of,
 )
 
-METRICS_FILE = "metrics.json"
-MODEL = "model.safetensors"
-LAST = Path("checkpoints", "last.pt")  # of a training that can go on; importing it from there would import torch
+# Of a run: its network, and what a training can go on from; importing them from there would import torch.
+MODEL, LAST = "model.safetensors", Path("checkpoints", "last.pt")
 SCRATCH = "scratch"
 # What says where and how fast a step runs, not what comes out of it.
 _FREE = (

@@ -49,7 +49,7 @@ def picture(*pixels: float) -> torch.Tensor:
     return torch.tensor(pixels).reshape(1, 1, 1, -1)
 
 
-# Slow and obvious: METHODS in loops, linear space, float64.
+# Slow and obvious: in loops, linear space, float64.
 
 
 def slow_sinkhorn(scores: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:

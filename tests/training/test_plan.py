@@ -13,7 +13,7 @@ def test_epochs() -> None:
 
 
 def test_the_lidc_set_has_1905_batches_of_128() -> None:
-    assert Plan.of(243_958, batch_size=128, max_epochs=1).batches_per_epoch == 1905  # METHODS: SwAV on LIDC ALL
+    assert Plan.of(243_958, batch_size=128, max_epochs=1).batches_per_epoch == 1905  # SwAV on LIDC ALL
 
 
 def test_steps_replace_epochs() -> None:

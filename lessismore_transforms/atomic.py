@@ -11,15 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from lessismore_transforms.errors import OutputError
+
 try:
     import fcntl
 except ImportError:  # Windows has no such lock
     fcntl = None  # type: ignore[assignment]
 TEMPORARY = ".partial-"
-
-
-class OutputError(Exception):
-    """An output that cannot be written; the message says where and what to do."""
 
 
 @contextmanager
@@ -30,7 +28,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or f"is the disk full? ({error})"
         raise OutputError(
-            f"cannot write to {path}: {reason}: make room, mend the permissions or name another folder, "
+            f"cannot write to {path}: {reason}: make room, fix the permissions or name another folder, "
             "then run the same command again"
         ) from error
 

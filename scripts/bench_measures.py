@@ -313,8 +313,8 @@ def embedding(bench: Bench) -> Iterator[Row]:
     import torch
     from torch.nn import functional as F
 
-    from lessismore_transforms.backbones import build_backbone, to_encoder
     from lessismore_transforms.reduction.embedding import embed
+    from lessismore_transforms.weights.backbones import build_backbone, to_encoder
 
     torch.set_num_threads(2)
     network = build_backbone(weights="random")
@@ -377,13 +377,13 @@ def alternate(
     """Time ways to measure a volume and the reference in turn, and return the ways' results.
 
     Args:
-        goal: For the line of progress.
-        ways: What to call, by name; once more before, to warm up.
-        pairs: How many pairs each way has to judge.
-        reference: Measures a pair.
-        part: Pictures (n, H, W) of which all pairs are measured by the reference, a share of them in each round.
+        goal: for the line of progress.
+        ways: what to call, by name; once more before, to warm up.
+        pairs: how many pairs each way has to judge.
+        reference: measures a pair.
+        part: pictures (n, H, W) of which all pairs are measured by the reference, a share of them in each round.
         oracle: (n, n), gets what the reference says of them.
-        seconds: Lists by the ways' names and "reference", which get the seconds for a pair, round by round.
+        seconds: lists by the ways' names and "reference", which get the seconds for a pair, round by round.
     """
     results = {name: call() for name, call in ways.items()}
     chosen = list(itertools.combinations(range(len(part)), 2))

@@ -22,8 +22,8 @@ RELEASED = [sys.executable, str(ROOT / "scripts" / "released_way.py")]
 OURS = """
 import sys
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.runner import reduce_dataset
-from lessismore_transforms.task import Settings
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.task import Settings
 
 dataset, out, png, released, threshold, workers = sys.argv[1:]
 reduce_dataset(
@@ -41,7 +41,7 @@ reduce_dataset(
 """
 IMPORTED = """
 import sys
-from lessismore_transforms.__main__ import main
+from lessismore_transforms.cli.main import main
 code = main(sys.argv[1:])
 heavy = sorted({"torch", "monai"} & set(sys.modules))
 sys.exit(code or (f"imported: {', '.join(heavy)}" if heavy else 0))

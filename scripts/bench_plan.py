@@ -129,7 +129,7 @@ def write_dataset(bench: Bench, kind: str, dataset: Path) -> int:
 
 def read_and_hash(bench: Bench, dataset: Path) -> None:
     """Find, read, hash, rank and store on one core, in this process; no report."""
-    from lessismore_transforms.task import PARTS, THUMBNAILS, Settings, Task, reduce_volume
+    from lessismore_transforms.pipeline.task import PARTS, THUMBNAILS, Settings, Task, reduce_volume
     from lessismore_transforms.volumes import find_volumes
 
     out = bench.new("plan_out")
@@ -155,8 +155,8 @@ def embedding_cost(bench: Bench) -> float:
     """Seconds for a slice on one thread."""
     import torch
 
-    from lessismore_transforms.backbones import build_backbone, to_encoder
     from lessismore_transforms.reduction.embedding import embed
+    from lessismore_transforms.weights.backbones import build_backbone, to_encoder
 
     say("plan: embedding")
     torch.set_num_threads(1)

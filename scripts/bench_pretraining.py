@@ -34,14 +34,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as tv
 from torchvision.transforms import v2
 
-from lessismore_transforms.backbones import build_backbone, feature_size
-from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.task import Settings
 from lessismore_transforms.pretraining.loader import SliceBatches
 from lessismore_transforms.pretraining.views import View, Views
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.runner import reduce_dataset
-from lessismore_transforms.task import Settings
 from lessismore_transforms.training.loader import StepLoader, StepSampler
+from lessismore_transforms.weights.backbones import build_backbone, feature_size
 
 MEAN, STD = 0.1806, 0.1907
 KINDS = (View(224, 2, scale=(0.9, 1.0), hue=0.2, grayscale=0.2), View(96, 6, scale=(0.1, 0.33), hue=0.2, grayscale=0.2))

@@ -23,7 +23,8 @@ from reproduction.experiment import TASKS, Experiment, read_experiment, tiny
 from reproduction.processes import interruptible, last_error, run
 from reproduction.steps import LAST, Book, Step, all_steps
 
-from lessismore_transforms.atomic import TEMPORARY, OutputError, writing
+from lessismore_transforms.atomic import TEMPORARY, writing
+from lessismore_transforms.errors import OutputError, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,11 +129,11 @@ def _folders(options: argparse.Namespace, names: Sequence[str], folder: Path) ->
     """The folder of each data set that is known."""
     given = dict(options.data)
     if unknown := [name for name in given if name not in names]:
-        raise ValueError(f"the experiment has no data set {unknown[0]!r}: it has {', '.join(names)}")
+        raise UserError(f"the experiment has no data set {unknown[0]!r}: it has {', '.join(names)}")
     if options.tiny and given:
-        raise ValueError("--tiny makes its own data: drop --data")
+        raise UserError("--tiny makes its own data: drop --data")
     if len(given) < len(options.data):
-        raise ValueError("expected --data once for each name, found one twice: drop one")
+        raise UserError("expected --data once for each name, found one twice: drop one")
     return {name: folder / "data" / name for name in names} if options.tiny else given
 
 
@@ -140,7 +141,7 @@ def _chosen(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
     beginnings = tuple(name for name in only if name != "table")
     for beginning in beginnings:
         if not any(step.name.startswith(beginning) for step in steps):
-            raise ValueError(
+            raise UserError(
                 f"expected --only with the beginning of a step's name, such as {steps[0].name}, found {beginning!r}: "
                 "--dry_run shows the names"
             )
@@ -158,7 +159,7 @@ def _refuse_changed(book: Book, chosen: Sequence[Step], steps: Sequence[Step]) -
     first, what = changed[0]
     more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
     outputs = " ".join(shlex.quote(str(step.output)) for step, _ in changed[:20]) + (" ..." if changed[20:] else "")
-    raise ValueError(
+    raise UserError(
         f"expected results of these settings, found others in {first.output} ({what}){more}: name another "
         f"--output_dir, or delete {outputs}"
     )
@@ -169,10 +170,10 @@ def _refuse_absent(to_do: Sequence[Step], data: Mapping[str, Path]) -> None:
     absent = [f"--data {name}=DIR" for name in names if name not in data]
     wrong = [f"{name} ({data[name]} is no folder)" for name in names if name in data and not data[name].is_dir()]
     if absent or wrong:
-        raise ValueError(
+        raise UserError(
             "; ".join(
                 ([f"expected the folders of all data sets, found none for {', '.join(absent)}"] if absent else [])
-                + ([f"mend --data {', '.join(wrong)}"] if wrong else [])
+                + ([f"fix --data {', '.join(wrong)}"] if wrong else [])
             )
         )
 

@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from torch import nn
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.stopping import stopped
 
 CRITERIA = {"accuracy": 1.0, "auc": 1.0, "loss": -1.0}  # and whether more is better
@@ -28,12 +29,12 @@ class KeepBest:
         by: accuracy, auc or loss.
 
     Raises:
-        ValueError: the criterion is unknown.
+        UserError: the criterion is unknown.
     """
 
     def __init__(self, network: nn.Module, validator: Evaluator, by: str = "accuracy") -> None:
         if by not in CRITERIA:
-            raise ValueError(
+            raise UserError(
                 f"expected best_by out of {', '.join(CRITERIA)}, found {by!r}; accuracy is the released one"
             )
         self.network, self.validator, self.by = network, validator, by
@@ -48,7 +49,7 @@ class KeepBest:
         """Judge the epoch that ended, unless the training broke down.
 
         Raises:
-            ValueError: the score is undefined.
+            UserError: the score is undefined.
         """
         if stopped(engine):
             return
@@ -57,7 +58,7 @@ class KeepBest:
         engine.state.probe = {f"val_{name}": scores[name] for name in CRITERIA}
         score = CRITERIA[self.by] * scores[self.by]
         if math.isnan(score):
-            raise ValueError(
+            raise UserError(
                 f"expected a validation split by which {self.by} is defined, found one that lacks a class: give it "
                 "pictures of all classes, or judge by accuracy with --best_by accuracy"
             )
@@ -70,15 +71,15 @@ class KeepBest:
         self.network.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best epoch, its score and its weights."""
+        """The best epoch, its score and its weights."""
         return {"by": self.by, "epoch": self.epoch, "score": self.score, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there.
 
         Raises:
-            ValueError: the run judged by something else.
+            UserError: the run judged by something else.
         """
         if state["by"] != self.by:
-            raise ValueError(f"epochs were judged by {state['by']}, not {self.by}")
+            raise UserError(f"epochs were judged by {state['by']}, not {self.by}")
         self.epoch, self.score, self._weights = state["epoch"], state["score"], dict(state["weights"])

@@ -15,15 +15,16 @@ from lessismore_transforms import __version__
 from lessismore_transforms.atomic import finite, write_json, writing
 from lessismore_transforms.classification.best import KeepBest
 from lessismore_transforms.classification.examples import SPLITS, Examples, Split
-from lessismore_transforms.classification.figures import draw_evaluation
+from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.metrics import METRICS, confusion, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
 from lessismore_transforms.classification.paper import METHODS, Setting, paper_settings
+from lessismore_transforms.classification.plots import draw_evaluation
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
-from lessismore_transforms.classification.results import METRICS_FILE
 from lessismore_transforms.classification.statistics import bootstrap_interval, unit_of
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.checkpoint import LAST
-from lessismore_transforms.training.gather import gather_all, rank, share_buffers
+from lessismore_transforms.training.processes import all_gather_objects, process_rank, share_buffers
 
 MODEL, FIGURE = "model.safetensors", "evaluation.png"
 LEVEL = 0.95
@@ -50,7 +51,7 @@ class Predict:
 
     def __init__(self, split: Split, network: Classifier, *, positive: int = 1) -> None:
         if not isinstance(positive, int) or not 0 <= positive < len(split.classes):
-            raise ValueError(
+            raise UserError(
                 f"expected positive to be the number of a class, 0 to {len(split.classes) - 1} "
                 f"({', '.join(split.classes)}), found {positive!r}"
             )
@@ -72,7 +73,7 @@ class Predict:
         self._parts.append((engine.state.batch["index"].cpu(), probabilities.cpu()))
 
     def _score(self, engine: Any) -> None:
-        parts = [part for parts in gather_all(self._parts) for part in parts]
+        parts = [part for parts in all_gather_objects(self._parts) for part in parts]
         index = torch.cat([index for index, _ in parts])  # (N,)
         probabilities = torch.cat([value for _, value in parts])[index.argsort()].numpy()  # (N, C)
         split = self.split
@@ -83,7 +84,7 @@ class Predict:
         engine.state.metrics = {**scores, "loss": scores["nll"]}
 
 
-class Evaluation:
+class FinalEvaluation:
     """Score a trained classifier on the validation and the test split and write all that is known of it.
 
     Args:
@@ -92,7 +93,7 @@ class Evaluation:
         evaluators: of the splits, by their names, each with a `Predict` attached.
         best: whose weights are restored first; None takes the network as it is.
         header: how pictures are prepared, for model.safetensors; None leaves that file out.
-        facts: plain values for metrics.json.
+        about: plain values for metrics.json.
         record: of the training: mode, experiment, epochs, settings; for metrics.json and the header.
         bootstrap: resamples for the intervals.
     """
@@ -105,19 +106,19 @@ class Evaluation:
         *,
         best: KeepBest | None,
         header: Mapping[str, Any] | None,
-        facts: Mapping[str, Any],
+        about: Mapping[str, Any],
         record: Mapping[str, Any],
         bootstrap: int = 1000,
     ) -> None:
         if not isinstance(bootstrap, int) or bootstrap < 1:
-            raise ValueError(f"expected bootstrap to be 1 resample or more, found {bootstrap!r}; 1000 is usual")
+            raise UserError(f"expected bootstrap to be 1 resample or more, found {bootstrap!r}; 1000 is usual")
         if header is None and (there := [name for name in (LAST, METRICS_FILE) if (Path(folder) / name).exists()]):
-            raise ValueError(
+            raise UserError(
                 f"expected a folder of its own for the evaluation, found a run in {folder} ({there[0]}), whose results "
                 "would be lost: name another output_dir"
             )
         self.folder, self.network, self.evaluators = Path(folder), network, dict(evaluators)
-        self.best, self.header, self.facts, self.record = best, header, dict(facts), dict(record)
+        self.best, self.header, self.about, self.record = best, header, dict(about), dict(record)
         self.bootstrap = bootstrap
 
     def run(self) -> None:
@@ -130,7 +131,7 @@ class Evaluation:
             self.best.restore()
         for evaluator in self.evaluators.values():
             evaluator.run()
-        if rank() != 0:
+        if process_rank() != 0:
             return
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,12 +142,12 @@ class Evaluation:
             )
         found = {name: evaluator.state.predictions for name, evaluator in self.evaluators.items()}
         joined(list(found.values())).write(self.folder / PREDICTIONS)
-        classes, positive = self.facts["classes"], self.facts["positive"]
-        title = f"{self.facts['task']}, test split, run {self.facts['run']}"
+        classes, positive = self.about["classes"], self.about["positive"]
+        title = f"{self.about['task']}, test split, run {self.about['run']}"
         draw_evaluation(found["test"], classes, positive, self.folder / FIGURE, title=title)
         intervals = intervals_of(found["test"], samples=self.bootstrap)
         scores = {name: score(each.labels, each.probabilities, positive=positive) for name, each in found.items()}
-        content = {"format": 1, "version": __version__, **self.facts, **self.record, "best_epoch": best_epoch}
+        content = {"format": 1, "version": __version__, **self.about, **self.record, "best_epoch": best_epoch}
         counted = {name: confusion(each.labels, each.probabilities).tolist() for name, each in found.items()}
         content |= {**scores, "intervals": intervals, "confusion": counted}
         write_json(self.folder / METRICS_FILE, finite(content))
@@ -159,7 +160,7 @@ class Evaluation:
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
-    """Return predictions of several splits as one table."""
+    """Predictions of several splits as one table."""
     return Predictions(
         [name for part in parts for name in part.image_ids],
         [name for part in parts for name in part.patients],
@@ -170,7 +171,7 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
 
 
 def intervals_of(predictions: Predictions, *, samples: int) -> dict[str, Any]:
-    """Return bootstrap intervals of the scores of one test set, and the unit that was resampled."""
+    """Bootstrap intervals of the scores of one test set, and the unit that was resampled."""
     intervals: dict[str, Any] = {"level": LEVEL, "unit": unit_of(predictions)}
     for name in _INTERVALS:
         intervals[name] = list(bootstrap_interval([predictions], METRICS[name], samples=samples, level=LEVEL))
@@ -187,10 +188,10 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
         weights: the file, for an error.
 
     Raises:
-        ValueError: the classes differ, or a picture of val or test was trained on.
+        UserError: the classes differ, or a picture of val or test was trained on.
     """
     if list(header["classes"]) != list(examples.classes):
-        raise ValueError(
+        raise UserError(
             f"expected a network for the classes {', '.join(examples.classes)}, found one for "
             f"{', '.join(header['classes'])} in {weights}: give other weights, or the data that they are for"
         )
@@ -201,14 +202,14 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
     for split in ("val", "test"):
         found = [digest in seen for digest in examples.pixels(split)]
         if any(found):
-            raise ValueError(
+            raise UserError(
                 f"{sum(found)} of {len(found)} {split} pictures are among those that {weights} was trained on: split "
                 "them as for that training, or give other pictures"
             )
 
 
 def reported(settings: Mapping[str, Any], **resolved: Any) -> dict[str, Any]:
-    """Return the settings that metrics.json tells: plain values, no paths, and what became of expressions."""
+    """The settings that metrics.json tells: plain values, no paths, and what became of expressions."""
     plain = {
         name: value
         for name, value in settings.items()
@@ -218,7 +219,7 @@ def reported(settings: Mapping[str, Any], **resolved: Any) -> dict[str, Any]:
 
 
 def rescored(header: Mapping[str, Any], labels: Sequence[str | None], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record of an evaluation of a trained network: the training's, but for the data.
+    """The record of an evaluation of a trained network: the training's, but for the data.
 
     Args:
         header: of the network's file.
@@ -226,25 +227,25 @@ def rescored(header: Mapping[str, Any], labels: Sequence[str | None], settings: 
         settings: of the evaluation, as `reported` returns them.
 
     Raises:
-        ValueError: a label is given that is not the training's.
+        UserError: a label is given that is not the training's.
     """
     record = header["record"]
     experiment = dict(record["experiment"])
     for name, label in zip(Setting._fields, labels, strict=True):
         if label is not None and label != (experiment[name] or label):
-            raise ValueError(f"the network was trained as {name} {experiment[name]}, found {label}: leave out --{name}")
+            raise UserError(f"the network was trained as {name} {experiment[name]}, found {label}: leave out --{name}")
         experiment[name] = experiment[name] or label
     own = {name: value for name, value in settings.items() if name not in (*SETTLED, *_ALSO_SETTLED)}
     return {**record, "experiment": experiment, "settings": {**record["settings"], **own}, "rescored": True}
 
 
 def counts(examples: Examples) -> dict[str, int]:
-    """Return the number of pictures of each split."""
+    """The number of pictures of each split."""
     return {split: sum(example.split == split for example in examples.examples) for split in SPLITS}
 
 
 def experiment(mode: str, method: str | None, labels: Sequence[str | None]) -> dict[str, str | None]:
-    """Return by which labels of the paper's tables a run is known.
+    """By which labels of the paper's tables a run is known.
 
     Args:
         mode: scratch stands in the tables as `none`.
@@ -252,19 +253,19 @@ def experiment(mode: str, method: str | None, labels: Sequence[str | None]) -> d
         labels: pretrain_dataset, ssl_method and reduction, such as LIDC, SwAV and HASH-6.
 
     Raises:
-        ValueError: the labels belie mode or method, or are spelt unlike the tables in upper and lower case only.
+        UserError: the labels belie mode or method, or are spelt unlike the tables in upper and lower case only.
     """
     names = Setting._fields
     if mode == "scratch":
         if given := [name for name, label in zip(names, labels, strict=True) if label is not None]:
-            raise ValueError(f"expected no label of a pre-training for mode scratch, found one: leave out --{given[0]}")
+            raise UserError(f"expected no label of a pre-training for mode scratch, found one: leave out --{given[0]}")
         return dict.fromkeys(names, "none")
     for name, label, printed in zip(names, labels, zip(*paper_settings(), strict=True), strict=True):
         spelt = {known.lower(): known for known in printed}
         if label is not None and (known := spelt.get(label.lower(), label)) != label:
-            raise ValueError(f"expected {name} as the paper spells it, {known}, found {label}: mend it")
+            raise UserError(f"expected {name} as the paper spells it, {known}, found {label}: fix it")
     pretrain_dataset, ssl_method, reduction = labels
     ours = METHODS.get(method or "")
     if ours and ssl_method in METHODS.values() and ssl_method != ours:
-        raise ValueError(f"expected ssl_method {ours}, by which the weights were trained, found {ssl_method}: drop it")
+        raise UserError(f"expected ssl_method {ours}, by which the weights were trained, found {ssl_method}: drop it")
     return dict(zip(names, (pretrain_dataset, ssl_method or ours, reduction), strict=True))

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from lessismore_transforms.errors import UserError
+
 SPLITS = ("train", "val", "test")
 
 _LOGGER = logging.getLogger("lessismore_transforms")
@@ -84,11 +86,11 @@ class Examples:
         """Check a listing and read its pictures, several at a time.
 
         Raises:
-            ValueError: an example is listed twice or has no such label or split, a split is empty or has one class
+            UserError: an example is listed twice or has no such label or split, a split is empty or has one class
                 only, or a picture cannot be read.
         """
         if channels not in (1, 3):
-            raise ValueError(f"expected pictures of 1 or 3 channels, found channels {channels}: give one of these")
+            raise UserError(f"expected pictures of 1 or 3 channels, found channels {channels}: give one of these")
         _check(listing)
         return cls(listing.task, listing.classes, listing.examples, _read(listing, channels), channels)
 
@@ -127,14 +129,14 @@ class Split(Dataset[dict[str, Any]]):
         transform: of an item, whose image is a copy, uint8 (C, H, W).
 
     Raises:
-        ValueError: there is no such split.
+        UserError: there is no such split.
     """
 
     def __init__(
         self, examples: Examples, name: str, transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     ) -> None:
         if name not in SPLITS:
-            raise ValueError(f"expected one of {', '.join(SPLITS)}, found {name}: name one of these splits")
+            raise UserError(f"expected one of {', '.join(SPLITS)}, found {name}: name one of these splits")
         chosen = [number for number, example in enumerate(examples.examples) if example.split == name]
         self.name = name
         self.classes = examples.classes
@@ -168,17 +170,17 @@ def _check(listing: Listing) -> None:
             places = (
                 f"twice in {first.split}" if first.split == example.split else f"in {first.split} and {example.split}"
             )
-            raise ValueError(f"{listing.task}: {example.image_id} is {places}: each picture belongs to one place")
+            raise UserError(f"{listing.task}: {example.image_id} is {places}: each picture belongs to one place")
         seen[example.image_id] = example
         if example.split not in SPLITS:
-            raise ValueError(
+            raise UserError(
                 f"{listing.task}: expected one of {', '.join(SPLITS)}, found {example.split!r} for "
                 f"{example.image_id}: name one of these splits"
             )
         if not 0 <= example.label < classes:
-            raise ValueError(
+            raise UserError(
                 f"{listing.task}: expected labels from 0 to {classes - 1} for {classes} classes, found "
-                f"{example.label} for {example.image_id}: mend the label or name all classes"
+                f"{example.label} for {example.image_id}: fix the label or name all classes"
             )
     for split in SPLITS:
         _check_split(listing, split)
@@ -187,16 +189,16 @@ def _check(listing: Listing) -> None:
 def _check_split(listing: Listing, split: str) -> None:
     counts = Counter(example.label for example in listing.examples if example.split == split)
     if not counts:
-        raise ValueError(f"{listing.task}: the {split} split is empty: give each split pictures of all classes")
+        raise UserError(f"{listing.task}: the {split} split is empty: give each split pictures of all classes")
     if len(counts) == 1:
         only = listing.classes[next(iter(counts))]
-        raise ValueError(
+        raise UserError(
             f"{listing.task}: all {counts.total()} pictures of the {split} split are {only}: a split of one class "
             "teaches and tells nothing, give it pictures of all classes"
         )
     if lacking := [name for label, name in enumerate(listing.classes) if label not in counts]:
         if split == "train":
-            raise ValueError(
+            raise UserError(
                 f"{listing.task}: expected training pictures of {len(listing.classes)} classes, found none of "
                 f"{', '.join(lacking)}: name the classes that there are, or add pictures"
             )
@@ -213,7 +215,7 @@ def _read(listing: Listing, channels: int) -> list[Picture]:
             return error
         expected = 2 if channels == 1 else 3
         if picture.dtype != np.uint8 or picture.ndim != expected or 0 in picture.shape:
-            return ValueError(f"{example.image_id}: expected uint8 pixels, found {picture.dtype} {picture.shape}")
+            return UserError(f"{example.image_id}: expected uint8 pixels, found {picture.dtype} {picture.shape}")
         return picture
 
     threads = min(16, (os.cpu_count() or 1) + 2)
@@ -230,7 +232,7 @@ def _refuse_unreadable(examples: Sequence[Example], pictures: Sequence[Picture |
     failed = [(example.image_id, picture) for example, picture in pairs if isinstance(picture, Exception)]
     if failed:
         name, reason = failed[0]
-        raise ValueError(
+        raise UserError(
             f"{len(failed)} of {len(examples)} pictures cannot be read, first {name} ({reason.__cause__ or reason}): "
-            "mend them or take them off the lists"
+            "fix them or take them off the lists"
         ) from reason

@@ -8,32 +8,33 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from lessismore_transforms.classification.network import Classifier
+from lessismore_transforms.errors import UserError
 
 MODES = ("finetune", "linear", "scratch")
 _RELEASED_DROP, _RELEASED_FACTOR = 11, 0.2
 
 
 def encoder_weights(mode: str, pretrained: str | Path | None) -> str:
-    """Return what to build the encoder with: a file of weights, or `random` for the mode scratch.
+    """What to build the encoder with: a file of weights, or `random` for the mode scratch.
 
     Raises:
-        ValueError: the mode is unknown, or does not go with whether there are weights.
+        UserError: the mode is unknown, or does not go with whether there are weights.
     """
     if mode not in MODES:
-        raise ValueError(f"expected a mode out of {', '.join(MODES)}, found {mode!r}; finetune is usual")
+        raise UserError(f"expected a mode out of {', '.join(MODES)}, found {mode!r}; finetune is usual")
     if mode == "scratch":
         if pretrained:
-            raise ValueError(f"expected no weights for mode scratch, found {pretrained}: leave out pretrained or mode")
+            raise UserError(f"expected no weights for mode scratch, found {pretrained}: leave out pretrained or mode")
         return "random"
     if not pretrained:
-        raise ValueError(
+        raise UserError(
             f"expected pre-trained weights for mode {mode}, found none: give --pretrained FILE, or --mode scratch"
         )
     return str(pretrained)
 
 
 def frozen_epochs(mode: str, max_epochs: int, epochs: int | None = None) -> int:
-    """Return for how many epochs the encoder is frozen.
+    """For how many epochs the encoder is frozen.
 
     Args:
         mode: linear freezes it for good; finetune for ten epochs (Section 2.3); scratch not at all, as nothing can be
@@ -42,15 +43,15 @@ def frozen_epochs(mode: str, max_epochs: int, epochs: int | None = None) -> int:
         epochs: taken instead, but for the mode linear.
 
     Raises:
-        ValueError: the number is negative, or nothing but the linear layer would ever be trained.
+        UserError: the number is negative, or nothing but the linear layer would ever be trained.
     """
     if epochs is not None and (not isinstance(epochs, int) or epochs < 0):
-        raise ValueError(f"expected frozen_epochs of 0 or more, found {epochs!r}; 10 is the paper's")
+        raise UserError(f"expected frozen_epochs of 0 or more, found {epochs!r}; 10 is the paper's")
     if mode == "linear":
         return max_epochs
     frozen = {"finetune": 10, "scratch": 0}[mode] if epochs is None else epochs
     if frozen >= max_epochs:
-        raise ValueError(
+        raise UserError(
             f"expected more epochs than the {frozen} in which the encoder is frozen, found max_epochs {max_epochs}: "
             f"give --frozen_epochs 0 to {max_epochs - 1}, or --mode linear to train the linear layer alone"
         )
@@ -58,7 +59,7 @@ def frozen_epochs(mode: str, max_epochs: int, epochs: int | None = None) -> int:
 
 
 def released_factor(iteration: int, *, every: int) -> float:
-    """Return what the released code's callback makes of the learning rate: 1, from its twelfth epoch on a fifth.
+    """What the released code's callback makes of the learning rate: 1, from its twelfth epoch on a fifth.
 
     Its optimizer held all parameters in one group, so that the rate meant for the encoder alone, a tenth that doubles
     in the epoch after unfreezing, was set for the classifier too and stayed: 1e-4, then 2e-5 for all.

@@ -39,11 +39,12 @@ from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.classification.examples import SPLITS, Examples, digest
-from lessismore_transforms.dataset import SliceSelectionDataset
-from lessismore_transforms.duplicates import near_duplicates
-from lessismore_transforms.manifest import Manifest, Selection
-from lessismore_transforms.patients import hash_patient, key_fingerprint, load_key
-from lessismore_transforms.training.gather import rank
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.duplicates import near_duplicates
+from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint, load_key
+from lessismore_transforms.training.processes import process_rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,12 +123,12 @@ def check_leakage(
         folder: where leakage.csv is written, without rows where nothing was found; with `ignore` it is not.
 
     Raises:
-        ValueError: an unknown policy, or leaks under the policy `fail`.
+        UserError: an unknown policy, or leaks under the policy `fail`.
         ManifestError: an output folder is none, is damaged or has no such selection.
         OutputError: the table cannot be written.
     """
     if policy not in POLICIES:
-        raise ValueError(f"expected leakage to be one of {', '.join(POLICIES)}, found {policy!r}: name one of these")
+        raise UserError(f"expected leakage to be one of {', '.join(POLICIES)}, found {policy!r}: name one of these")
     if policy == "ignore":
         return Leakage(policy, _table([]), {}, ())
     here = _Here.of(examples)
@@ -146,7 +147,7 @@ def check_leakage(
 def _tell(found: Leakage, path: Path | None) -> None:
     """Write and log in the first process, refuse in all."""
     table = found.table
-    if rank() == 0:
+    if process_rank() == 0:
         if path is not None:
             with writing(path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,8 +159,8 @@ def _tell(found: Leakage, path: Path | None) -> None:
     if found.policy == "fail" and leaks:
         kinds = ", ".join(f"{kind} {count}" for kind, count in leaks.items())
         where = "" if path is None else f", listed in {path}"
-        raise ValueError(
-            f"expected nothing in two places, found pairs ({kinds}){where}: mend the lists or go on with --leakage warn"
+        raise UserError(
+            f"expected nothing in two places, found pairs ({kinds}){where}: fix the lists or go on with --leakage warn"
         )
 
 

@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lessismore_transforms.classification.examples import Split
-from lessismore_transforms.training.gather import rank, world
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.loader import leave_signals_to_the_trainer
+from lessismore_transforms.training.processes import process_count, process_rank
 from lessismore_transforms.training.seeding import seed_for
 
 _KEYS = ("image", "label", "index")
@@ -30,7 +31,7 @@ class ExampleBatches(Dataset[Any]):
         return len(self.split)
 
     def __getitems__(self, batch: tuple[int, Sequence[int]]) -> dict[str, Any]:
-        """Return `image` float32 (B, C, S, S), `label` and `index` int64 (B,), and `step` of a batch."""
+        """`image` float32 (B, C, S, S), `label` and `index` int64 (B,), and `step` of a batch."""
         step, indices = batch
         return {**collate([self.split[index] for index in indices]), "step": step}
 
@@ -49,7 +50,7 @@ class EvaluationLoader(DataLoader[Any]):
         super().__init__(
             dataset,
             batch_size=batch_size,
-            sampler=range(rank(), len(dataset), world()),
+            sampler=range(process_rank(), len(dataset), process_count()),
             collate_fn=collate,
             num_workers=workers,
             pin_memory=pin_memory,
@@ -68,21 +69,21 @@ class PrepareExamples:
         transpose: whether rows and columns were exchanged, so that left and right are above and below.
 
     Raises:
-        ValueError: the probability is none.
+        UserError: the probability is none.
     """
 
     def __init__(self, flip: float = 0.0, *, seed: int = 0, transpose: bool = False) -> None:
         if not isinstance(flip, (int, float)) or not 0 <= flip <= 1:
-            raise ValueError(f"expected flip to be a probability from 0 to 1, found {flip!r}; 0.5 is usual")
+            raise UserError(f"expected flip to be a probability from 0 to 1, found {flip!r}; 0.5 is usual")
         self.flip, self.seed, self.dimension = flip, seed, -2 if transpose else -1
 
     def __call__(
         self, batch: dict[str, Any], device: torch.device, non_blocking: bool = True, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the pictures (B, C, S, S) and their labels (B,)."""
+        """The pictures (B, C, S, S) and their labels (B,)."""
         image, label = (batch[name].to(device, non_blocking=non_blocking) for name in ("image", "label"))
         if self.flip:
-            generator = torch.Generator().manual_seed(seed_for("flip", self.seed, rank(), batch["step"]))
+            generator = torch.Generator().manual_seed(seed_for("flip", self.seed, process_rank(), batch["step"]))
             flipped = torch.rand(len(image), generator=generator) < self.flip  # (B,)
             flipped = flipped.to(device, non_blocking=non_blocking)[:, None, None, None]
             image = torch.where(flipped, image.flip(self.dimension), image)
@@ -90,6 +91,6 @@ class PrepareExamples:
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Return the pictures, labels and indices of items as one batch."""
+    """The pictures, labels and indices of items as one batch."""
     batch: dict[str, torch.Tensor] = default_collate([{key: item[key] for key in _KEYS} for item in items])
     return batch

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm  # those of one process and of several
 
-from lessismore_transforms.backbones import (
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.weights.backbones import (
     build_backbone,
     feature_size,
     load_strictly,
@@ -20,7 +21,7 @@ from lessismore_transforms.backbones import (
     three_channels,
     weights_id,
 )
-from lessismore_transforms.checkpoints import PLAIN, read_backbone
+from lessismore_transforms.weights.layouts import PLAIN, read_backbone
 
 
 class Classifier(nn.Module):
@@ -42,7 +43,7 @@ class Classifier(nn.Module):
         self._frozen = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, classes) of pictures (B, 1 or 3, H, W)."""
+        """The logits (B, classes) of pictures (B, 1 or 3, H, W)."""
         logits: torch.Tensor = self.classifier(self.backbone(three_channels(images)))
         return logits
 
@@ -86,7 +87,7 @@ def build_classifier(
         seed: of what is random; the caller's random numbers are left as they are.
 
     Raises:
-        ValueError: the network is unknown, its weights are not there, or are those of another network or method.
+        UserError: the network is unknown, its weights are not there, or are those of another network or method.
     """
     encoder = build_backbone(backbone, weights=weights, method=method, seed=seed)
     with torch.random.fork_rng(devices=[]):
@@ -95,13 +96,13 @@ def build_classifier(
 
 
 def weights_of(weights: str | Path) -> dict[str, Any]:
-    """Return whose weights an encoder begins with: method, id and epoch, None where that is not known.
+    """Whose weights an encoder begins with: method, id and epoch, None where that is not known.
 
     Args:
         weights: a file, `imagenet` or `random`.
 
     Raises:
-        ValueError: the file is not there, damaged, or of no known layout.
+        UserError: the file is not there, damaged, or of no known layout.
     """
     if weights in ("imagenet", "random"):
         return {"method": "imagenet" if weights == "imagenet" else None, "id": None, "epoch": None}
@@ -128,11 +129,11 @@ def load_classifier(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
     """Read a classifier that `save_classifier` wrote, in evaluation mode, and its header.
 
     Raises:
-        ValueError: the file is not there, damaged, or no classifier of ours.
+        UserError: the file is not there, damaged, or no classifier of ours.
     """
     header = read_metadata(path)
     if not {"backbone", "classes", "record"} <= header.keys():
-        raise ValueError(
+        raise UserError(
             f"expected a model.safetensors of a classification run, found {path}: its header lacks backbone, classes "
             "or the record of the training; give the file that the training wrote"
         )

@@ -12,6 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from lessismore_transforms.errors import UserError
+
 TASK_CLASSES = {"COVID-19": 2, "OrgMNIST": 11, "Brain": 2}  # number of classes of each of the paper's tasks
 PRINTED = {"auc": "AUC", "f1": "F1", "accuracy": "Accuracy"}  # our name of a metric: the paper's
 METHODS = {"swav": "SwAV", "moco": "MoCoV2", "byol": "BYOL", "spark": "SparK"}  # our name of a method: the paper's
@@ -73,12 +75,12 @@ def paper_rows(table: int) -> list[PaperRow]:
     """The numbers of one table of the paper, in its order.
 
     Raises:
-        ValueError: the paper has no such table of results.
+        UserError: the paper has no such table of results.
     """
     found = [row for row in _rows() if row.table == table]
     if not found:
         known = ", ".join(map(str, sorted({row.table for row in _rows()})))
-        raise ValueError(f"expected one of the paper's tables of results, {known}, found {table}; name one of them")
+        raise UserError(f"expected one of the paper's tables of results, {known}, found {table}; name one of them")
     return found
 
 
@@ -86,7 +88,7 @@ def paper_settings(table: int | None = None) -> list[Setting]:
     """The settings of one table of the paper, or of all, each once, in their order.
 
     Raises:
-        ValueError: the paper has no such table of results.
+        UserError: the paper has no such table of results.
     """
     return list(dict.fromkeys(row.setting for row in (_rows() if table is None else paper_rows(table))))
 

@@ -11,37 +11,38 @@ from ignite.engine import Engine
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import write_json
-from lessismore_transforms.backbones import load_strictly, read_metadata, read_tensors, to_encoder, weights_id
+from lessismore_transforms.bundle.inference import NUMBER, TableSaver, csv_cell
+from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.network import Classifier
 from lessismore_transforms.classification.preprocessing import Prepare
-from lessismore_transforms.classification.results import METRICS_FILE
-from lessismore_transforms.inference import NUMBER, TableSaver, csv_cell
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import pick_device
+from lessismore_transforms.weights.backbones import load_strictly, read_metadata, read_tensors, to_encoder, weights_id
 
 CSV, JSON = "predictions.csv", "predictions.json"
 _TRAINED = "EVAL/run_00/model.safetensors, which the training writes"
 
 
 def describe(weights: Path | str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a network was built and how pictures are prepared for it: what the header of its weights says.
+    """How a network was built and how pictures are prepared for it: what the header of its weights says.
 
     Args:
         weights: a model.safetensors of a run; or a bare state_dict (.pt), which says nothing.
         defaults: what holds where the weights say nothing.
 
     Raises:
-        ValueError: a safetensors file is not there, damaged, or no classifier of ours.
+        UserError: a safetensors file is not there, damaged, or no classifier of ours.
     """
     header = read_metadata(weights)
     if Path(weights).suffix == ".safetensors" and not {"backbone", "classes"} <= header.keys():
-        raise ValueError(
+        raise UserError(
             f"expected a trained classifier in {weights}, found a file that names no classes: give --weights {_TRAINED}"
         )
     return {**defaults, **header}
 
 
 def load_trained(network: Classifier, weights: Path | str, device: torch.device | str) -> torch.nn.Module:
-    """Return a copy of a classifier for inference on a device, filled strictly with trained weights.
+    """A copy of a classifier for inference on a device, filled strictly with trained weights.
 
     Args:
         network: stays on its device, with the weights.
@@ -49,11 +50,11 @@ def load_trained(network: Classifier, weights: Path | str, device: torch.device 
         device: where to run.
 
     Raises:
-        ValueError: the weights are not there or not of this network, or there is no such device.
+        UserError: the weights are not there or not of this network, or there is no such device.
     """
     place = pick_device(device)
     if not Path(weights).is_file():
-        raise ValueError(f"expected a trained classifier at {weights}, found none: give --weights {_TRAINED}")
+        raise UserError(f"expected a trained classifier at {weights}, found none: give --weights {_TRAINED}")
     classes = network.classifier.out_features
     load_strictly(network, read_tensors(weights), f"a classifier of {classes} classes", weights)
     return to_encoder(network, str(place))
@@ -62,13 +63,13 @@ def load_trained(network: Classifier, weights: Path | str, device: torch.device 
 def preparation(
     size: int, mean: Sequence[float] | None, std: Sequence[float] | None, resize: str, *, transpose: bool
 ) -> Prepare:
-    """Return `Prepare` as the network was trained with.
+    """`Prepare` as the network was trained with.
 
     Raises:
-        ValueError: a value makes no sense, or mean and std are not known, as with a bare state_dict.
+        UserError: a value makes no sense, or mean and std are not known, as with a bare state_dict.
     """
     if mean is None or std is None:
-        raise ValueError(
+        raise UserError(
             "expected the mean and std of the training pictures, which a bare state_dict does not tell: give --mean "
             f"and --std, or --weights {_TRAINED}"
         )
@@ -89,13 +90,13 @@ class PredictionSaver(TableSaver):
         weights: the file that they were loaded from.
 
     Raises:
-        ValueError: the folder is that of a run, whose predictions.csv is another table.
+        UserError: the folder is that of a run, whose predictions.csv is another table.
         OutputError: the folder cannot be written.
     """
 
     def __init__(self, output_dir: str | Path, classes: Sequence[str], weights: str | Path) -> None:
         if (Path(output_dir) / METRICS_FILE).exists():
-            raise ValueError(
+            raise UserError(
                 f"expected a folder for the classes of new pictures, found the run of an evaluation in {output_dir}: "
                 "name another output_dir, or its predictions.csv would be lost"
             )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.errors import UserError
 
 PREDICTIONS = "predictions.csv"
 _COLUMNS = ("image_id", "patient", "split", "label")
@@ -34,7 +35,7 @@ class Predictions:
         probabilities: (N, C) float64, rows that sum to 1.
 
     Raises:
-        ValueError: the parts do not fit each other.
+        UserError: the parts do not fit each other.
     """
 
     image_ids: list[str]
@@ -46,24 +47,24 @@ class Predictions:
     def __post_init__(self) -> None:
         lengths = [len(self.image_ids), len(self.patients), len(self.splits), len(self.labels)]
         if self.probabilities.ndim != 2 or {*lengths, len(self.probabilities)} != {len(self.image_ids)}:
-            raise ValueError(
+            raise UserError(
                 "expected an image_id, a patient, a split, a label and a row of probabilities per picture, "
                 f"found {lengths} and {self.probabilities.shape}"
             )
         if self.probabilities.shape[1] < 2 or not self.image_ids:
-            raise ValueError(f"expected pictures and two classes or more, found {self.probabilities.shape}")
+            raise UserError(f"expected pictures and two classes or more, found {self.probabilities.shape}")
         for row, problem in _problems(self.image_ids, self.labels, self.probabilities):
-            raise ValueError(f"prediction {row} ({self.image_ids[row]!r}): {problem}")
+            raise UserError(f"prediction {row} ({self.image_ids[row]!r}): {problem}")
 
     def of(self, split: str) -> Predictions:
         """The predictions for one split, in the same order.
 
         Raises:
-            ValueError: there is none.
+            UserError: there is none.
         """
         rows = [row for row, name in enumerate(self.splits) if name == split]
         if not rows:
-            raise ValueError(f"expected predictions for the split {split!r}, found {', '.join(sorted({*self.splits}))}")
+            raise UserError(f"expected predictions for the split {split!r}, found {', '.join(sorted({*self.splits}))}")
         return Predictions(
             [self.image_ids[row] for row in rows],
             [self.patients[row] for row in rows],
@@ -92,10 +93,10 @@ class Predictions:
         """The checked table in a file.
 
         Raises:
-            ValueError: there is none or it is damaged; the message names the file and the line.
+            UserError: there is none or it is damaged; the message names the file and the line.
         """
         if not path.is_file():
-            raise ValueError(f"{path} is missing: expected the {PREDICTIONS} of a finished evaluation")
+            raise UserError(f"{path} is missing: expected the {PREDICTIONS} of a finished evaluation")
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # sig: saved by Excel
             reader = csv.reader(file)
             header = next(reader, [])
@@ -147,4 +148,4 @@ def _problems(
 
 
 def _damaged(path: Path, line: int, problem: str) -> ValueError:
-    return ValueError(f"{path}, line {line}: {problem}: undo the edit or evaluate again")
+    return UserError(f"{path}, line {line}: {problem}: undo the edit or evaluate again")

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from lessismore_transforms.classification.examples import Split
+from lessismore_transforms.errors import UserError
 
 RESIZES = ("area", "bilinear")
 
@@ -25,7 +26,7 @@ class Prepare:
         transpose: exchange rows and columns, as the released code's reader did.
 
     Raises:
-        ValueError: a value makes no sense.
+        UserError: a value makes no sense.
     """
 
     def __init__(
@@ -38,11 +39,11 @@ class Prepare:
         transpose: bool = False,
     ) -> None:
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"expected an image_size of 1 pixel or more, found {size!r}; 224 is usual")
+            raise UserError(f"expected an image_size of 1 pixel or more, found {size!r}; 224 is usual")
         if resize not in RESIZES:
-            raise ValueError(f"expected a resize out of {', '.join(RESIZES)}, found {resize!r}; area is usual")
+            raise UserError(f"expected a resize out of {', '.join(RESIZES)}, found {resize!r}; area is usual")
         if len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
-            raise ValueError(
+            raise UserError(
                 f"expected a mean and a std above 0, or three of each, found {list(mean)} and {list(std)}; "
                 "leave them out to take those of the training pictures"
             )
@@ -50,13 +51,13 @@ class Prepare:
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the item with its picture as float32 (C, size, size)."""
+        """The item with its picture as float32 (C, size, size)."""
         image = resized(item["image"].mT if self.transpose else item["image"], self.size, self.resize)
         return {**item, "image": (image - self.mean) / self.std}
 
 
 def resized(image: torch.Tensor, size: int, resize: str = "area") -> torch.Tensor:
-    """Return a picture uint8 (C, H, W) as float32 (C, size, size) in 0..1."""
+    """A picture uint8 (C, H, W) as float32 (C, size, size) in 0..1."""
     pixels = image[None].float() / 255
     if resize == "area":
         return F.interpolate(pixels, size=(size, size), mode="area")[0]
@@ -71,7 +72,7 @@ def statistics_of(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel of a split's resized pictures, in 0..1, or what is given.
+    """Mean and standard deviation of each channel of a split's resized pictures, in 0..1, or what is given.
 
     Each picture counts alike, whatever its size; the deviation is that of all pixels of all pictures.
 

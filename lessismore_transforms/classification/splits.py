@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lessismore_transforms.errors import UserError
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -28,14 +30,14 @@ def stratified_folds(labels: Sequence[Any], groups: Sequence[str], folds: int, s
         seed: of the order in which equally large groups are dealt.
 
     Raises:
-        ValueError: there are fewer than 2 folds, or a class has fewer groups than folds.
+        UserError: there are fewer than 2 folds, or a class has fewer groups than folds.
     """
     if folds < 2:
-        raise ValueError(f"expected at least 2 folds, found {folds}: 5 are usual")
+        raise UserError(f"expected at least 2 folds, found {folds}: 5 are usual")
     classes, counts, members = _count(labels, groups)
     for name, several in zip(classes, np.count_nonzero(counts, axis=0), strict=True):
         if several < folds:
-            raise ValueError(
+            raise UserError(
                 f"expected at least {folds} patients (or single pictures) of the class {name} for {folds} folds, "
                 f"found {several}: take fewer folds or add pictures"
             )
@@ -65,12 +67,12 @@ def split_fold(
         seed: of folds and of val; the test sets of all folds of one seed partition the data.
 
     Raises:
-        ValueError: a number is out of its range, or a class has fewer groups than folds.
+        UserError: a number is out of its range, or a class has fewer groups than folds.
     """
     if not 0 <= fold < folds:
-        raise ValueError(f"expected a fold from 0 to {folds - 1} of {folds}, found {fold}: count from 0")
+        raise UserError(f"expected a fold from 0 to {folds - 1} of {folds}, found {fold}: count from 0")
     if not 0 < validation < 1:
-        raise ValueError(f"expected a validation share between 0 and 1, found {validation}: 0.1 is usual")
+        raise UserError(f"expected a validation share between 0 and 1, found {validation}: 0.1 is usual")
     test = stratified_folds(labels, groups, folds, seed) == fold
     rest = np.flatnonzero(~test).tolist()
     _, counts, members = _count([labels[i] for i in rest], [groups[i] for i in rest])

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lessismore_transforms.classification.metrics import Metric, auc
 from lessismore_transforms.classification.predictions import Predictions
+from lessismore_transforms.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -45,25 +46,25 @@ class DeLong:
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the sample standard deviation (divisor n - 1) of runs; the latter is nan for one run.
+    """The mean and the sample standard deviation (divisor n - 1) of runs; the latter is nan for one run.
 
     Raises:
-        ValueError: there are no values.
+        UserError: there are no values.
     """
     if len(values) == 0:
-        raise ValueError("expected the values of one run or more, found none: name evaluations that have finished")
+        raise UserError("expected the values of one run or more, found none: name evaluations that have finished")
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def unit_of(predictions: Predictions) -> Literal["patient", "image"]:
-    """Return what counts as independent: the patient, where that of every image is known, else the image."""
+    """What counts as independent: the patient, where that of every image is known, else the image."""
     return "patient" if all(predictions.patients) else "image"
 
 
 def bootstrap_interval(
     runs: Sequence[Predictions], metric: Metric, *, samples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Return the percentile interval of the mean over runs of a metric (Efron & Tibshirani 1993, Chapter 13).
+    """The percentile interval of the mean over runs of a metric (Efron & Tibshirani 1993, Chapter 13).
 
     The patients of a test set are drawn with replacement, each with all images, and an image whose patient is not
     known is drawn alone. Runs that share patients share the draws; test sets that share none, such as folds, are
@@ -81,10 +82,10 @@ def bootstrap_interval(
         Lower and upper end; nan where the metric has no value, or a test set is of one patient only.
 
     Raises:
-        ValueError: there are no runs, or samples or level make no sense.
+        UserError: there are no runs, or samples or level make no sense.
     """
     if not runs or samples < 1 or not 0 < level < 1:
-        raise ValueError(
+        raise UserError(
             f"expected one run or more, 1 sample or more and a level between 0 and 1, found {len(runs)} runs, "
             f"{samples} samples and level {level}: 1000 samples and level 0.95 are usual"
         )
@@ -114,7 +115,7 @@ def permutation_test(
     samples: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Return the two-sided p-value of the difference between two models on the same images.
+    """The two-sided p-value of the difference between two models on the same images.
 
     If the models are equally good, the predictions of a patient (of an image whose patient is not known) may be
     exchanged between them, in all runs at once. The p-value is the share of random exchanges after which the mean
@@ -136,10 +137,10 @@ def permutation_test(
         The p-value; nan where the metric has no value.
 
     Raises:
-        ValueError: the runs differ in number, images, labels, patients or classes.
+        UserError: the runs differ in number, images, labels, patients or classes.
     """
     if samples < 1:
-        raise ValueError(f"expected 1 sample or more, found {samples}: 10000 is usual")
+        raise UserError(f"expected 1 sample or more, found {samples}: 10000 is usual")
     pairs = _paired(runs_a, runs_b)
     units, count = _units(runs_a)
     difference = _area_difference(pairs, units, count) if metric is auc else _difference(metric, pairs, units)
@@ -170,18 +171,18 @@ def delong_test(labels: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.Ar
         cannot be estimated: one image of a class, or models that differ alike on all images of each.
 
     Raises:
-        ValueError: lengths differ, a score is not finite, or labels are not 0 and 1, both there.
+        UserError: lengths differ, a score is not finite, or labels are not 0 and 1, both there.
     """
     truth, first, second = np.asarray(labels), np.asarray(scores_a, float), np.asarray(scores_b, float)
     if not (truth.ndim == 1 and truth.shape == first.shape == second.shape):
-        raise ValueError(
+        raise UserError(
             f"expected labels and two scores of the same images, found shapes {truth.shape}, {first.shape} and "
             f"{second.shape}: give three arrays of one length"
         )
     if set(truth.tolist()) != {0, 1}:
-        raise ValueError(f"expected labels 0 and 1, found {sorted(set(truth.tolist()))}: name one class positive")
+        raise UserError(f"expected labels 0 and 1, found {sorted(set(truth.tolist()))}: name one class positive")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise ValueError("expected finite scores, found nan or infinity: look for a run that diverged")
+        raise UserError("expected finite scores, found nan or infinity: look for a run that diverged")
 
     positive = truth == 1
     m, n = int(positive.sum()), int((~positive).sum())
@@ -199,15 +200,15 @@ def delong_test(labels: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.Ar
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
-    """Return p-values (K,) adjusted for their number by steps down (Holm 1979); nan stays nan and does not count.
+    """P-values (K,) adjusted for their number by steps down (Holm 1979); nan stays nan and does not count.
 
     Raises:
-        ValueError: a value is not in 0..1.
+        UserError: a value is not in 0..1.
     """
     p = np.asarray(p_values, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(p))
     if np.any((p[known] < 0) | (p[known] > 1)):
-        raise ValueError(f"expected p-values from 0 to 1, found {p[known].min()} to {p[known].max()}: give p-values")
+        raise UserError(f"expected p-values from 0 to 1, found {p[known].min()} to {p[known].max()}: give p-values")
     order = known[np.argsort(p[known], kind="stable")]
     adjusted = np.full_like(p, math.nan)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
@@ -326,7 +327,7 @@ def _area_parts(positive: npt.NDArray[np.bool_], first: Floats, second: Floats) 
 def _paired(runs_a: Sequence[Predictions], runs_b: Sequence[Predictions]) -> list[Pair]:
     """Labels (N,) and the probabilities (N, C) of both models for each pair of runs, in the order of A's rows."""
     if len(runs_a) != len(runs_b) or not runs_a:
-        raise ValueError(
+        raise UserError(
             f"expected as many runs of both models, one or more, found {len(runs_a)} and {len(runs_b)}: "
             "compare runs with the same numbers"
         )
@@ -334,7 +335,7 @@ def _paired(runs_a: Sequence[Predictions], runs_b: Sequence[Predictions]) -> lis
     for number, (a, b) in enumerate(zip(runs_a, runs_b, strict=True)):
         place = {image: row for row, image in enumerate(b.image_ids)}
         if unshared := place.keys() ^ set(a.image_ids):
-            raise ValueError(
+            raise UserError(
                 f"expected the same images in run {number} of both models, found {len(unshared)} that only one of "
                 "them has: compare models on the same test set"
             )
@@ -351,12 +352,12 @@ def _check_same(number: int, a: Predictions, b: Predictions, rows: Ints) -> None
         ("patients", np.array(a.patients, dtype=object) != np.array(patients, dtype=object)),
     ):
         if np.any(unequal):
-            raise ValueError(
+            raise UserError(
                 f"expected the same {what} in run {number} of both models, found {int(np.sum(unequal))} images that "
                 f"differ, first {a.image_ids[int(np.argmax(unequal))]}: evaluate both on the same lists"
             )
     if a.probabilities.shape[1] != b.probabilities.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"expected as many classes in run {number} of both models, found {a.probabilities.shape[1]} and "
             f"{b.probabilities.shape[1]}: compare models of the same task"
         )

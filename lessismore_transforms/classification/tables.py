@@ -21,9 +21,14 @@ from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.classification import paper as printed
+from lessismore_transforms.classification.finished_runs import (
+    METRICS_FILE,
+    FinishedRuns,
+    difference,
+    read_finished_runs,
+)
 from lessismore_transforms.classification.metrics import METRICS, Metric, f1
 from lessismore_transforms.classification.predictions import Predictions
-from lessismore_transforms.classification.results import METRICS_FILE, Evaluation, difference, read_evaluation
 from lessismore_transforms.classification.statistics import (
     bootstrap_interval,
     delong_test,
@@ -32,6 +37,7 @@ from lessismore_transforms.classification.statistics import (
     permutation_test,
     unit_of,
 )
+from lessismore_transforms.errors import UserError
 
 CHOSEN = ("auc", "f1", "accuracy")  # the paper's three
 SUFFIXES = (".csv", ".md", ".html")
@@ -167,26 +173,26 @@ def make_table(
         samples: resamples of each interval and exchanges of each permutation test.
 
     Raises:
-        ValueError: a folder is no evaluation, mixes settings or stands there twice, or an option makes no sense.
+        UserError: a folder is no evaluation, mixes settings or stands there twice, or an option makes no sense.
     """
     if unknown := [name for name in metrics if name not in METRICS]:
-        raise ValueError(f"expected metrics of {', '.join(METRICS)}, found {', '.join(unknown)}; mend --metrics")
+        raise UserError(f"expected metrics of {', '.join(METRICS)}, found {', '.join(unknown)}; fix --metrics")
     if not metrics or samples < 1:
-        raise ValueError(f"expected a metric and a sample or more, found {len(metrics)} and {samples}; 1000 is usual")
+        raise UserError(f"expected a metric and a sample or more, found {len(metrics)} and {samples}; 1000 is usual")
     paths = [Path(folder).resolve() for folder in folders]
     base = None if baseline is None else Path(baseline).resolve()
     if base is not None and base not in paths:
         paths.insert(0, base)
     if not paths:
-        raise ValueError("expected the folders of evaluations, found none; name one or more")
+        raise UserError("expected the folders of evaluations, found none; name one or more")
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
-        raise ValueError(f"expected each evaluation once, found {twice[0]} twice; drop one of them")
-    tasks: dict[str, list[Evaluation]] = {}
-    for evaluation in map(read_evaluation, paths):
+        raise UserError(f"expected each evaluation once, found {twice[0]} twice; drop one of them")
+    tasks: dict[str, list[FinishedRuns]] = {}
+    for evaluation in map(read_finished_runs, paths):
         tasks.setdefault(evaluation.task, []).append(evaluation)
     for task, evaluations in tasks.items():
         if [each.folder for each in evaluations] == [base]:
-            raise ValueError(
+            raise UserError(
                 f"expected an evaluation to compare with the baseline {base}, found none of {task}; add one"
             )
     with tqdm(total=len(paths) * len(metrics), desc="intervals and tests", leave=False, disable=None) as bar:
@@ -207,7 +213,7 @@ def write_table(table: Table, path: Path) -> None:
     """Write the table as its suffix says: .csv (a line per evaluation and metric, all digits), .md or .html.
 
     Raises:
-        ValueError: another suffix, or no folder for it.
+        UserError: another suffix, or no folder for it.
         OutputError: the file cannot be written.
     """
     check_output(path)
@@ -220,12 +226,12 @@ def check_output(path: Path) -> None:
     """Refuse at once a file that `write_table` would refuse after minutes of resampling.
 
     Raises:
-        ValueError: another suffix, or no folder for it.
+        UserError: another suffix, or no folder for it.
     """
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"expected a file that ends in {', '.join(SUFFIXES)}, found {path}; choose one of them")
+        raise UserError(f"expected a file that ends in {', '.join(SUFFIXES)}, found {path}; choose one of them")
     if not path.parent.is_dir():
-        raise ValueError(f"expected a folder for {path.name}, found none at {path.parent}; make it first")
+        raise UserError(f"expected a folder for {path.name}, found none at {path.parent}; make it first")
 
 
 class _Comparison:
@@ -233,7 +239,7 @@ class _Comparison:
 
     def __init__(
         self,
-        evaluations: dict[str, Evaluation],
+        evaluations: dict[str, FinishedRuns],
         baseline: Path | None,
         metrics: Sequence[str],
         *,
@@ -248,7 +254,7 @@ class _Comparison:
             for what in ("classes", "positive"):
                 expected, found = getattr(self.base, what), getattr(each, what)
                 if expected != found:
-                    raise ValueError(
+                    raise UserError(
                         f"expected the same {what} in all evaluations of {each.task}, found {expected} in "
                         f"{self.baseline} and {found} in {name}; make a table of each"
                     )
@@ -374,7 +380,7 @@ class _Comparison:
         return f"{base.task}: {len(patients)} test images {whose}{folds}{of_class}"
 
 
-def _named(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
+def _named(evaluations: Sequence[FinishedRuns]) -> dict[str, FinishedRuns]:
     """Evaluations by the last parts of their paths, as many as tell them apart."""
     depth = 1
     while len({each.folder.parts[-depth:] for each in evaluations}) < len(evaluations):
@@ -382,7 +388,7 @@ def _named(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
     return {"/".join(each.folder.parts[-depth:]): each for each in evaluations}
 
 
-def _leaks(each: Evaluation) -> dict[str, str]:
+def _leaks(each: FinishedRuns) -> dict[str, str]:
     """What the leakage gate found: between splits, and between them and the pre-training set."""
     found: dict[str, list[str]] = {}
     for kind, count in (each.leaks or {}).items():
@@ -400,7 +406,7 @@ def _value_name(metric: str) -> str:
     return "accuracy" if metric == "f1_micro" else metric  # the same number where an image has one label
 
 
-def _not_in_paper(each: Evaluation) -> str:
+def _not_in_paper(each: FinishedRuns) -> str:
     """Why the paper has no number for an evaluation, or nothing."""
     classes = printed.TASK_CLASSES.get(each.task)
     if classes is None:
@@ -420,7 +426,7 @@ def _not_in_paper(each: Evaluation) -> str:
     return ""
 
 
-def _unlike_paper(each: Evaluation) -> str:
+def _unlike_paper(each: FinishedRuns) -> str:
     """In which settings an evaluation is not the paper's, or nothing."""
     others = [
         f"{name.replace('_', ' ')} {each.settings[name]} instead of {value}"
@@ -430,7 +436,7 @@ def _unlike_paper(each: Evaluation) -> str:
     return f"unlike the paper in {', '.join(others)}" if others else ""
 
 
-def _paper_value(each: Evaluation, metric: str) -> tuple[float, float] | None:
+def _paper_value(each: FinishedRuns, metric: str) -> tuple[float, float] | None:
     """What the paper prints where our metric is the one that it means."""
     if metric == "f1_micro" and len(each.classes) > 2:
         metric = "f1"
@@ -556,7 +562,7 @@ def _write_markdown(table: Table, file: Any) -> None:
 def _write_html(table: Table, file: Any) -> None:
     from importlib.resources import files
 
-    from lessismore_transforms.report.words import page
+    from lessismore_transforms.report.html import page
 
     parts = []
     for title, (header, *lines) in _grids(table):

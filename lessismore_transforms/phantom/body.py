@@ -63,7 +63,7 @@ class LungSpace(NamedTuple):
     domes: tuple[float, float]
 
     def coverage(self, x: Array, y: Array, z: float | Array, edge: float) -> Array:
-        """Return how far a point lies above the diaphragm and beside the mediastinum, 0..1."""
+        """How far a point lies above the diaphragm and beside the mediastinum, 0..1."""
         middle = np.interp(z, self.landmarks[:, 0], self.landmarks[:, 7])
         beside = ((x - 4) / middle) ** 2 + ((y - 6) / 88) ** 2
         right = self.domes[0] - 66 * (((x + 64) / 74) ** 2 + ((y + 8) / 88) ** 2)
@@ -85,7 +85,7 @@ class LungSpace(NamedTuple):
         return inside
 
     def sample(self, rng: np.random.Generator, count: int, margin: float) -> Array:
-        """Return (count, 3) random points of the lungs."""
+        """(count, 3) random points of the lungs."""
         points = rng.uniform((-130, -85, 285), (130, 85, 475), (400 * count, 3))
         return points[self.holds(points, margin)][:count]
 
@@ -207,7 +207,7 @@ class _Solids:
 
 
 def _beads(knots: Array) -> Array:
-    """Return overlapping spheres (n, 4) along the smooth curve (Catmull-Rom) through knots (k, 4)."""
+    """Overlapping spheres (n, 4) along the smooth curve (Catmull-Rom) through knots (k, 4)."""
     ends = np.vstack([2 * knots[0] - knots[1], knots, 2 * knots[-1] - knots[-2]])
     a, b, c, d = ends[:-3, None], ends[1:-2, None], ends[2:-1, None], ends[3:, None]
     t = np.linspace(0, 1, 32, endpoint=False)[:, None]

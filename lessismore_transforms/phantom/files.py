@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from lessismore_transforms.atomic import writing
-from lessismore_transforms.manifest import slice_id
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom.scan import phantom_scan
+from lessismore_transforms.reduced.manifest import slice_id
 from lessismore_transforms.volumes import volume_id
 
 if TYPE_CHECKING:
@@ -34,15 +35,15 @@ def write_nifti(scan: PhantomScan, path: Path | str, *, axcodes: str = "LPS") ->
         axcodes: where the stored axes point to, as nibabel names them: "LPS" is columns, rows, slices of `hu`.
 
     Raises:
-        ValueError: if `axcodes` is not three letters for three different axes, or for another suffix.
+        UserError: if `axcodes` is not three letters for three different axes, or for another suffix.
     """
     import nibabel
 
     path = Path(path)
     if sorted(_AXES.get(code, -1) for code in axcodes) != [0, 1, 2]:
-        raise ValueError(f"expected axcodes such as 'LPS' or 'RAS', found {axcodes!r}; name each axis once")
+        raise UserError(f"expected axcodes such as 'LPS' or 'RAS', found {axcodes!r}; name each axis once")
     if not path.name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"expected a name ending in .nii or .nii.gz, found {path.name}; rename it")
+        raise UserError(f"expected a name ending in .nii or .nii.gz, found {path.name}; rename it")
     dz, dy, dx = scan.spacing_mm
     x, y, z = scan.origin_mm
     affine = np.array([[-dx, 0, 0, -x], [0, -dy, 0, -y], [0, 0, dz, z], [0, 0, 0, 1]])  # LPS stored, RAS+ world
@@ -77,14 +78,14 @@ def write_dicom(scan: PhantomScan, folder: Path | str, *, intercept: int = -1024
         intercept: RescaleIntercept, HU; stored values are HU - intercept, signed only where they have to be.
 
     Raises:
-        ValueError: if an intercept leaves 16 bits.
+        UserError: if an intercept leaves 16 bits.
     """
     folder = Path(folder)
     stored = scan.hu.astype(np.int32) - intercept
     signed = int(stored.min() < 0)
     kind = np.dtype("<i2" if signed else "<u2")
     if stored.min() < np.iinfo(kind).min or stored.max() > np.iinfo(kind).max:
-        raise ValueError(f"expected HU - intercept within 16 bits, found intercept {intercept}; use one near -1024")
+        raise UserError(f"expected HU - intercept within 16 bits, found intercept {intercept}; use one near -1024")
     folder.mkdir(parents=True, exist_ok=True)
     count = len(stored)
     paths = [folder / f"IM_{count - index:04d}.dcm" for index in range(count)]
@@ -112,14 +113,14 @@ def write_demo_data(
         seed: of the first patient.
 
     Raises:
-        ValueError: if the folder holds anything but demo data.
+        UserError: if the folder holds anything but demo data.
         OutputError: if the folder cannot be written.
     """
     folder = Path(folder)
     labels = folder / "labels.csv"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not labels.is_file() or not labels.read_bytes().startswith(_LABEL_HEADER):
-            raise ValueError(f"expected an empty folder or earlier demo data, found {folder}; choose another folder")
+            raise UserError(f"expected an empty folder or earlier demo data, found {folder}; choose another folder")
         for old in (*folder.glob("phantom_*/ct.nii.gz"), *folder.glob("phantom_*/study/series/IM_*.dcm")):
             old.unlink()
     with writing(folder):
@@ -146,12 +147,12 @@ def write_demo_data(
 
 
 def _uid(scan: PhantomScan, *parts: object) -> str:
-    """Return a UID made from a name-based UUID (PS3.5 B.2): the same for the same scan."""
+    """A UID made from a name-based UUID (PS3.5 B.2): the same for the same scan."""
     return f"2.25.{uuid5(NAMESPACE_OID, repr((scan.patient, scan.hu.shape, scan.spacing_mm, parts))).int}"
 
 
 def _ct_image(scan: PhantomScan, index: int, intercept: int) -> Dataset:
-    """Return slice `index` as a pydicom data set of the CT Image IOD (PS3.3 A.3), pixels left out."""
+    """Slice `index` as a pydicom data set of the CT Image IOD (PS3.3 A.3), pixels left out."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 

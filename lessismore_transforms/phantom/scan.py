@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom.body import draw_body
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class PhantomScan:
 def phantom_scan(
     seed: int, *, slices: int = 120, size: int = 256, slice_spacing_mm: float | None = None
 ) -> PhantomScan:
-    """Return the scan of the patient that belongs to `seed`: same arguments, same voxels.
+    """The scan of the patient that belongs to `seed`: same arguments, same voxels.
 
     Args:
         seed: patient; not negative.
@@ -53,15 +54,15 @@ def phantom_scan(
             spacing gives a slab of neighbouring slices around the middle of the body.
 
     Raises:
-        ValueError: for a negative seed, no slices, tiny images or a slab longer than the body.
+        UserError: for a negative seed, no slices, tiny images or a slab longer than the body.
     """
     if seed < 0 or slices < 1 or size < 16:
-        raise ValueError(
+        raise UserError(
             f"expected seed >= 0, slices >= 1 and size >= 16, found {seed}, {slices} and {size}; change that one"
         )
     dz = round(LENGTH_MM / slices, 4) if slice_spacing_mm is None else slice_spacing_mm
     if not 0 < dz * slices < LENGTH_MM + 0.1:
-        raise ValueError(
+        raise UserError(
             f"expected slices * slice_spacing_mm in (0, {LENGTH_MM:g}], found {slices} * {dz:g} mm; lower one of them"
         )
     body = draw_body(seed)
@@ -130,19 +131,19 @@ class _Canvas(NamedTuple):
         patch += coverage * (hu - patch)
 
     def outline(self, a: float, b: float, middle_y: float, square: float) -> Array:
-        """Return how many mm each pixel lies inside a rounded box with half axes a and b."""
+        """How many mm each pixel lies inside a rounded box with half axes a and b."""
         u2 = (self.x / a) ** 2
         v2 = ((self.y - middle_y) / b)[:, None] ** 2
         radius = np.sqrt(np.sqrt((u2 + v2) ** 2 - square * u2 * v2))
         return (1 - radius) * (0.5 * (a + b))
 
     def coverage(self, depth: Array) -> Array:
-        """Return the share 0..1 of each pixel inside a shape of given depth (mm)."""
+        """The share 0..1 of each pixel inside a shape of given depth (mm)."""
         return np.minimum(np.maximum(0.5 + depth / self.edge, 0.0), 1.0)
 
 
 def _near(axis: Array, middle: float, reach: float) -> slice:
-    """Return the pixels of an axis within reach."""
+    """The pixels of an axis within reach."""
     step = axis[1] - axis[0]
     return slice(max(0, int((middle - reach - axis[0]) / step)), max(0, int((middle + reach - axis[0]) / step) + 2))
 
@@ -177,7 +178,7 @@ def _slice(canvas: _Canvas, body: Body, z: float, noise: Array) -> Array:
 
 
 def _unevenness(canvas: _Canvas, waves: Array, z: float) -> Array:
-    """Return a smooth random field (H, W) in HU: the sum of plane waves through the body."""
+    """A smooth random field (H, W) in HU: the sum of plane waves through the body."""
     kx, ky, kz, phase, hu = waves
     across = np.multiply.outer(kx, canvas.x)  # (K, W)
     down = np.multiply.outer(ky, canvas.y) + (kz * z + phase)[:, None]  # (K, H)
@@ -188,7 +189,7 @@ def _unevenness(canvas: _Canvas, waves: Array, z: float) -> Array:
 
 
 def _shrink(solids: Array, z: float) -> Array:
-    """Return the size (n,) of each solid's section at height z, 1 at its centre and 0 outside it."""
+    """The size (n,) of each solid's section at height z, 1 at its centre and 0 outside it."""
     return np.sqrt(np.maximum(0.0, 1.0 - ((z - solids[:, 2]) / solids[:, 5]) ** 2))
 
 
@@ -264,7 +265,7 @@ def _paint_table(canvas: _Canvas, top: float) -> None:
 
 
 def _noise(rng: np.random.Generator, size: int) -> Array:
-    """Return noise (size, size) of unit variance whose spectrum peaks between coarse and fine, as in filtered CT."""
+    """Noise (size, size) of unit variance whose spectrum peaks between coarse and fine, as in filtered CT."""
 
     def smooth(image: Array) -> Array:
         image = image[:-2] + 2 * image[1:-1] + image[2:]

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from lessismore_transforms.atomic import TEMPORARY, writing
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom.scan import phantom_scan
 from lessismore_transforms.reduction.intensity import WINDOWS, window_uint8
 
@@ -55,16 +56,16 @@ def write_demo_task(folder: Path | str, task: str, *, patients: int = 16, size: 
         seed: the same seed gives the same bytes.
 
     Raises:
-        ValueError: an unknown task, an odd number of patients, or a folder that is not empty.
+        UserError: an unknown task, an odd number of patients, or a folder that is not empty.
         OutputError: the folder cannot be written.
     """
     if task not in _WRITERS:
-        raise ValueError(f"expected a task out of {', '.join(_WRITERS)}, found {task!r}; name one of these")
+        raise UserError(f"expected a task out of {', '.join(_WRITERS)}, found {task!r}; name one of these")
     if patients < 8 or patients % 8:
-        raise ValueError(f"expected patients to be a multiple of 8, found {patients}; 16 is usual")
+        raise UserError(f"expected patients to be a multiple of 8, found {patients}; 16 is usual")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"expected a new or empty folder, found {folder}; choose another one")
+        raise UserError(f"expected a new or empty folder, found {folder}; choose another one")
     partial = folder.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
         with writing(folder):

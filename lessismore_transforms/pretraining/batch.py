@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lessismore_transforms.pretraining.views import Views
-from lessismore_transforms.training.gather import rank
+from lessismore_transforms.training.processes import process_rank
 
 
 class PrepareViews:
@@ -21,7 +21,7 @@ class PrepareViews:
         smallest: rows and columns of the smallest slice to come.
 
     Raises:
-        ValueError: a view would enlarge that slice beyond sense.
+        UserError: a view would enlarge that slice beyond sense.
     """
 
     def __init__(self, views: Views, smallest: tuple[int, int]) -> None:
@@ -31,7 +31,7 @@ class PrepareViews:
     def __call__(
         self, batch: dict[str, Any], device: torch.device, non_blocking: bool = True, **_: Any
     ) -> tuple[list[torch.Tensor], None, tuple[()], dict[str, torch.Tensor]]:
-        """Return the views, no label, and what else the network takes."""
+        """The views, no label, and what else the network takes."""
         image, index = (batch[name].to(device, non_blocking=non_blocking) for name in ("image", "index"))
         # Sizes stay on the CPU, where parameters are drawn: asking the GPU for them would wait for it.
-        return self.views(image, batch["size"], step=batch["step"], rank=rank()), None, (), {"index": index}
+        return self.views(image, batch["size"], step=batch["step"], rank=process_rank()), None, (), {"index": index}

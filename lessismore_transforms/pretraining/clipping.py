@@ -8,6 +8,8 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 from torch import nn
 
+from lessismore_transforms.errors import UserError
+
 
 class ClipGradients:
     """Scale the gradients of a network down to a norm before each step; attach it after what drops some of them.
@@ -17,12 +19,12 @@ class ClipGradients:
         norm: largest length of all gradients together.
 
     Raises:
-        ValueError: the norm is not positive.
+        UserError: the norm is not positive.
     """
 
     def __init__(self, network: nn.Module, norm: float) -> None:
         if not isinstance(norm, (int, float)) or not norm > 0:
-            raise ValueError(f"expected a clip_norm above 0, found {norm!r}; leave it out for none")
+            raise UserError(f"expected a clip_norm above 0, found {norm!r}; leave it out for none")
         self.network, self.norm = network, float(norm)
 
     def attach(self, engine: Engine) -> None:

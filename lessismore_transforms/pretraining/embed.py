@@ -17,16 +17,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from lessismore_transforms.atomic import atomic_write
-from lessismore_transforms.backbones import build_backbone, three_channels, to_encoder
-from lessismore_transforms.inference import NUMBER, TableSaver
+from lessismore_transforms.bundle.inference import NUMBER, TableSaver
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import pick_device
+from lessismore_transforms.weights.backbones import build_backbone, three_channels, to_encoder
 
 CSV, NPY = "embeddings.csv", "embeddings.npy"
 FORMATS = ("csv", "npy")
 
 
 def prepare(images: torch.Tensor, *, size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Return network input: pictures resized (bilinear, antialiased, in floats) and normalised, with three channels.
+    """Network input: pictures resized (bilinear, antialiased, in floats) and normalised, with three channels.
 
     Args:
         images: uint8 (B, C, H, W); C is 1 or 3.
@@ -38,11 +39,11 @@ def prepare(images: torch.Tensor, *, size: int, mean: Sequence[float], std: Sequ
         float32 (B, 3, size, size), on the device of the pictures.
 
     Raises:
-        ValueError: pictures, size, mean or std are none.
+        UserError: pictures, size, mean or std are none.
     """
     _check(size, mean, std)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape or images.dtype != torch.uint8:
-        raise ValueError(
+        raise UserError(
             f"expected pictures uint8 (B, C, H, W) of 1 or 3 channels, found {images.dtype} {tuple(images.shape)}; "
             "convert them first"
         )
@@ -51,7 +52,7 @@ def prepare(images: torch.Tensor, *, size: int, mean: Sequence[float], std: Sequ
 
 
 def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Return pixels 0..255, float32 (B, C, H, W), less the mean and over the deviation of 0..1, with three channels."""
+    """Pixels 0..255, float32 (B, C, H, W), less the mean and over the deviation of 0..1, with three channels."""
     middle, width = (pixels.new_tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
     return three_channels((pixels / 255 - middle) / width)
 
@@ -65,7 +66,7 @@ class Prepared:
         std: the same.
 
     Raises:
-        ValueError: size, mean or std are none.
+        UserError: size, mean or std are none.
     """
 
     def __init__(self, size: int, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
@@ -74,12 +75,12 @@ class Prepared:
         _check(self.size, self.mean, self.std)
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the item with its picture prepared."""
+        """The item with its picture prepared."""
         return {**item, "image": prepare(item["image"][None], size=self.size, mean=self.mean, std=self.std)[0]}
 
 
 def load_pretrained(network: nn.Module, weights: Path | str, name: str, device: torch.device | str) -> nn.Module:
-    """Return a copy of a network for inference on a device, filled strictly with pre-trained weights.
+    """A copy of a network for inference on a device, filled strictly with pre-trained weights.
 
     Args:
         network: what `build_backbone` gives for the name; stays on its device, with the weights.
@@ -88,7 +89,7 @@ def load_pretrained(network: nn.Module, weights: Path | str, name: str, device: 
         device: where to run.
 
     Raises:
-        ValueError: the weights are not there or not of this network, or there is no such device.
+        UserError: the weights are not there or not of this network, or there is no such device.
     """
     place = pick_device(device)
     network.load_state_dict(build_backbone(name, weights=weights).state_dict())
@@ -107,13 +108,13 @@ class EmbeddingSaver(TableSaver):
         form: csv or npy.
 
     Raises:
-        ValueError: the format is unknown.
+        UserError: the format is unknown.
         OutputError: the folder cannot be written.
     """
 
     def __init__(self, output_dir: str | Path, form: str = "csv") -> None:
         if form not in FORMATS:
-            raise ValueError(f"expected a format out of {', '.join(FORMATS)}, found {form!r}; csv is usual")
+            raise UserError(f"expected a format out of {', '.join(FORMATS)}, found {form!r}; csv is usual")
         super().__init__(output_dir, CSV, "embedding")
         self.form = form
 
@@ -153,10 +154,10 @@ class EmbeddingSaver(TableSaver):
 
 def _check(size: int, mean: Sequence[float], std: Sequence[float]) -> None:
     if not isinstance(size, int) or size < 1:
-        raise ValueError(f"expected an image size of 1 or more pixels, found {size!r}; 224 is usual")
+        raise UserError(f"expected an image size of 1 or more pixels, found {size!r}; 224 is usual")
     numbers = all(isinstance(value, (int, float)) for value in (*mean, *std))
     if not numbers or len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
-        raise ValueError(
+        raise UserError(
             f"expected 1 or 3 means, and as many standard deviations above 0, found {mean!r} and {std!r}; "
             "take those that the weights were trained with"
         )

@@ -12,9 +12,10 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from lessismore_transforms.atomic import writing
-from lessismore_transforms.backbones import build_backbone, save_backbone
-from lessismore_transforms.training.gather import rank
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.training.stopping import stopped
+from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
 BACKBONE, EPOCHS = "backbone.safetensors", "backbones"
 _TOLERANCE = 1e-6
@@ -34,14 +35,14 @@ class BackboneExport:
         metadata: plain values for the header of the file, such as method, mean, std and image_size.
 
     Raises:
-        ValueError: `every` is negative, or the backbone does not survive the way through a file.
+        UserError: `every` is negative, or the backbone does not survive the way through a file.
     """
 
     def __init__(
         self, folder: str | Path, backbone: nn.Module, name: str, *, every: int = 50, metadata: Mapping[str, Any]
     ) -> None:
         if every < 0:
-            raise ValueError(f"expected export_epochs of 0 or more, found {every}; 50 is usual, 0 writes the last one")
+            raise UserError(f"expected export_epochs of 0 or more, found {every}; 50 is usual, 0 writes the last one")
         self.folder, self.backbone, self.name, self.every = Path(folder), backbone, name, every
         self.metadata = {"backbone": name, **metadata}
 
@@ -52,12 +53,12 @@ class BackboneExport:
         engine.add_event_handler(Events.COMPLETED, self._end)
 
     def bytes_to_come(self, epochs: int) -> int:
-        """Return the size of all files of a run of so many epochs."""
+        """The size of all files of a run of so many epochs."""
         size = sum(int(value.nbytes) for value in self.backbone.state_dict().values())
         return size * (1 + (epochs // self.every if self.every else 0))
 
     def _prove(self, engine: Any) -> None:
-        if rank() == 0:
+        if process_rank() == 0:
             path = self.folder / EPOCHS / "epoch_0000.safetensors"
             self._write(engine, path)
             prove_export(self.backbone, self.name, path)
@@ -72,7 +73,7 @@ class BackboneExport:
             self._write(engine, self.folder / BACKBONE)
 
     def _write(self, engine: Any, path: Path) -> None:
-        if rank() == 0:
+        if process_rank() == 0:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             state = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
@@ -83,7 +84,7 @@ def prove_export(backbone: nn.Module, name: str, path: Path) -> None:
     """Load a written backbone strictly into a new network and compare what both make of a picture.
 
     Raises:
-        ValueError: the file does not fill the network, or the features differ by more than 1e-6 of their size.
+        UserError: the file does not fill the network, or the features differ by more than 1e-6 of their size.
     """
     # Beside each other on the CPU, in one memory format: where and how the training runs rounds differently.
     trained: Any = copy.deepcopy(backbone)
@@ -92,7 +93,7 @@ def prove_export(backbone: nn.Module, name: str, path: Path) -> None:
     with torch.no_grad():
         expected, found = trained(picture), build_backbone(name, weights=path)(picture)
     if not (expected - found).abs().max() <= _TOLERANCE * expected.abs().max().clamp_min(1.0):
-        raise ValueError(
+        raise UserError(
             f"expected the features of {name} to survive writing and loading {path}, found a difference of "
             f"{(expected - found).abs().max():.2g}: this network keeps something outside of its weights; take another"
         )

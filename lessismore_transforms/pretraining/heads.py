@@ -9,10 +9,10 @@ def projection_head(inputs: int, hidden: int, outputs: int, *, norm: bool = True
     """Build a head of two linear layers with biases: (B, inputs) to (B, outputs).
 
     Args:
-        inputs: Features that the backbone gives.
-        hidden: Width of the layer between.
-        outputs: Size of the embedding.
-        norm: Put a batch norm before the ReLU, as SwAV and SimCLR do; MoCo v2 has none.
+        inputs: features that the backbone gives.
+        hidden: width of the layer between.
+        outputs: size of the embedding.
+        norm: put a batch norm before the ReLU, as SwAV and SimCLR do; MoCo v2 has none.
     """
     middle = [nn.BatchNorm1d(hidden)] if norm else []
     return nn.Sequential(nn.Linear(inputs, hidden), *middle, nn.ReLU(inplace=True), nn.Linear(hidden, outputs))

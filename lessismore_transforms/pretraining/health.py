@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from lessismore_transforms.pretraining.figures import NEAR_BITS, near_copies, prototype_usage, rank_me, spread
-from lessismore_transforms.training.gather import rank, world
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.pretraining.indicators import NEAR_BITS, near_copies, prototype_usage, rank_me, spread
+from lessismore_transforms.training.processes import process_count, process_rank
 
 GRACE = 100  # iterations: even a healthy MoCo is nearly collapsed after 20, and recovers by itself
 ROWS = 256  # embeddings that RankMe is measured on
@@ -36,14 +37,14 @@ class Monitor:
         """Take in an iteration, without waiting for the device."""
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """Return the figures of the moment."""
+        """The figures of the moment."""
         raise NotImplementedError
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
         """Say what is wrong with the figures and what to do, in one sentence."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run has to know."""
+        """What a resumed run has to know."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -64,9 +65,7 @@ class HealthMonitor:
 
     def __init__(self, monitors: Sequence[Monitor], *, interval: int = 20) -> None:
         if interval < 1:
-            raise ValueError(
-                f"expected an interval of 1 iteration or more between looks, found {interval}; 20 is usual"
-            )
+            raise UserError(f"expected an interval of 1 iteration or more between looks, found {interval}; 20 is usual")
         self.monitors = {type(monitor).__name__: monitor for monitor in monitors}
         self.interval = interval
         self._lasted = dict.fromkeys(self.monitors, 0)  # looks in a row unlike what was told
@@ -79,7 +78,7 @@ class HealthMonitor:
     def __call__(self, engine: Any) -> None:
         """Look, if it is time."""
         engine.state.health, engine.state.advice = {}, []
-        if rank() != 0:
+        if process_rank() != 0:
             return
         for monitor in self.monitors.values():
             monitor.watch(engine)
@@ -103,7 +102,7 @@ class HealthMonitor:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was told, and what the monitors know."""
+        """What was told, and what the monitors know."""
         monitors = {name: monitor.state_dict() for name, monitor in self.monitors.items()}
         return {"lasted": dict(self._lasted), "told": dict(self._told), "monitors": monitors}
 
@@ -141,7 +140,7 @@ class Collapse(Monitor):
             self._rows.popleft()
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """Return `spread` and `rank_me`; nothing where embeddings are no finite numbers."""
+        """`spread` and `rank_me`; nothing where embeddings are no finite numbers."""
         batches = [batch.to(self._rows[-1].device) for batch in self._rows]  # those of a checkpoint lie on the CPU
         embedding = torch.cat(batches)  # (N, D)
         if not embedding.isfinite().all() or len(batches[-1]) < 2:  # one picture has no spread
@@ -167,7 +166,7 @@ class Collapse(Monitor):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the first figures and the embeddings kept."""
+        """The first figures and the embeddings kept."""
         return {"first": dict(self._first), "rows": list(self._rows)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -198,7 +197,7 @@ class PrototypeUsage(Monitor):
             self._means.popleft()
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """Return `prototype_usage`."""
+        """`prototype_usage`."""
         means = torch.stack([mean.to(self._means[-1].device) for mean in self._means])
         return {"prototype_usage": prototype_usage(means).item()}
 
@@ -213,7 +212,7 @@ class PrototypeUsage(Monitor):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the assignments kept."""
+        """The assignments kept."""
         return {"means": list(self._means)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -238,9 +237,9 @@ class QueueAge(Monitor):
         self.network, self.slices = network, slices
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """Return `queue_age_steps` and `queue_age_epochs`: when the oldest key was made, in batches and in epochs."""
+        """`queue_age_steps` and `queue_age_epochs`: when the oldest key was made, in batches and in epochs."""
         keys = int((self.network.queue_index >= 0).sum())
-        batch = len(engine.state.output["pred"]["embedding"]) * world()
+        batch = len(engine.state.output["pred"]["embedding"]) * process_count()
         return {"queue_age_steps": keys / batch, "queue_age_epochs": keys / self.slices}
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
@@ -269,7 +268,7 @@ class NearCopies(Monitor):
         self.hashes, self.volumes, self.network = hashes, volumes, network
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """Return `near_copies`, a share of the negatives, and `near_copies_per_picture`; nothing without negatives."""
+        """`near_copies`, a share of the negatives, and `near_copies_per_picture`; nothing without negatives."""
         device = engine.state.output["loss"].device
         images = engine.state.batch["index"].to(device)  # (B,)
         negatives = images if self.network is None else self.network.queue_index
@@ -312,7 +311,7 @@ class LossConstant(Monitor):
         self._count += 1
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """Return `loss_constant`, and forget the losses before."""
+        """`loss_constant`, and forget the losses before."""
         self._mean, self._sum, self._count = float(self._sum) / self._count, 0.0, 0
         return {"loss_constant": self.constant}
 
@@ -327,7 +326,7 @@ class LossConstant(Monitor):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the losses since the last look."""
+        """The losses since the last look."""
         return {"sum": float(self._sum), "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

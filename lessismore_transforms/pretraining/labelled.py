@@ -15,12 +15,13 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from lessismore_transforms.dataset import SliceSelectionDataset
-from lessismore_transforms.duplicates import images_in
-from lessismore_transforms.pictures import SUFFIXES, read_picture
-from lessismore_transforms.pretraining.slices import kept_slices
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.pretraining.slice_table import kept_slices
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.duplicates import images_in
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
+from lessismore_transforms.volumes.pictures import SUFFIXES, read_picture
 
 GROUPS = ("group", "patient")
 _NO_LABELS = ("slice_id", "path", "index", "volume", *GROUPS)
@@ -71,7 +72,7 @@ def read_labelled(
             gives them: pictures with such a hash are left out.
 
     Raises:
-        ValueError: a file is missing or cannot be read, a label or a column is missing, or what is left has fewer
+        UserError: a file is missing or cannot be read, a label or a column is missing, or what is left has fewer
             than two classes or two groups.
     """
     source = Path(source)
@@ -80,7 +81,7 @@ def read_labelled(
     elif source.is_file():
         items = _from_table(source, label, output, selection)
     else:
-        raise ValueError(f"expected a folder of class folders or a CSV file at {source}, found nothing: check the path")
+        raise UserError(f"expected a folder of class folders or a CSV file at {source}, found nothing: check the path")
     seen = set() if training is None else set(training.cpu().numpy().view(np.uint64).tolist())
     kept: list[_Item] = []
     images, known = [], 0
@@ -93,7 +94,7 @@ def read_labelled(
     if known:
         sentence = f"{known} of {known + len(kept)} pictures of {source} are in the pre-training set"
         if not kept:
-            raise ValueError(f"{sentence}: a probe needs pictures that pre-training does not see, name others")
+            raise UserError(f"{sentence}: a probe needs pictures that pre-training does not see, name others")
         _LOGGER.warning("%s and are left out of the probe", sentence)
     return _checked(source, kept, images)
 
@@ -110,7 +111,7 @@ def _from_folders(folder: Path) -> Iterator[_Item]:
     places = [place for place in places if any(path.suffix.lower() in SUFFIXES for path in place.rglob("*"))]
     if len(places) < 2:
         found = ", ".join(place.name for place in places) or "none"
-        raise ValueError(f"expected a sub-folder of PNG or JPEG files for each class in {folder}, found {found}")
+        raise UserError(f"expected a sub-folder of PNG or JPEG files for each class in {folder}, found {found}")
     for place in places:
         for name, picture in images_in(place):
             yield _Item(place.name, f"{place.name}/{name}", int(dhash(min_max_uint8(picture))), picture)
@@ -120,18 +121,18 @@ def _from_table(table: Path, label: str | None, output: str | Path | None, selec
     rows, columns = _read_rows(table)
     key = "slice_id" if "slice_id" in columns and (output is not None or "path" not in columns) else "path"
     if key not in columns:
-        raise ValueError(f"{table}: expected a column path or slice_id, found {', '.join(columns)}")
+        raise UserError(f"{table}: expected a column path or slice_id, found {', '.join(columns)}")
     if key == "slice_id" and output is None:
-        raise ValueError(f"{table} names slices by slice_id: give the output folder of `reduce` that holds them")
+        raise UserError(f"{table} names slices by slice_id: give the output folder of `reduce` that holds them")
     label = _label_column(table, columns, label)
     group = next((column for column in GROUPS if column in columns), None)
     lines: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
         for column in (key, label):
             if not row[column]:
-                raise ValueError(f"{table}, line {line}: {column} is empty: fill it in or take the line away")
+                raise UserError(f"{table}, line {line}: {column} is empty: fill it in or take the line away")
         if (first := lines.setdefault(row[key], line)) != line:
-            raise ValueError(f"{table}, line {line}: {row[key]} is in line {first} already: take one of them away")
+            raise UserError(f"{table}, line {line}: {row[key]} is in line {first} already: take one of them away")
     named = {row[key]: (row[label], row[group] if group else None) for row in rows}
     if key == "path":
         yield from _from_files(table.parent, named)
@@ -152,7 +153,7 @@ def _from_output(
     if lacking := len(named.keys() - set(slices["slice_id"])):
         sentence = f"{lacking} of {len(named)} slices of {table} are not in the selection {selection!r} of {output}"
         if lacking == len(named):
-            raise ValueError(f"{sentence}: name the output that holds them")
+            raise UserError(f"{sentence}: name the output that holds them")
         _LOGGER.warning("%s and are left out of the probe", sentence)
     columns = (slices[column].tolist() for column in ("slice_id", "volume", "hash"))
     for index, (name, volume, bits) in enumerate(zip(*columns, strict=True)):
@@ -167,24 +168,24 @@ def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
         with table.open(encoding="utf-8-sig", newline="") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} is no CSV file ({error}): give a folder or a CSV file") from error
+        raise UserError(f"{table} is no CSV file ({error}): give a folder or a CSV file") from error
     if len(lines) < 2:
-        raise ValueError(f"{table} has no rows: expected a header and a row per picture")
+        raise UserError(f"{table} has no rows: expected a header and a row per picture")
     columns = lines[0]
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(columns):
-            raise ValueError(f"{table}, line {number}: expected {len(columns)} values, found {len(line)}")
+            raise UserError(f"{table}, line {number}: expected {len(columns)} values, found {len(line)}")
     return [dict(zip(columns, line, strict=True)) for line in lines[1:]], columns
 
 
 def _label_column(table: Path, columns: Sequence[str], label: str | None) -> str:
     if label is not None:
         if label not in columns:
-            raise ValueError(f"{table}: expected a column {label}, found {', '.join(columns)}")
+            raise UserError(f"{table}: expected a column {label}, found {', '.join(columns)}")
         return label
     candidates = ["label"] if "label" in columns else [column for column in columns if column not in _NO_LABELS]
     if len(candidates) != 1:
-        raise ValueError(f"{table}: expected one column of labels, found {', '.join(candidates) or 'none'}: name it")
+        raise UserError(f"{table}: expected one column of labels, found {', '.join(candidates) or 'none'}: name it")
     return candidates[0]
 
 
@@ -199,7 +200,7 @@ def _checked(source: Path, items: Sequence[_Item], images: Sequence[torch.Tensor
     classes, targets = np.unique([item.label for item in items], return_inverse=True)
     names, groups = np.unique([item.group for item in items], return_inverse=True)
     if len(classes) < 2 or len(names) < 2:
-        raise ValueError(
+        raise UserError(
             f"expected pictures of two classes and two groups or more in {source}, found {len(classes)} and "
             f"{len(names)}: the probe cannot tell anything"
         )

@@ -32,7 +32,7 @@ class SliceBatches(Dataset[Any]):
         return len(self.dataset)
 
     def __getitems__(self, batch: tuple[int, Sequence[int]]) -> dict[str, Any]:
-        """Return `image` uint8 (B, C, H, W), `size` int64 (B, 2), `index` int64 (B,) and `step` of a batch.
+        """`image` uint8 (B, C, H, W), `size` int64 (B, 2), `index` int64 (B,) and `step` of a batch.
 
         Slices of different sizes are padded with zeros at the right and the bottom to the largest of the batch.
         """

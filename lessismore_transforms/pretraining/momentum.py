@@ -11,11 +11,13 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from lessismore_transforms.errors import UserError
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
 def momentum_copy(online: Module) -> Module:
-    """Return a copy of a network that gradients do not reach."""
+    """A copy of a network that gradients do not reach."""
     return copy.deepcopy(online).requires_grad_(False)
 
 
@@ -26,20 +28,20 @@ def update_copy(target: nn.Module, online: nn.Module, momentum: float) -> None:
     Buffers stay: the batch norms of the copy keep statistics of what the copy itself has seen.
 
     Args:
-        target: What `momentum_copy` made.
-        online: What it was made of, or modules with the same parameters in the same order.
+        target: what `momentum_copy` made.
+        online: what it was made of, or modules with the same parameters in the same order.
         momentum: 0 to 1.
     """
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)
 
 
 def cosine_momentum(iteration: int, *, start: float, total: int) -> float:
-    """Return the momentum of an iteration: from `start` to 1 by half a cosine (BYOL, arXiv 2006.07733, Section 3.3).
+    """The momentum of an iteration: from `start` to 1 by half a cosine (BYOL, arXiv 2006.07733, Section 3.3).
 
     Args:
-        iteration: Counted from 0.
-        start: Momentum of iteration 0, 0.996 in BYOL.
-        total: Iterations of the training; 1 is reached right after the last one, and stays.
+        iteration: counted from 0.
+        start: momentum of iteration 0, 0.996 in BYOL.
+        total: iterations of the training; 1 is reached right after the last one, and stays.
     """
     return 1 - (1 - start) * (math.cos(math.pi * min(1.0, iteration / total)) + 1) / 2
 
@@ -50,17 +52,17 @@ class MomentumUpdate:
     Iterations that only add gradients up leave it where it is.
 
     Args:
-        update: Moves the encoder, given the momentum.
-        momentum: That of every step or, with `total`, of the first.
-        total: Iterations of the training, over which the momentum rises to 1 by `cosine_momentum`; None for never.
+        update: moves the encoder, given the momentum.
+        momentum: that of every step or, with `total`, of the first.
+        total: iterations of the training, over which the momentum rises to 1 by `cosine_momentum`; None for never.
 
     Raises:
-        ValueError: If the momentum is not within 0 and 1.
+        UserError: the momentum is not within 0 and 1.
     """
 
     def __init__(self, update: Callable[[float], object], momentum: float, *, total: int | None = None) -> None:
         if not 0 <= momentum <= 1:
-            raise ValueError(f"expected a momentum from 0 to 1, found {momentum}; 0.999 is usual")
+            raise UserError(f"expected a momentum from 0 to 1, found {momentum}; 0.999 is usual")
         self.update, self.momentum, self.total = update, momentum, total
 
     def attach(self, engine: Engine) -> None:

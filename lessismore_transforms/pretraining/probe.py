@@ -15,9 +15,10 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn import functional as F
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.embed import normalise
 from lessismore_transforms.pretraining.labelled import LabelledSet
-from lessismore_transforms.training.gather import rank
+from lessismore_transforms.training.processes import process_rank
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -44,7 +45,7 @@ class KNNProbe:
         self, backbone: nn.Module, labelled: LabelledSet, *, interval: int, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         if interval < 1:
-            raise ValueError(
+            raise UserError(
                 f"expected a probe every epoch or less often, found an interval of {interval}: give 1 or more"
             )
         self.backbone, self.labelled, self.interval = backbone, labelled, interval
@@ -79,7 +80,7 @@ class KNNProbe:
             Events.COMPLETED: state.iteration != self._measured_at,
         }
         state.probe = {}
-        if due[event] and rank() == 0:
+        if due[event] and process_rank() == 0:
             state.probe = self.measure()
             self._measured_at = state.iteration
 

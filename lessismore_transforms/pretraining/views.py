@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.resample import REACH, blur_taps, resize_taps, rotate, separable, to_device
 
 MAX_ENLARGEMENT = 7.0  # beyond it a ResNet's first convolution, 7 x 7, sees less than one pixel of the slice
@@ -52,7 +53,7 @@ class View:
         noise_variance: for pixels from 0 to 1, log-uniform.
 
     Raises:
-        ValueError: a setting is impossible.
+        UserError: a setting is impossible.
     """
 
     size: int
@@ -89,7 +90,7 @@ class View:
 
 def _expect(fine: bool, name: str, expected: str, found: object) -> None:
     if not fine:
-        raise ValueError(f"expected {name} of a view to be {expected}, found {found!r}")
+        raise UserError(f"expected {name} of a view to be {expected}, found {found!r}")
 
 
 @dataclass(frozen=True)
@@ -131,19 +132,19 @@ class Views:
         seed: of all random numbers.
 
     Raises:
-        ValueError: there is no kind, or mean and std do not fit.
+        UserError: there is no kind, or mean and std do not fit.
     """
 
     def __init__(self, kinds: Sequence[View], mean: Sequence[float], std: Sequence[float], *, seed: int = 0) -> None:
         if not kinds:
-            raise ValueError("expected at least one kind of view, found none: name the views of the method")
+            raise UserError("expected at least one kind of view, found none: name the views of the method")
         if len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0:
-            raise ValueError(f"expected a mean and a std > 0 for one channel or three, found {mean} and {std}")
+            raise UserError(f"expected a mean and a std > 0 for one channel or three, found {mean} and {std}")
         self.kinds = tuple(kinds)
         self.mean, self.std, self.seed = tuple(mean), tuple(std), seed
 
     def __call__(self, images: Tensor, sizes: Tensor, *, step: int, rank: int = 0) -> list[Tensor]:
-        """Return the views of a batch, of each kind `count` tensors, float32 (B, C, size, size), normalised.
+        """The views of a batch, of each kind `count` tensors, float32 (B, C, size, size), normalised.
 
         Args:
             images: uint8 (B, C, H, W) with one channel or three; slices of different sizes lie at the top left.
@@ -162,7 +163,7 @@ class Views:
     def apply(self, images: Tensor, drawn: Sequence[Drawn]) -> list[Tensor]:
         """Make the views of images, uint8 (B, C, H, W), that these parameters describe."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(
+            raise UserError(
                 f"expected slices as uint8 (B, C, H, W) with one channel or three, found {images.dtype} "
                 f"{tuple(images.shape)}: views want the pixels as the store holds them"
             )
@@ -177,12 +178,12 @@ class Views:
         """Refuse slices, given the size of the smallest one, of which a view's smallest crop would be all blur.
 
         Raises:
-            ValueError: a crop would be enlarged more than `MAX_ENLARGEMENT` times.
+            UserError: a crop would be enlarged more than `MAX_ENLARGEMENT` times.
         """
         for view in self.kinds:
             side = math.sqrt(view.scale[0] * height * width * min(view.ratio[0], 1 / view.ratio[1]))
             if view.size > MAX_ENLARGEMENT * side:
-                raise ValueError(
+                raise UserError(
                     f"expected slices of which a crop fills a view of {view.size} pixels when enlarged at most "
                     f"{MAX_ENLARGEMENT:g} times, found one of {height} x {width} pixels whose smallest crop would be "
                     f"enlarged {view.size / side:.0f} times: make the views smaller or their scale larger, or leave "

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lessismore_transforms.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,7 +26,7 @@ _CPU_BATCH, _GPU_BATCH = 8, 64  # on two CPU cores 16 and 32 are slower: a ResNe
 
 
 def cosine_matrix(features: npt.NDArray[Any]) -> Features:
-    """Return the cosine similarity of each pair of slices (Eq. 3), computed in float64.
+    """The cosine similarity of each pair of slices (Eq. 3), computed in float64.
 
     Args:
         features: (S, D), floats.
@@ -34,12 +36,12 @@ def cosine_matrix(features: npt.NDArray[Any]) -> Features:
         another one, 0 to everything else.
 
     Raises:
-        ValueError: If the features are not (S, D), or not finite.
+        UserError: the features are not (S, D), or not finite.
     """
     if features.ndim != 2:
-        raise ValueError(f"expected features (S, D), found {features.shape}; give one vector for each slice")
+        raise UserError(f"expected features (S, D), found {features.shape}; give one vector for each slice")
     if not np.isfinite(features).all():
-        raise ValueError("expected finite features, found NaN or infinity; check the weights of the encoder")
+        raise UserError("expected finite features, found NaN or infinity; check the weights of the encoder")
     directions = features.astype(np.float64)
     lengths = np.linalg.norm(directions, axis=1)
     empty = lengths == 0
@@ -59,22 +61,22 @@ def embed(
     device: str = "cpu",
     dtype: str = "float32",
 ) -> Features:
-    """Return the features of each slice.
+    """The features of each slice.
 
     Args:
         slices: uint8 (S, H, W), grey.
-        encoder: Takes float32 (N, 3, size, size), normalised, in channels_last, and gives (N, D) or (N, D, 1, 1); a
+        encoder: takes float32 (N, 3, size, size), normalised, in channels_last, and gives (N, D) or (N, D, 1, 1); a
             network on `device` in eval mode, best as `backbones.to_encoder` makes it, or any other callable.
-        size: Pixels per side that the slices are resized to (bilinear, antialiased, in floats).
-        batch_size: Slices per call of the encoder; by default 8 on a CPU, 64 elsewhere.
-        device: Where to compute: "cpu", "cuda", "cuda:1", ...
+        size: pixels per side that the slices are resized to (bilinear, antialiased, in floats).
+        batch_size: slices per call of the encoder; by default 8 on a CPU, 64 elsewhere.
+        device: where to compute: "cpu", "cuda", "cuda:1", ...
         dtype: "float32", or "bfloat16" for autocast: twice as fast, but a kept set is to be reported in float32.
 
     Returns:
         float32 (S, D); the same bytes for the same input, settings, machine and number of threads.
 
     Raises:
-        ValueError: If the slices are not uint8 (S, H, W), `dtype` or the numbers make no sense, the encoder is in
+        UserError: the slices are not uint8 (S, H, W), `dtype` or the numbers make no sense, the encoder is in
             training mode, on another device or gives something else than one vector per slice.
     """
     import torch
@@ -93,7 +95,7 @@ def embed(
             grey = torch.from_numpy(slices[start : start + batch].copy()).to(where)
             output = encoder(_normalise(grey, size))
             if output.ndim not in (2, 4) or len(output) != len(grey) or output[0].numel() != output.shape[1]:
-                raise ValueError(
+                raise UserError(
                     f"expected features ({len(grey)}, D) or ({len(grey)}, D, 1, 1) from the encoder, found "
                     f"{tuple(output.shape)}; pool its maps first"
                 )
@@ -120,14 +122,14 @@ def _normalise(grey: torch.Tensor, size: int) -> torch.Tensor:
 
 def _check(slices: npt.NDArray[np.uint8], size: int, batch: int, dtype: str) -> None:
     if slices.dtype != np.uint8 or slices.ndim != 3 or 0 in slices.shape[1:]:
-        raise ValueError(
+        raise UserError(
             f"expected uint8 slices (S, H, W), found {slices.dtype} of shape {slices.shape}; "
             "scale them with min_max_uint8 first"
         )
     if size < 1 or batch < 1:
-        raise ValueError(f"expected a size and a batch of 1 or more, found {size} and {batch}; give larger ones")
+        raise UserError(f"expected a size and a batch of 1 or more, found {size} and {batch}; give larger ones")
     if dtype not in DTYPES:
-        raise ValueError(f"expected a dtype out of {', '.join(DTYPES)}, found {dtype!r}; float32 is usual")
+        raise UserError(f"expected a dtype out of {', '.join(DTYPES)}, found {dtype!r}; float32 is usual")
 
 
 def _check_encoder(encoder: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> None:
@@ -136,9 +138,7 @@ def _check_encoder(encoder: Callable[[torch.Tensor], torch.Tensor], device: torc
     if not isinstance(encoder, torch.nn.Module):
         return
     if encoder.training:
-        raise ValueError(
-            "expected an encoder in eval mode, found training mode, where batches mix; call encoder.eval()"
-        )
+        raise UserError("expected an encoder in eval mode, found training mode, where batches mix; call encoder.eval()")
     weights = next(encoder.parameters(), None)
     if weights is not None and weights.device.type != device.type:
-        raise ValueError(f"expected the encoder on {device}, found it on {weights.device}; move it with encoder.to()")
+        raise UserError(f"expected the encoder on {device}, found it on {weights.device}; move it with encoder.to()")

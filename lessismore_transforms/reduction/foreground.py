@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from lessismore_transforms.errors import UserError
+
 Mask = npt.NDArray[np.bool_]
 
 NO_BODY = 0.001  # a share below this is no patient; the smallest piece that counts is 0.0015 of an 800 mm field of view
@@ -23,7 +25,7 @@ _PATIENT_MM = 28.0  # the head rest in `chest_dicom` is up to 20 mm thick; most 
 
 
 def foreground_share(hu: npt.NDArray[Any], spacing_mm: tuple[float, float]) -> float:
-    """Return the share (0..1) of a CT slice that is patient; below `NO_BODY` there is none.
+    """The share (0..1) of a CT slice that is patient; below `NO_BODY` there is none.
 
     Measured, least and most of n slices (`tests/reduction/test_foreground.py` makes them):
 
@@ -45,12 +47,12 @@ def foreground_share(hu: npt.NDArray[Any], spacing_mm: tuple[float, float]) -> f
         spacing_mm: distance of rows and of columns.
 
     Raises:
-        ValueError: The array is no slice, or a distance is not above 0.
+        UserError: the array is no slice, or a distance is not above 0.
     """
     if hu.ndim != 2 or not hu.size:
-        raise ValueError(f"expected one slice (rows, columns), found shape {hu.shape}: give slices one by one")
+        raise UserError(f"expected one slice (rows, columns), found shape {hu.shape}: give slices one by one")
     if not all(0 < mm < math.inf for mm in spacing_mm):
-        raise ValueError(f"expected the distances of rows and of columns in mm, above 0, found {spacing_mm}")
+        raise UserError(f"expected the distances of rows and of columns in mm, above 0, found {spacing_mm}")
     steps = [max(1, round(_CELL_MM / mm)) for mm in spacing_mm]
     cell_mm = [step * mm for step, mm in zip(steps, spacing_mm, strict=True)]
     solid = _solid_cells(hu, *steps)
@@ -81,14 +83,14 @@ def _solid_cells(hu: npt.NDArray[Any], down: int, across: int) -> Mask:
 
 
 def _open(cells: Mask, cell_mm: list[float], side_mm: float) -> Mask:
-    """Return the cells that lie in some filled square of so many mm (morphological opening)."""
+    """The cells that lie in some filled square of so many mm (morphological opening)."""
     height, width = (min(max(1, round(side_mm / mm)), n) for mm, n in zip(cell_mm, cells.shape, strict=True))
     filled = _sums(cells, height, width) == height * width
     return _sums(np.pad(filled, ((height - 1,) * 2, (width - 1,) * 2)), height, width) > 0
 
 
 def _sums(cells: Mask, height: int, width: int) -> npt.NDArray[np.int32]:
-    """Return the sums over all rectangles of height x width cells."""
+    """The sums over all rectangles of height x width cells."""
     corner = np.zeros((cells.shape[0] + 1, cells.shape[1] + 1), np.int32)
     cells.cumsum(axis=0, dtype=np.int32, out=corner[1:, 1:])
     corner.cumsum(axis=1, out=corner)
@@ -99,7 +101,7 @@ def _sums(cells: Mask, height: int, width: int) -> npt.NDArray[np.int32]:
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _flood(allowed: Mask, seeds: Mask) -> Mask:
-    """Return the allowed cells that are seeds or connected with one, by rows and columns."""
+    """The allowed cells that are seeds or connected with one, by rows and columns."""
     height, width = allowed.shape
     wet = allowed & seeds
     stack = np.empty((height * width, 2), np.int32)

@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from lessismore_transforms.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,7 +35,7 @@ _XOR_BLOCK = 2**17  # hash pairs at once: 1 MiB
 
 
 def dhash(slices: npt.NDArray[np.uint8]) -> Hashes:
-    """Return the difference hash of each slice.
+    """The difference hash of each slice.
 
     Args:
         slices: uint8 (S, H, W) or (H, W).
@@ -43,10 +45,10 @@ def dhash(slices: npt.NDArray[np.uint8]) -> Hashes:
         digits of it are `str(imagehash.dhash(image))`.
 
     Raises:
-        ValueError: If the slices are not uint8, or have no pixels.
+        UserError: the slices are not uint8, or have no pixels.
     """
     if slices.dtype != np.uint8 or slices.ndim not in (2, 3) or 0 in slices.shape[-2:]:
-        raise ValueError(
+        raise UserError(
             f"expected uint8 slices (H, W) or (S, H, W), found {slices.dtype} of shape {slices.shape}; "
             "scale them with min_max_uint8 first"
         )
@@ -59,7 +61,7 @@ def dhash(slices: npt.NDArray[np.uint8]) -> Hashes:
 
 
 def dhash_torch(slices: torch.Tensor) -> torch.Tensor:
-    """Return the difference hash of each slice, computed where the slices lie (CPU or GPU).
+    """The difference hash of each slice, computed where the slices lie (CPU or GPU).
 
     Args:
         slices: torch.uint8 (S, H, W).
@@ -68,12 +70,12 @@ def dhash_torch(slices: torch.Tensor) -> torch.Tensor:
         torch.int64 (S,), the 64 bits of `dhash`: `.cpu().numpy().view(np.uint64)` equals it.
 
     Raises:
-        ValueError: If the slices are not uint8 (S, H, W), or have no pixels.
+        UserError: the slices are not uint8 (S, H, W), or have no pixels.
     """
     import torch
 
     if slices.dtype != torch.uint8 or slices.ndim != 3 or 0 in slices.shape[1:]:
-        raise ValueError(
+        raise UserError(
             f"expected torch.uint8 slices (S, H, W), found {slices.dtype} of shape {tuple(slices.shape)}; "
             "scale them to 8 bit and stack them first"
         )
@@ -115,23 +117,23 @@ def parse_hash(text: str) -> np.uint64:
     """Read what `format_hash` wrote.
 
     Raises:
-        ValueError: If the text is not "0x" and 16 hexadecimal digits.
+        UserError: the text is not "0x" and 16 hexadecimal digits.
     """
     if not re.fullmatch("0x[0-9a-fA-F]{16}", text):
-        raise ValueError(f'expected a hash as "0x" and 16 hexadecimal digits, found {text!r}; restore the manifest')
+        raise UserError(f'expected a hash as "0x" and 16 hexadecimal digits, found {text!r}; restore the manifest')
     return np.uint64(int(text, 16))
 
 
 @functools.lru_cache(maxsize=256)
 def _weights(size: int, new_size: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Return Pillow's LANCZOS resize of one axis as integers.
+    """Pillow's LANCZOS resize of one axis as integers.
 
     Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc` in the same order of float64 operations. Where the sizes
     are equal, and Pillow skips the pass, the weights come out as the identity.
 
     Args:
-        size: Pixels before.
-        new_size: Pixels after.
+        size: pixels before.
+        new_size: pixels after.
 
     Returns:
         Weights int32 (new_size, size) with 22 fractional bits, and int64 (new_size, 2): the first pixel that a new
@@ -191,7 +193,7 @@ def _hash_stack(
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _weighted(pixels: npt.NDArray[np.uint8], weights: npt.NDArray[np.int32]) -> int:
-    """Return the weighted sum of some pixels, rounded and saturated to 8 bits."""
+    """The weighted sum of some pixels, rounded and saturated to 8 bits."""
     total = _HALF
     for index in range(pixels.size):
         total += np.int32(pixels[index]) * weights[index]

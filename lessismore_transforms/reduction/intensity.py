@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from lessismore_transforms.errors import UserError
+
 Voxels = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
 Formula = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
@@ -29,11 +31,11 @@ class Window:
     """A range of HU shown from black to white, by its centre and its extent.
 
     Args:
-        level: Centre in HU.
-        width: Extent in HU, above 0.
+        level: centre in HU.
+        width: extent in HU, above 0.
 
     Raises:
-        ValueError: If the width is not above 0, or a value is not finite.
+        UserError: the width is not above 0, or a value is not finite.
     """
 
     level: float
@@ -41,27 +43,27 @@ class Window:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.level) and math.isfinite(self.width) and self.width > 0):
-            raise ValueError(
+            raise UserError(
                 f"expected a window of finite level and of width above 0 HU, found level {self.level} and "
                 f"width {self.width}; give for example level 40 and width 400"
             )
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """Return the window that a preset's name or "level/width" in HU stands for.
+        """The window that a preset's name or "level/width" in HU stands for.
 
         Args:
-            text: A key of `WINDOWS`, or two numbers such as "40/400".
+            text: a key of `WINDOWS`, or two numbers such as "40/400".
 
         Raises:
-            ValueError: If the text is neither.
+            UserError: the text is neither.
         """
         if text in WINDOWS:
             return WINDOWS[text]
         try:
             level, width = (float(part) for part in text.split("/"))
         except ValueError:
-            raise ValueError(
+            raise UserError(
                 f"expected a window as LEVEL/WIDTH in HU or one of {', '.join(WINDOWS)}, found {text!r}; "
                 "write for example lung or 40/400"
             ) from None
@@ -83,15 +85,15 @@ def min_max_uint8(hu: Voxels, *, lower: float | None = None, epsilon: float = 0.
     """Stretch each slice over 0..255: 255 * (x - min) / ((max - min) + epsilon), rounded half to even.
 
     Args:
-        hu: Slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
-        lower: Smaller values (padding) count as this one, in HU.
-        epsilon: What the released NIfTI converter adds to the range, 1e-5 HU; its DICOM converter adds nothing.
+        hu: slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
+        lower: smaller values (padding) count as this one, in HU.
+        epsilon: what the released NIfTI converter adds to the range, 1e-5 HU; its DICOM converter adds nothing.
 
     Returns:
         uint8 of the same shape, C-contiguous; a constant slice becomes zeros.
 
     Raises:
-        ValueError: If shape, dtype or values are not as above.
+        UserError: shape, dtype or values are not as above.
     """
     floor = -math.inf if lower is None else lower
     out = np.zeros(hu.shape, np.uint8)
@@ -107,14 +109,14 @@ def window_uint8(hu: Voxels, window: Window) -> Pixels:
     operations a tie is met exactly.
 
     Args:
-        hu: Slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
-        window: Level and width in HU.
+        hu: slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
+        window: level and width in HU.
 
     Returns:
         uint8 of the same shape, C-contiguous.
 
     Raises:
-        ValueError: If shape, dtype or values are not as above.
+        UserError: shape, dtype or values are not as above.
     """
     out = np.empty(hu.shape, np.uint8)
     lowest = window.level - window.width / 2
@@ -151,7 +153,7 @@ def released_hu(hu: Voxels, slope: float, intercept: float) -> Voxels:
 def _slices(hu: Voxels, out: Pixels) -> Iterator[tuple[Voxels, Pixels]]:
     """Yield each slice, contiguous, and its place in `out`; both with the flips undone, which costs no copy."""
     if hu.ndim not in (2, 3) or 0 in hu.shape[-2:] or hu.dtype not in _DTYPES:
-        raise ValueError(
+        raise UserError(
             f"expected slices (H, W) or (S, H, W) of {', '.join(_DTYPES)}, found {hu.dtype.str} of shape {hu.shape}; "
             "convert the array first"
         )
@@ -170,10 +172,10 @@ def _stretch(voxels: Voxels, pixels: Pixels, floor: float, epsilon: float) -> No
 
 
 def _extremes(voxels: Voxels) -> tuple[float, float]:
-    """Return the smallest and the largest voxel; a NaN shows up in both."""
+    """The smallest and the largest voxel; a NaN shows up in both."""
     low, high = float(voxels.min()), float(voxels.max())
     if not math.isfinite(255 * (high - low)):
-        raise ValueError(
+        raise UserError(
             f"expected finite HU, found values from {low} to {high}; replace NaN and infinity before the scaling"
         )
     return low, high

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.hashing import dhash, hamming_distances
 from lessismore_transforms.reduction.selection import Ranking, removal_order
 
@@ -68,7 +69,7 @@ def features_of(
         from lessismore_transforms.reduction.embedding import embed
 
         if encoder is None:
-            raise ValueError("deepnet needs an encoder, a function of (N, 3, H, W): give one")
+            raise UserError("deepnet needs an encoder, a function of (N, 3, H, W): give one")
         return embed(pictures, encoder, device=device or "cpu", dtype=precision)
     return pictures
 
@@ -99,7 +100,7 @@ def pair_matrix(measure: str, features: NDArray[Any], *, bins: int = 64, device:
     return cosine_matrix(features)
 
 
-def rank(
+def rank_slices(
     measure: str,
     features: NDArray[Any],
     candidate: NDArray[np.bool_],

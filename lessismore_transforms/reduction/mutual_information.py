@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from lessismore_transforms.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,7 +28,7 @@ _BATCH_CPU, _BATCH_GPU = 2**18, 2**24  # pixels that torch counts at once
 
 
 def nmi_matrix(slices: Slices, *, bins: int = 64, device: str | None = None) -> Scores:
-    """Return the NMI of each pair of slices, exact but for the rounding of float64.
+    """The NMI of each pair of slices, exact but for the rounding of float64.
 
     Takes little beside the slices and the matrix: 1 MB and 16 bytes per pixel of one slice; with torch a copy of
     the slices on the device and up to 1 GB there.
@@ -41,15 +43,15 @@ def nmi_matrix(slices: Slices, *, bins: int = 64, device: str | None = None) -> 
         others (1).
 
     Raises:
-        ValueError: If the slices or the bins are not as above.
+        UserError: the slices or the bins are not as above.
     """
     if slices.dtype != np.uint8 or slices.ndim != 3 or (len(slices) and 0 in slices.shape[1:]):
-        raise ValueError(
+        raise UserError(
             f"expected uint8 slices (S, H, W) with pixels, found {slices.dtype} of shape {slices.shape}; "
             "scale them with min_max_uint8 and stack them first"
         )
     if bins not in _BINS:
-        raise ValueError(f"expected a number of bins out of {', '.join(map(str, _BINS))}, found {bins}")
+        raise UserError(f"expected a number of bins out of {', '.join(map(str, _BINS))}, found {bins}")
     count, height, width = slices.shape
     pixels = np.ascontiguousarray(slices).reshape(count, height * width)
     bits = bins.bit_length() - 1
@@ -68,7 +70,7 @@ def nmi_matrix(slices: Slices, *, bins: int = 64, device: str | None = None) -> 
 
 
 def _information(pixels: int) -> Scores:
-    """Return what n of so many equal pixels add to the entropy, -p ln p with p = n / pixels, for n = 0..pixels.
+    """What n of so many equal pixels add to the entropy, -p ln p with p = n / pixels, for n = 0..pixels.
 
     By log1p, because rounding would take most of the entropy of a nearly constant slice.
     """
@@ -104,7 +106,7 @@ def _count(pixels: Slices, others: Slices, shift: int, bits: int, counts: npt.ND
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _entropy(counts: npt.NDArray[np.uint32], bins: int, information: Scores) -> float:
-    """Return the entropy of a joint histogram, summed bin by bin so that rounding stays small."""
+    """The entropy of a joint histogram, summed bin by bin so that rounding stays small."""
     entropy = 0.0
     for start in range(0, counts.shape[1], bins):
         subtotal = 0.0
@@ -117,7 +119,7 @@ def _entropy(counts: npt.NDArray[np.uint32], bins: int, information: Scores) -> 
 
 
 def _joint_entropies_torch(pixels: Slices, bits: int, information: Scores, device: str) -> Scores:
-    """Return the joint entropies (S, S) of all slices with earlier ones and themselves, in batches of these."""
+    """The joint entropies (S, S) of all slices with earlier ones and themselves, in batches of these."""
     import torch
 
     binned = torch.tensor(pixels, device=device) >> (8 - bits)
@@ -136,7 +138,7 @@ def _joint_entropies_torch(pixels: Slices, bits: int, information: Scores, devic
 
 
 def _count_torch(keys: torch.Tensor, bits: int) -> torch.Tensor:
-    """Return the histogram of each row of keys, (n, N) to (n, bins * bins): whole numbers, exact in any order."""
+    """The histogram of each row of keys, (n, N) to (n, bins * bins): whole numbers, exact in any order."""
     import torch
 
     width = 1 << (2 * bits)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.hashing import Hashes
 from lessismore_transforms.reduction.selection import Exemplars, Indices
 
@@ -35,20 +36,20 @@ def exemplars_of_hashes(hashes: Hashes, threshold: int, *, order: npt.ArrayLike 
 
     Args:
         hashes: uint64 (n,).
-        threshold: Bits of 64; a hash goes at a distance <= this.
-        order: Order of the walk, a permutation of 0..n-1; by default 0..n-1.
+        threshold: bits of 64; a hash goes at a distance <= this.
+        order: order of the walk, a permutation of 0..n-1; by default 0..n-1.
 
     Returns:
         Exemplars; `kept_by` is the first kept hash, in the order of the walk, within the threshold.
 
     Raises:
-        ValueError: If the hashes are not uint64 (n,), the threshold is not in 0..64 or the order is no permutation.
+        UserError: the hashes are not uint64 (n,), the threshold is not in 0..64 or the order is no permutation.
     """
     _check(threshold, hashes)
     n = len(hashes)
     walk = np.arange(n) if order is None else np.asarray(order, np.int64)
     if not np.array_equal(np.sort(walk), np.arange(n)):
-        raise ValueError(f"expected an order that names each of 0..{n - 1} once, found {len(walk)} others")
+        raise UserError(f"expected an order that names each of 0..{n - 1} once, found {len(walk)} others")
     walked = hashes[walk]
     claimed_by = np.full(n, -1, np.int64)
     _claim(walked, np.uint64(threshold), *_file(walked, threshold), claimed_by)
@@ -67,14 +68,14 @@ def neighbours_within(hashes: Hashes, others: Hashes, radius: int) -> tuple[Indi
     Args:
         hashes: uint64 (n,).
         others: uint64 (m,); the set itself is allowed and finds each hash at 0 bits and each pair twice.
-        radius: Bits of 64; a distance <= this counts.
+        radius: bits of 64; a distance <= this counts.
 
     Returns:
         For each pair, sorted by hash and then by other: index into `hashes` (int64), index into `others` (int64), and
         distance in bits (uint8).
 
     Raises:
-        ValueError: If the hashes are not uint64 (n,) and (m,), or the radius is not in 0..64.
+        UserError: the hashes are not uint64 (n,) and (m,), or the radius is not in 0..64.
     """
     _check(radius, hashes, others)
     files = _file(others, radius)
@@ -90,7 +91,7 @@ def count_neighbours(hashes: Hashes, others: Hashes, radius: int) -> Indices:
     """Count, int64 (n,), how many of `others` (m,) are at most `radius` bits from each of `hashes` (n,).
 
     Raises:
-        ValueError: If the hashes are not uint64 (n,) and (m,), or the radius is not in 0..64.
+        UserError: the hashes are not uint64 (n,) and (m,), or the radius is not in 0..64.
     """
     _check(radius, hashes, others)
     counts = np.zeros(len(hashes), np.int64)
@@ -101,9 +102,9 @@ def count_neighbours(hashes: Hashes, others: Hashes, radius: int) -> Indices:
 def _check(radius: float, *sets: Hashes) -> None:
     for hashes in sets:
         if hashes.dtype != np.uint64 or hashes.ndim != 1:
-            raise ValueError(f"expected uint64 hashes (n,), found {hashes.dtype} {hashes.shape}; make them with dhash")
+            raise UserError(f"expected uint64 hashes (n,), found {hashes.dtype} {hashes.shape}; make them with dhash")
     if not (0 <= radius <= 64 and int(radius) == radius):
-        raise ValueError(f"expected a distance of 0 to 64 whole bits, found {radius}; 6 is the paper's threshold")
+        raise UserError(f"expected a distance of 0 to 64 whole bits, found {radius}; 6 is the paper's threshold")
 
 
 def _file(

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from lessismore_transforms.errors import UserError
+
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -64,16 +66,16 @@ def removal_order(distances: npt.NDArray[Any], *, similarity: bool = False) -> R
 
     Args:
         distances: (n, n), symmetric, finite, integers or floats, in the measure's unit; read below the diagonal only.
-        similarity: Larger values are more similar.
+        similarity: larger values are more similar.
 
     Raises:
-        ValueError: If the matrix is not square, or not finite.
+        UserError: the matrix is not square, or not finite.
     """
     n = len(distances)
     if distances.shape != (n, n):
-        raise ValueError(f"expected distances (n, n), found {distances.shape}; give all pairs of one volume")
+        raise UserError(f"expected distances (n, n), found {distances.shape}; give all pairs of one volume")
     if n and not (math.isfinite(distances.min()) and math.isfinite(distances.max())):
-        raise ValueError("expected finite distances, found NaN or infinity; check the features of this volume")
+        raise UserError("expected finite distances, found NaN or infinity; check the features of this volume")
     sign = -1.0 if similarity else 1.0
     removed_at = np.full(n, np.inf)
     removed_by = np.full(n, -1, np.int64)
@@ -85,36 +87,36 @@ def removal_order(distances: npt.NDArray[Any], *, similarity: bool = False) -> R
 
 
 def keep_at_threshold(ranking: Ranking, threshold: float, *, similarity: bool = False) -> Mask:
-    """Return which slices (n,) the pair rule leaves: those not removed at a distance <= threshold (similarity >=).
+    """Which slices (n,) the pair rule leaves: those not removed at a distance <= threshold (similarity >=).
 
     Args:
-        ranking: Of one volume, from the same measure.
-        threshold: In the measure's unit.
-        similarity: Larger values are more similar.
+        ranking: of one volume, from the same measure.
+        threshold: in the measure's unit.
+        similarity: larger values are more similar.
     """
     removed = ranking.removed_at >= threshold if similarity else ranking.removed_at <= threshold
     return ~removed  # NaN, the survivor, compares as False
 
 
 def keep_count(ranking: Ranking, count: int) -> Mask:
-    """Return the slices (n,) that the pair rule leaves when it stops at `count` of them (all, if there are fewer).
+    """The slices (n,) that the pair rule leaves when it stops at `count` of them (all, if there are fewer).
 
     Raises:
-        ValueError: If the count is below 1.
+        UserError: the count is below 1.
     """
     if count < 1:
-        raise ValueError(f"expected at least 1 slice to keep, found {count}; the pair rule never removes the last one")
+        raise UserError(f"expected at least 1 slice to keep, found {count}; the pair rule never removes the last one")
     return ranking.rank <= count
 
 
 def target_count(n: int, fraction: float) -> int:
-    """Return how many of n slices a fraction keeps: rounded half up as written in decimals, at least 1.
+    """How many of n slices a fraction keeps: rounded half up as written in decimals, at least 1.
 
     Raises:
-        ValueError: If the fraction is not in (0, 1].
+        UserError: the fraction is not in (0, 1].
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"expected a fraction above 0 and at most 1, found {fraction}; give 0.1 to keep 10 %")
+        raise UserError(f"expected a fraction above 0 and at most 1, found {fraction}; give 0.1 to keep 10 %")
     exact = n * Decimal(repr(float(fraction)))  # 10 * 0.15 is 1.5, not the 1.49999... of binary floats
     return max(1, int(exact.to_integral_value(ROUND_HALF_UP)))
 
@@ -133,18 +135,18 @@ def exemplars(
     need not keep a subset.
 
     Args:
-        distances_from: Gives the distances (n,) of one slice to all, in the measure's unit; asked for kept slices only.
-        n: Number of slices.
-        threshold: A slice goes at a distance <= this (similarity >=).
-        order: Order of the walk, a permutation of 0..n-1; by default 0..n-1.
-        similarity: Larger values are more similar.
+        distances_from: gives the distances (n,) of one slice to all, in the measure's unit; asked for kept slices only.
+        n: number of slices.
+        threshold: a slice goes at a distance <= this (similarity >=).
+        order: order of the walk, a permutation of 0..n-1; by default 0..n-1.
+        similarity: larger values are more similar.
 
     Raises:
-        ValueError: If the order is not a permutation of 0..n-1.
+        UserError: the order is not a permutation of 0..n-1.
     """
     walk = np.arange(n) if order is None else np.asarray(order, np.int64)
     if not np.array_equal(np.sort(walk), np.arange(n)):
-        raise ValueError(f"expected an order that names each of 0..{n - 1} once, found {walk.tolist()}")
+        raise UserError(f"expected an order that names each of 0..{n - 1} once, found {walk.tolist()}")
     kept_by = np.full(n, -1, np.int64)
     distance = np.full(n, np.nan)
     for index in walk:
@@ -161,41 +163,41 @@ def exemplars(
 
 
 def every_nth(n: int, step: int, *, offset: int = 0) -> Mask:
-    """Return the mask (n,) of every step-th slice, the paper's EveryN (Section 2.1).
+    """The mask (n,) of every step-th slice, the paper's EveryN (Section 2.1).
 
     Args:
-        n: Number of slices.
+        n: number of slices.
         step: 5 keeps 20 %, 10 keeps 10 %.
-        offset: The first slice kept, in 0..step-1; the paper does not state it.
+        offset: the first slice kept, in 0..step-1; the paper does not state it.
 
     Raises:
-        ValueError: If the step is below 1, or the offset is not in 0..step-1.
+        UserError: the step is below 1, or the offset is not in 0..step-1.
     """
     if not 0 <= offset < step:
-        raise ValueError(f"expected a step of at least 1 and an offset in 0..step-1, found {step} and {offset}")
+        raise UserError(f"expected a step of at least 1 and an offset in 0..step-1, found {step} and {offset}")
     kept: Mask = np.arange(n) % step == offset
     return kept
 
 
 def every_mm(positions_mm: Scores, step_mm: float, *, offset_mm: float = 0.0) -> Mask:
-    """Return the mask (n,) of one slice every so many mm: the first at or behind each multiple of the step.
+    """The mask (n,) of one slice every so many mm: the first at or behind each multiple of the step.
 
     Args:
         positions_mm: (n,) places along the slice axis, ascending.
-        step_mm: Distance of the slices to keep; slices further apart all stay.
-        offset_mm: Of the first multiple, from the first slice.
+        step_mm: distance of the slices to keep; slices further apart all stay.
+        offset_mm: of the first multiple, from the first slice.
 
     Raises:
-        ValueError: If the step is not above 0, or the offset not in 0..step.
+        UserError: the step is not above 0, or the offset not in 0..step.
     """
     if not 0 <= offset_mm < step_mm:
-        raise ValueError(f"expected a step above 0 mm and an offset below it, found {step_mm:g} and {offset_mm:g}")
+        raise UserError(f"expected a step above 0 mm and an offset below it, found {step_mm:g} and {offset_mm:g}")
     places = positions_mm - (positions_mm[0] if len(positions_mm) else 0) - offset_mm + _ROUNDING_MM
     return (places >= 0) & (np.diff(np.floor(places / step_mm), prepend=-np.inf) > 0)
 
 
 def evenly(n: int, count: int) -> Mask:
-    """Return the mask (n,) of `count` slices that are as evenly spread as whole indices allow, the first included."""
+    """The mask (n,) of `count` slices that are as evenly spread as whole indices allow, the first included."""
     kept = np.zeros(n, dtype=bool)
     kept[np.arange(count) * n // max(count, 1)] = True
     return kept

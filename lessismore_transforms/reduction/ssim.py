@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.selection import Indices, Mask, Ranking, Scores, removal_order
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _kernel: Callable[[Any], Any] = njit(
 
 
 def ssim_matrix(slices: Slices, *, device: str | None = None) -> Scores:
-    """Return the SSIM of each pair of slices.
+    """The SSIM of each pair of slices.
 
     In float32, within 1e-6 on CT (4e-7 found; between flat areas of different grey up to 7e-5). Pairs too close to
     each other for that are in float64 where the pair rule depends on them, so that `removal_order` of this matrix
@@ -70,7 +71,7 @@ def ssim_matrix(slices: Slices, *, device: str | None = None) -> Scores:
         float64 (S, S), symmetric, 1 on the diagonal and between equal slices.
 
     Raises:
-        ValueError: If the slices are not as above.
+        UserError: the slices are not as above.
     """
     _check(slices)
     if len(slices) < 2:
@@ -91,19 +92,19 @@ def ssim_removal_order(slices: Slices, *, count: int, device: str | None = None)
 
     Args:
         slices: uint8 (S, H, W), H and W at least 11.
-        count: Slices to leave, at least 1.
-        device: As for `ssim_matrix`; torch measures all pairs.
+        count: slices to leave, at least 1.
+        device: as for `ssim_matrix`; torch measures all pairs.
 
     Returns:
         For the slices removed what `removal_order` says of the matrix (rank S for the first, count + 1 for the last),
         removed_at within its rounding; for those left removed_at NaN, removed_by -1 and rank 0.
 
     Raises:
-        ValueError: If the slices are not as above, or the count is below 1.
+        UserError: the slices are not as above, or the count is below 1.
     """
     _check(slices)
     if count < 1:
-        raise ValueError(f"expected at least 1 slice to keep, found {count}; the pair rule never removes the last one")
+        raise UserError(f"expected at least 1 slice to keep, found {count}; the pair rule never removes the last one")
     n = len(slices)
     if n <= count:
         return Ranking(np.full(n, np.nan), np.full(n, -1), np.zeros(n, np.int64))
@@ -160,7 +161,7 @@ class _Known:
 
 def _check(slices: Slices) -> None:
     if slices.dtype != np.uint8 or slices.ndim != 3 or (len(slices) and min(slices.shape[1:]) < _WINDOW):
-        raise ValueError(
+        raise UserError(
             f"expected uint8 slices (S, H, W) of at least {_WINDOW} x {_WINDOW} pixels, found {slices.dtype} of shape "
             f"{slices.shape}; scale them with min_max_uint8, and take another measure for pictures that small"
         )
@@ -203,7 +204,7 @@ def _settle(slices: Slices, known: _Known, count: int) -> Ranking:
 
 
 def _doubtful(known: _Known, ranking: Ranking, count: int) -> Mask:
-    """Return the pairs (n, n), not yet in float64, whose true SSIM may change the ranking down to `count` slices.
+    """The pairs (n, n), not yet in float64, whose true SSIM may change the ranking down to `count` slices.
 
     Fall k is decided by a pair that must not be less similar than any other pair of slices then still there.
     """
@@ -235,9 +236,9 @@ def _sweep(slices: Slices, pairs: Pairs, dtype: npt.DTypeLike = np.float32, *, b
 
     Args:
         slices: uint8 (S, H, W), C-contiguous.
-        pairs: Two index arrays (P,).
+        pairs: two index arrays (P,).
         dtype: float32 or float64; the moments of single slices are computed in float64.
-        bound: Zeros (S, S), to be filled with lower bounds of the dissimilarity of all pairs [later, earlier].
+        bound: zeros (S, S), to be filled with lower bounds of the dissimilarity of all pairs [later, earlier].
 
     Returns:
         float64 (2, P): the dissimilarity 1 - SSIM; and its condition, the mean of (1 - A) g / (s^2 + t^2 + C2) with
@@ -272,7 +273,7 @@ def _sweep(slices: Slices, pairs: Pairs, dtype: npt.DTypeLike = np.float32, *, b
 
 
 def _aligned(count: int, rows: int, width: int, dtype: npt.DTypeLike) -> Reals:
-    """Return an empty array (count, rows, at least width) whose rows begin at multiples of a cache line.
+    """An empty array (count, rows, at least width) whose rows begin at multiples of a cache line.
 
     Vector loads across two cache lines take twice as long.
     """
@@ -361,7 +362,7 @@ def _compare(
     taps: Reals,
     rows: Reals,
 ) -> tuple[float, float]:
-    """Return what `_sweep` measures, summed over the windows of a strip of two slices, as precise as the taps."""
+    """What `_sweep` measures, summed over the windows of a strip of two slices, as precise as the taps."""
     high, width = piece.shape
     real = taps.dtype.type
     line = rows[high]
@@ -436,7 +437,7 @@ def _sweep_torch(slices: Slices, device: str) -> Scores:
 
     Args:
         slices: uint8 (S, H, W).
-        device: Of torch.
+        device: of torch.
 
     Returns:
         float64 (2, S, S), as `_sweep` for the pairs [later, earlier].
@@ -465,7 +466,7 @@ def _sweep_torch(slices: Slices, device: str) -> Scores:
 
 
 def _moments_torch(strip: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and variance + C2 / 2, float32 (n, h, w), of the windows of pictures (n, h + 10, w + 10)."""
+    """Mean and variance + C2 / 2, float32 (n, h, w), of the windows of pictures (n, h + 10, w + 10)."""
     exact = strip.double()
     mean = _blur_torch(exact)
     spread = _blur_torch(exact.square_()) - mean.square() + _C2 / 2
@@ -480,7 +481,7 @@ def _compare_torch(
     spread: torch.Tensor,
     other_spread: torch.Tensor,
 ) -> torch.Tensor:
-    """Return what `_compare` does, float64 (2, n), of a strip of n slices (n, h + 10, w + 10) and of one other.
+    """What `_compare` does, float64 (2, n), of a strip of n slices (n, h + 10, w + 10) and of one other.
 
     Each line reads and writes whole maps, so they are few: SSIM = l - l G(x-y)^2 / contrast + l gap / contrast.
     """
@@ -497,7 +498,7 @@ def _compare_torch(
 
 
 def _blur_torch(rows: torch.Tensor) -> torch.Tensor:
-    """Return the Gaussian means (n, h, w) of pictures (n, h + 10, w + 10), in their precision."""
+    """The Gaussian means (n, h, w) of pictures (n, h + 10, w + 10), in their precision."""
     return _blur_depthwise(rows) if rows.is_cuda and len(rows) > 1 else _blur_shifted(rows)
 
 

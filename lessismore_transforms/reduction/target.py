@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.selection import Ranking, evenly, every_mm, every_nth, exemplars, target_count
 
@@ -91,40 +92,40 @@ class Target:
         A HASH threshold takes exemplars by default, everything else pairs.
 
         Raises:
-            ValueError: an unknown method or rule, a value out of range, values that exclude each other.
+            UserError: an unknown method or rule, a value out of range, values that exclude each other.
         """
         if method not in METHODS:
-            raise ValueError(f"expected a method out of {', '.join(METHODS)}, found {method!r}")
+            raise UserError(f"expected a method out of {', '.join(METHODS)}, found {method!r}")
         if rule == method:
             rule = None
         if scope not in SCOPES:
-            raise ValueError(f"expected a scope out of {', '.join(SCOPES)}, found {scope!r}")
+            raise UserError(f"expected a scope out of {', '.join(SCOPES)}, found {scope!r}")
         if scope != "volume" and (method != "hash" or rule == "pairs" or fraction is not None):
-            raise ValueError(f"the scope {scope} goes with HASH, a threshold and the rule exemplars: drop one")
+            raise UserError(f"the scope {scope} goes with HASH, a threshold and the rule exemplars: drop one")
         if rule is not None and rule not in RULES:
-            raise ValueError(f"expected a rule out of {', '.join(RULES)}, found {rule!r}")
+            raise UserError(f"expected a rule out of {', '.join(RULES)}, found {rule!r}")
         amounts = {"threshold": threshold, "fraction": fraction, "step": step, "step_mm": step_mm}
         given = {name: value for name, value in amounts.items() if value is not None}
         allowed = {"all": (), "every_n": ("fraction", "step", "step_mm")}.get(method, ("threshold", "fraction"))
         if wrong := [name for name in given if name not in allowed]:
             expected = " or a ".join(allowed) or "nothing more"
-            raise ValueError(f"expected for {method} a {expected}, found a {wrong[0]}: drop it")
+            raise UserError(f"expected for {method} a {expected}, found a {wrong[0]}: drop it")
         if len(given) > 1:
             found = " and ".join(f"{name} {value:g}" for name, value in given.items())
-            raise ValueError(f"expected a {' or a '.join(given)}, found both ({found}): drop one")
+            raise UserError(f"expected a {' or a '.join(given)}, found both ({found}): drop one")
         if fraction is not None and not 0 < fraction <= 1:
-            raise ValueError(f"expected a fraction above 0 and up to 1, found {fraction:g}")
+            raise UserError(f"expected a fraction above 0 and up to 1, found {fraction:g}")
         if method not in MEASURES:
             if rule is not None:
-                raise ValueError(f"the method {method} has no rule {rule!r}: drop it")
+                raise UserError(f"the method {method} has no rule {rule!r}: drop it")
             return cls(method, method, **_steps(fraction, step, step_mm, offset) if method == "every_n" else {})
         if offset:
-            raise ValueError(f"only every_n has an offset, found {offset:g} for {method}: drop it")
+            raise UserError(f"only every_n has an offset, found {offset:g} for {method}: drop it")
         if rule == "exemplars" and fraction is not None:
-            raise ValueError("the exemplar rule cannot hit a fraction: give a threshold, or the rule pairs")
+            raise UserError("the exemplar rule cannot hit a fraction: give a threshold, or the rule pairs")
         if threshold is None and fraction is None and (method != "hash" or rule == "pairs"):
             if rule == "exemplars":
-                raise ValueError(f"the exemplar rule needs a threshold: give one for {method}")
+                raise UserError(f"the exemplar rule needs a threshold: give one for {method}")
             fraction = DEFAULT_FRACTION if method != "hash" else None
         if fraction is not None:
             return cls(method, "pairs", fraction=float(fraction))
@@ -132,7 +133,7 @@ class Target:
         measure = MEASURES[method]
         if not measure.low <= threshold <= measure.high or (measure.whole and not threshold.is_integer()):
             kind = f"{measure.low:g} to {measure.high:g}{' whole bits' if measure.whole else ''}"
-            raise ValueError(f"expected a {measure.title} threshold of {kind}, found {threshold:g}")
+            raise UserError(f"expected a {measure.title} threshold of {kind}, found {threshold:g}")
         return cls(method, rule or ("exemplars" if method == "hash" else "pairs"), threshold=threshold, scope=scope)
 
     def as_dict(self) -> dict[str, Any]:
@@ -166,13 +167,13 @@ def _steps(fraction: float | None, step: int | None, step_mm: float | None, offs
     if fraction is None and step is None and step_mm is None:
         fraction = DEFAULT_FRACTION
     if step is not None and not (step >= 1 and float(step).is_integer()):
-        raise ValueError(f"expected a step of at least 1 slice, found {step:g}")
+        raise UserError(f"expected a step of at least 1 slice, found {step:g}")
     if step_mm is not None and not step_mm > 0:
-        raise ValueError(f"expected a step above 0 mm, found {step_mm:g}")
+        raise UserError(f"expected a step above 0 mm, found {step_mm:g}")
     if offset and fraction is not None:
-        raise ValueError(f"an offset goes with a step, found a fraction and the offset {offset:g}: drop one")
+        raise UserError(f"an offset goes with a step, found a fraction and the offset {offset:g}: drop one")
     if not 0 <= offset < (step or step_mm or 1) or (step is not None and not float(offset).is_integer()):
-        raise ValueError(f"expected an offset from 0 to below the step, found {offset:g}")
+        raise UserError(f"expected an offset from 0 to below the step, found {offset:g}")
     return {"fraction": fraction, "step": None if step is None else int(step), "step_mm": step_mm, "offset": offset}
 
 
@@ -196,7 +197,7 @@ def choose(
         order: (n,) in which the exemplar rule walks through the slices; by default that of the indices.
 
     Raises:
-        ValueError: the target goes beyond a ranking that stopped early.
+        UserError: the target goes beyond a ranking that stopped early.
     """
     if target.rule == "exemplars":
         assert target.threshold is not None
@@ -214,7 +215,7 @@ def choose(
     if target.fraction is not None:
         wanted = target_count(count, target.fraction) if count else 0
         if wanted < unranked:
-            raise ValueError(_too_far(target, unranked, count))
+            raise UserError(_too_far(target, unranked, count))
         kept = candidate & (ranking.rank <= wanted)
     else:
         assert target.threshold is not None
@@ -222,7 +223,7 @@ def choose(
             ends = ranking.removed_at[candidate & (ranking.rank > 0)]
             last = (ends.min() if similarity else ends.max()) if len(ends) else np.nan
             if not (target.threshold > last if similarity else target.threshold < last):
-                raise ValueError(_too_far(target, unranked, count))
+                raise UserError(_too_far(target, unranked, count))
         removed = ranking.removed_at >= target.threshold if similarity else ranking.removed_at <= target.threshold
         kept = candidate & ~removed
     return Kept(kept, np.where(kept, -1, ranking.removed_by), np.where(kept, np.nan, ranking.removed_at))

@@ -16,18 +16,20 @@ from pathlib import Path
 import numpy as np
 
 from lessismore_transforms.atomic import atomic_write
-from lessismore_transforms.manifest import Manifest, ManifestError, Selection
+from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.reduced.manifest import Manifest, Selection
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.report import figures
-from lessismore_transforms.report.facts import (
+from lessismore_transforms.report import charts
+from lessismore_transforms.report.anonymise import anonymiser
+from lessismore_transforms.report.html import amount, page, plot, table
+from lessismore_transforms.report.summary import (
     OUTLIER_Z,
     RULES,
     VOLUMES_FOR_OUTLIERS,
-    VolumeFacts,
+    VolumeSummary,
     exemplar_counts,
     fraction_counts,
-    gather,
     levels,
     pair_counts,
     removed_at,
@@ -35,10 +37,10 @@ from lessismore_transforms.report.facts import (
     shows_no_body,
     similarity_counts,
     stopped_at,
+    summarise,
 )
-from lessismore_transforms.report.privacy import anonymiser
 from lessismore_transforms.report.thumbnails import read_sheets, slice_section
-from lessismore_transforms.report.words import amount, count, counted, page, percent, plot, plural, table
+from lessismore_transforms.wording import count, counted, percent, plural
 
 __all__ = ["exemplar_counts", "pair_counts", "write_report"]
 
@@ -61,7 +63,7 @@ def write_report(output_dir: str | Path, selection: str = "default") -> Path:
     """
     output_dir = Path(output_dir)
     manifest, chosen = Manifest.read(output_dir), Selection.read(output_dir, selection)
-    volumes = list(gather(manifest, chosen))
+    volumes = list(summarise(manifest, chosen))
     sheets = read_sheets(output_dir / "store" / "thumbnails", volumes, chosen.target)
     public = anonymiser(manifest)
     sections = [_head(manifest, chosen, volumes, selection)]
@@ -81,7 +83,7 @@ def write_report(output_dir: str | Path, selection: str = "default") -> Path:
     return path
 
 
-def _head(manifest: Manifest, chosen: Selection, volumes: Sequence[VolumeFacts], name: str) -> str:
+def _head(manifest: Manifest, chosen: Selection, volumes: Sequence[VolumeSummary], name: str) -> str:
     slices, kept = len(chosen.slices), len(chosen.kept_ids)
     failures, skipped = len(manifest.info["failures"]), len(manifest.info["skipped"])
     bodiless = sum(map(shows_no_body, manifest.slices["reason"]))
@@ -143,7 +145,7 @@ def _places(target: Target) -> str:
     return f"One slice every {target.step_mm:g} mm stays, from {target.offset:g} mm on"
 
 
-def _threshold_section(manifest: Manifest, volumes: Sequence[VolumeFacts], target: Target) -> str:
+def _threshold_section(manifest: Manifest, volumes: Sequence[VolumeSummary], target: Target) -> str:
     slices = sum(map(len, volumes))
     measure = manifest.settings["method"]
     advice = _advice(manifest, volumes, target)
@@ -161,13 +163,13 @@ small.{_off_the_curve("hash", target)}
     alt = "Kept share of slices against HASH threshold, falling from 0 to 64 bits; the table below holds the numbers."
     return f"""<section id="threshold"><h2>1. How many slices stay at each threshold</h2>
 {own}
-{plot(figures.curves(volumes, target), alt, caption)}
+{plot(charts.curves(volumes, target), alt, caption)}
 {_threshold_table(totals, slices, target)}</section>"""
 
 
-def _thin_lines(volumes: Sequence[VolumeFacts]) -> str:
-    shown = f" ({figures.MOST_LINES} of {count(len(volumes))})" if len(volumes) > figures.MOST_LINES else ""
-    band = "; the band holds the middle 80 % of them" if len(volumes) >= figures.VOLUMES_FOR_BAND else ""
+def _thin_lines(volumes: Sequence[VolumeSummary]) -> str:
+    shown = f" ({charts.MOST_LINES} of {count(len(volumes))})" if len(volumes) > charts.MOST_LINES else ""
+    band = "; the band holds the middle 80 % of them" if len(volumes) >= charts.VOLUMES_FOR_BAND else ""
     return f" Thin lines are single volumes{shown}{band}." if len(volumes) > 1 else ""
 
 
@@ -183,7 +185,7 @@ def _off_the_curve(measure: str, target: Target) -> str:
     return ""
 
 
-def _similarity_part(volumes: Sequence[VolumeFacts], measure: str, target: Target, advice: str) -> str:
+def _similarity_part(volumes: Sequence[VolumeSummary], measure: str, target: Target, advice: str) -> str:
     """Curve and table of a measure by which larger is more alike."""
     title = MEASURES[measure].title
     stopped = ""
@@ -197,11 +199,11 @@ Read off how many slices it leaves, then look in section 2 whether you can spare
 shares.{_off_the_curve(measure, target)}
 {advice}"""
     alt = f"Kept share of slices against {title} threshold, falling to the right; the table below holds the numbers."
-    return f"""{plot(figures.similarity_curves(volumes, measure, target), alt, caption)}
+    return f"""{plot(charts.similarity_curves(volumes, measure, target), alt, caption)}
 {_similarity_table(volumes, measure, target)}"""
 
 
-def _similarity_table(volumes: Sequence[VolumeFacts], measure: str, target: Target) -> str:
+def _similarity_table(volumes: Sequence[VolumeSummary], measure: str, target: Target) -> str:
     """What thresholds and fractions leave, as far as the ranking reaches."""
     slices = sum(map(len, volumes))
     chosen = target if target.method == measure else None
@@ -238,7 +240,7 @@ def _between(words: Callable[[float], str], values: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def _advice(manifest: Manifest, volumes: Sequence[VolumeFacts], target: Target) -> str:
+def _advice(manifest: Manifest, volumes: Sequence[VolumeSummary], target: Target) -> str:
     """What to type for fewer and for more slices (HTML)."""
     options = []
     for words, other in (
@@ -262,7 +264,7 @@ def _advice(manifest: Manifest, volumes: Sequence[VolumeFacts], target: Target) 
     return f"{''.join(lines)}{show}<br>(OUT is the folder of this page; no image is read again.)"
 
 
-def _other(target: Target, volumes: Sequence[VolumeFacts], *, fewer: bool) -> Target | None:
+def _other(target: Target, volumes: Sequence[VolumeSummary], *, fewer: bool) -> Target | None:
     """A target of the same kind that keeps fewer or more slices; nothing where there is none."""
     factor = 0.5 if fewer else 2
     method, measure = target.method, MEASURES[target.measure]
@@ -287,7 +289,7 @@ def _other(target: Target, volumes: Sequence[VolumeFacts], *, fewer: bool) -> Ta
     return replace(target, threshold=float(threshold))
 
 
-def _is_ranked(manifest: Manifest, volumes: Sequence[VolumeFacts], target: Target) -> bool:
+def _is_ranked(manifest: Manifest, volumes: Sequence[VolumeSummary], target: Target) -> bool:
     """Whether the ranking goes so far; asked where one stopped early."""
     if not any(map(stopped_at, volumes)) or target.measure != manifest.settings["method"]:
         return True
@@ -316,12 +318,12 @@ def _command(target: Target) -> tuple[str, str]:
 
 
 def _threshold_table(totals: dict[str, list[int]], slices: int, target: Target) -> str:
-    papers = figures.PAPER_THRESHOLDS
+    papers = charts.PAPER_THRESHOLDS
     chosen = None if target.threshold is None or _off_the_curve("hash", target) else int(target.threshold)
     rows = []
     for bits in sorted({*papers, *([] if chosen is None else [chosen])}):
         cells = [cell for rule in RULES for cell in (count(totals[rule][bits]), percent(totals[rule][bits] / slices))]
-        cells += [percent(shares[papers.index(bits)]) if bits in papers else "" for shares in figures.PAPER.values()]
+        cells += [percent(shares[papers.index(bits)]) if bits in papers else "" for shares in charts.PAPER.values()]
         mark, note = (' class="chosen"', " (chosen)") if bits == chosen else ("", "")
         rows.append(
             f'<tr{mark}><th scope="row">{amount("hash", bits)}{note}</th><td>{"</td><td>".join(cells)}</td></tr>'
@@ -329,14 +331,14 @@ def _threshold_table(totals: dict[str, list[int]], slices: int, target: Target) 
     groups = "".join(
         f'<th colspan="2" scope="colgroup">{name}</th>' for name in (*map("rule {}".format, RULES), "paper")
     )
-    names = "".join(f'<th scope="col">{name}</th>' for name in (*("slices", "share") * len(RULES), *figures.PAPER))
+    names = "".join(f'<th scope="col">{name}</th>' for name in (*("slices", "share") * len(RULES), *charts.PAPER))
     body = "\n".join(rows)
     return f"""<table class="numeric" id="kept"><caption>Kept of {counted(slices, "slice")}</caption>
 <thead><tr><th rowspan="2" scope="col">threshold</th>{groups}</tr><tr>{names}</tr></thead>
 <tbody>{body}</tbody></table>"""
 
 
-def _distance_section(volumes: Sequence[VolumeFacts], target: Target) -> str:
+def _distance_section(volumes: Sequence[VolumeSummary], target: Target) -> str:
     measure = MEASURES[target.measure]
     distance = np.concatenate([volume.distance for volume in volumes])
     distance = distance[~np.isnan(distance)]
@@ -362,10 +364,10 @@ much"""
         f"Two histograms: removed slices by distance to the slice that stands for them ({removed}); all by removed_at."
     )
     return f"""<section id="distances"><h2>3. How different the removed slices are</h2>
-{plot(figures.histograms(distance, fallen, target), alt, caption)}</section>"""
+{plot(charts.histograms(distance, fallen, target), alt, caption)}</section>"""
 
 
-def _outlier_section(volumes: Sequence[VolumeFacts], public: Callable[[str], str]) -> str:
+def _outlier_section(volumes: Sequence[VolumeSummary], public: Callable[[str], str]) -> str:
     z = robust_z(volumes).tolist()
     outliers = sorted((i for i in range(len(volumes)) if abs(z[i]) > OUTLIER_Z), key=lambda i: (-abs(z[i]), i))
     caption = """A point is a volume. Slices far apart differ more, so the kept share rises with the spacing; a volume
@@ -373,12 +375,12 @@ far off the others of its spacing may be noisy, damaged, padded outside the fiel
 kind."""
     alt = f"Kept share of {count(len(volumes))} volumes against the distance between their slices in mm."
     return f"""<section id="outliers"><h2>4. Volumes to look at</h2>
-{plot(figures.shares_by_spacing(volumes, outliers), alt, caption)}
+{plot(charts.shares_by_spacing(volumes, outliers), alt, caption)}
 {_outlier_table(volumes, outliers, z)}
 {_note_table(volumes, public)}</section>"""
 
 
-def _outlier_table(volumes: Sequence[VolumeFacts], outliers: Sequence[int], z: Sequence[float]) -> str:
+def _outlier_table(volumes: Sequence[VolumeSummary], outliers: Sequence[int], z: Sequence[float]) -> str:
     if len(volumes) < VOLUMES_FOR_OUTLIERS:
         return f"<p>Outliers are sought among {VOLUMES_FOR_OUTLIERS} volumes or more.</p>"
     rule = f"""Far means: a robust z-score (median and MAD) beyond {OUTLIER_Z} of the kept share on a logarithmic scale
@@ -400,7 +402,7 @@ less its trend with the spacing; volumes of one slice are left out."""
     return table("outlying", "Kept share far from the others", head, rows, kind="numeric") + f"<p>{rule}</p>"
 
 
-def _note_table(volumes: Sequence[VolumeFacts], public: Callable[[str], str]) -> str:
+def _note_table(volumes: Sequence[VolumeSummary], public: Callable[[str], str]) -> str:
     """The remarks on volumes, each once, with the volumes it is about."""
     named: dict[str, list[str]] = {}
     for volume in volumes:

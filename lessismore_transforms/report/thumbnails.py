@@ -11,11 +11,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.manifest import ManifestError
+from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.report.facts import Group, VolumeFacts, groups, levels, marginal_pairs, nearest_pairs, spread
-from lessismore_transforms.report.words import amount, count, counted, data_url, percent, ranges
+from lessismore_transforms.report.html import amount, data_url, ranges
+from lessismore_transforms.report.summary import (
+    Group,
+    VolumeSummary,
+    groups,
+    levels,
+    marginal_pairs,
+    nearest_pairs,
+    spread,
+)
+from lessismore_transforms.wording import count, counted, percent
 
 _DISTANCES = (1, 3, 6, 9, 12, 18, 24)  # bits of which examples are shown
 _VOLUMES_OF_EXAMPLES = 4
@@ -39,7 +48,7 @@ class Sheet:
     """
 
     name: str
-    volume: VolumeFacts
+    volume: VolumeSummary
     groups: list[Group]
     pairs: dict[float, tuple[int, int]]
     slices: list[int]
@@ -53,7 +62,7 @@ class Sheet:
         return f'<span class="tile {kind}" role="img" aria-label="slice {index}, {kind}" style="{position}"></span>'
 
 
-def read_sheets(folder: Path, volumes: Sequence[VolumeFacts], target: Target) -> list[Sheet]:
+def read_sheets(folder: Path, volumes: Sequence[VolumeSummary], target: Target) -> list[Sheet]:
     """A sheet for each of the volumes that have thumbnails, uint8 (n, rows, columns), in `folder`.
 
     Raises:
@@ -72,13 +81,13 @@ def read_sheets(folder: Path, volumes: Sequence[VolumeFacts], target: Target) ->
     return sheets
 
 
-def _marks(volumes: Sequence[VolumeFacts], target: Target) -> list[float]:
+def _marks(volumes: Sequence[VolumeSummary], target: Target) -> list[float]:
     """The distances or similarities of which examples are shown, from alike to different."""
     return list(_DISTANCES) if target.measure == "hash" else levels(volumes, target.measure)
 
 
 def _sheet(
-    name: str, volume: VolumeFacts, thumbnails: NDArray[np.uint8], target: Target, marks: Sequence[float]
+    name: str, volume: VolumeSummary, thumbnails: NDArray[np.uint8], target: Target, marks: Sequence[float]
 ) -> Sheet:
     some = groups(volume, _MOST_GROUPS, target)
     hashed = target.measure == "hash"
@@ -110,7 +119,9 @@ def _picture(thumbnails: NDArray[np.uint8], rows: int, columns: int) -> bytes:
     return buffer.getvalue()
 
 
-def slice_section(sheets: Sequence[Sheet], volumes: Sequence[VolumeFacts], target: Target, *, as_released: bool) -> str:
+def slice_section(
+    sheets: Sequence[Sheet], volumes: Sequence[VolumeSummary], target: Target, *, as_released: bool
+) -> str:
     """The section (HTML) that shows slices."""
     heading = '<section id="slices"><h2>2. What the slices look like</h2>'
     if not sheets:
@@ -194,7 +205,7 @@ def _volume(sheet: Sheet, target: Target, *, as_released: bool) -> str:
 <div class="slices">{"".join(_slice(sheet, index, target) for index in sheet.slices)}</div></details></article>"""
 
 
-def _bar(volume: VolumeFacts, first: str, last: str) -> str:
+def _bar(volume: VolumeSummary, first: str, last: str) -> str:
     """Where the kept slices lie in the volume, as a bar code."""
     marks = "".join(f'<rect x="{index}.1" width=".8" height="1"/>' for index in np.flatnonzero(volume.kept))
     label = f"{volume.kept_count} kept slices marked among {len(volume)}, from {first} to {last}"

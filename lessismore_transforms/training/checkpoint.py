@@ -16,10 +16,10 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from lessismore_transforms import __version__
-from lessismore_transforms.atomic import OutputError, atomic_write, remove_temporaries, writing
-from lessismore_transforms.checkpoints import first_line
-from lessismore_transforms.training.gather import rank, wait
+from lessismore_transforms.atomic import atomic_write, remove_temporaries, writing
+from lessismore_transforms.errors import OutputError, UserError, first_line
 from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.processes import process_rank, wait
 from lessismore_transforms.training.stopping import all_finite, not_finite, on_end, stopped
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Stateful(Protocol):
     """What has a state that a resumed run needs."""
 
     def state_dict(self) -> Any:
-        """Return it."""
+        """It."""
 
     def load_state_dict(self, state: Any) -> Any:
         """Take it."""
@@ -59,7 +59,7 @@ class Checkpoint:
             can be resumed to write it.
 
     Raises:
-        ValueError: there is nothing to resume, or what is there is damaged, of another training, or finished; or there
+        UserError: there is nothing to resume, or what is there is damaged, of another training, or finished; or there
             is a run in the folder already and it is not to be resumed.
         OutputError: the folder cannot be written, or the disk has no room.
     """
@@ -79,7 +79,7 @@ class Checkpoint:
         after: str | Path | None = None,
     ) -> None:
         if not isinstance(minutes, (int, float)) or minutes < 0:
-            raise ValueError(f"expected checkpoint_minutes of 0 or more, found {minutes!r}; 5 is usual")
+            raise UserError(f"expected checkpoint_minutes of 0 or more, found {minutes!r}; 5 is usual")
         self.path = Path(folder) / LAST
         self.network = network
         self.state: dict[str, Stateful] = {"network": network, **state}
@@ -94,7 +94,7 @@ class Checkpoint:
         if self.resume:
             self._load(engine)
         elif self.path.exists() and read_checkpoint(self.path)["iteration"]:
-            raise ValueError(
+            raise UserError(
                 f"found a run in {self.path.parents[1]} already: --resume True goes on with it, "
                 "or name another output_dir"
             )
@@ -107,7 +107,7 @@ class Checkpoint:
     def _start(self, engine: Any) -> None:
         if self._scaler is not None and engine.scaler is not None:
             engine.scaler.load_state_dict(self._scaler)
-        if rank() == 0:
+        if process_rank() == 0:
             with writing(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 remove_temporaries(self.path.parent)
@@ -142,7 +142,7 @@ class Checkpoint:
         wait()
 
     def _save(self, engine: Any) -> None:
-        if rank() != 0 or not all_finite(self.network):  # which `StopOnNan` will tell at its next look
+        if process_rank() != 0 or not all_finite(self.network):  # which `StopOnNan` will tell at its next look
             return
         content = {
             "format": _FORMAT,
@@ -163,14 +163,14 @@ class Checkpoint:
         for name, expected in self.identity.items():
             found = content["identity"].get(name)
             if found != expected:
-                raise ValueError(
+                raise UserError(
                     f"expected to go on with {name} {expected!r}, found {found!r} in {self.path}: "
                     "give what the run began with, or name another output_dir"
                 )
         iteration = content["iteration"]
         to_write = self.after is not None and not self.after.exists()
         if iteration > self.plan.iterations or (iteration == self.plan.iterations and not to_write):
-            raise ValueError(
+            raise UserError(
                 f"the run in {self.path.parents[1]} is finished, {iteration} of {self.plan.iterations} iterations: "
                 "give a larger max_epochs or max_steps, or name another output_dir"
             )
@@ -180,7 +180,7 @@ class Checkpoint:
                     item.load_state_dict(content["state"][name])
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())[:200]
-                raise ValueError(
+                raise UserError(
                     f"expected the {name} of this configuration in {self.path}, found another one ({reason}): "
                     "give the settings that the run began with"
                 ) from error
@@ -208,19 +208,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint; nothing in the file is executed.
 
     Raises:
-        ValueError: it is not there, damaged, or something else than a checkpoint of ours.
+        UserError: it is not there, damaged, or something else than a checkpoint of ours.
     """
     if not path.is_file():
-        raise ValueError(f"expected a checkpoint to resume at {path}, found none; leave --resume out to begin")
+        raise UserError(f"expected a checkpoint to resume at {path}, found none; leave --resume out to begin")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = first_line(error)
-        raise ValueError(
+        raise UserError(
             f"expected a checkpoint in {path}, found a file that is damaged or unsafe ({reason})"
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(
+        raise UserError(
             f"expected a checkpoint of format {_FORMAT} in {path}, found something else; name another output_dir"
         )
     return content

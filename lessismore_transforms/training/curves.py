@@ -11,8 +11,9 @@ from typing import Any
 
 from ignite.engine import Engine
 
-from lessismore_transforms.atomic import OutputError, atomic_write
-from lessismore_transforms.training.gather import rank
+from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.errors import OutputError, UserError
+from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.training.stopping import on_end
 
 LOG, CURVES = "log.jsonl", "curves.png"
@@ -27,11 +28,11 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
     """The lines of a run's log.
 
     Raises:
-        ValueError: the folder holds no log, or one that is damaged.
+        UserError: the folder holds no log, or one that is damaged.
     """
     path = Path(run) / LOG
     if not path.is_file():
-        raise ValueError(f"expected the folder of a training run with {LOG}, found {run}; mend the path")
+        raise UserError(f"expected the folder of a training run with {LOG}, found {run}; fix the path")
     lines = path.read_text(encoding="utf-8").splitlines()
     content = []
     for number, line in enumerate(lines, start=1):
@@ -39,7 +40,7 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
             content.append(json.loads(line))
         except json.JSONDecodeError as error:
             if number < len(lines):  # else a run was killed while it wrote
-                raise ValueError(f"expected JSON in line {number} of {path}, found {line[:40]!r}; mend it") from error
+                raise UserError(f"expected JSON in line {number} of {path}, found {line[:40]!r}; fix it") from error
     return content
 
 
@@ -47,7 +48,7 @@ def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
     """Draw the logs of runs over each other as PNG; returns its path.
 
     Raises:
-        ValueError: a run has no log, or none has a figure yet.
+        UserError: a run has no log, or none has a figure yet.
         OutputError: the picture cannot be written.
     """
     from matplotlib.figure import Figure  # not pyplot: it keeps state and may look for a display
@@ -56,7 +57,7 @@ def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
     logs = {str(run) if alike else Path(run).resolve().name: read_log(run) for run in runs}
     names = _panels([line for log in logs.values() for line in log])
     if not names:
-        raise ValueError(f"expected figures in the logs of {', '.join(map(str, runs))}, found none; wait for a line")
+        raise UserError(f"expected figures in the logs of {', '.join(map(str, runs))}, found none; wait for a line")
     rows = math.ceil(len(names) / _COLUMNS)
     figure = Figure(figsize=(_COLUMNS * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained", dpi=100)
     for place, name in enumerate(names):
@@ -99,7 +100,7 @@ class Curves:
 
     def __call__(self, engine: Any) -> None:
         """Draw; a picture that fails is no reason to fail a training that is saved."""
-        if rank() != 0:
+        if process_rank() != 0:
             return
         try:
             draw_curves([self.folder], self.folder / CURVES)

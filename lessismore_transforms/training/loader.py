@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.stopping import SIGNALS
 
 
@@ -37,7 +38,7 @@ class StepSampler:
         start: steps that are already done; a resumed run sets it.
 
     Raises:
-        ValueError: there are fewer slices than a batch or an epoch needs, or the processes cannot share a batch.
+        UserError: there are fewer slices than a batch or an epoch needs, or the processes cannot share a batch.
     """
 
     def __init__(
@@ -53,20 +54,20 @@ class StepSampler:
         drop_last: bool = True,
     ) -> None:
         if batch_size < 1 or batch_size % processes:
-            raise ValueError(
+            raise UserError(
                 f"expected a batch_size that {processes} processes can share evenly, found {batch_size}: make it a "
                 f"multiple of {processes}"
             )
         if seed < 0:
-            raise ValueError(f"expected a seed of 0 or more, found {seed}; give another")
+            raise UserError(f"expected a seed of 0 or more, found {seed}; give another")
         if slices < batch_size and drop_last:
-            raise ValueError(
+            raise UserError(
                 f"expected at least as many slices as a batch holds, found {slices} slices for a batch_size of "
                 f"{batch_size}: make the batch smaller or select more slices"
             )
         most = slices // batch_size if drop_last else -(-slices // batch_size)
         if not 1 <= batches_per_epoch <= most:
-            raise ValueError(
+            raise UserError(
                 f"expected 1 to {most} batches per epoch ({slices} slices in batches of {batch_size}), "
                 f"found {batches_per_epoch}: no slice comes twice in an epoch"
             )
@@ -102,14 +103,14 @@ class StepLoader(DataLoader[dict[str, Any]]):
         pin_memory: for copies to a GPU that do not wait.
 
     Raises:
-        ValueError: the number of workers is negative.
+        UserError: the number of workers is negative.
     """
 
     def __init__(
         self, batches: Dataset[Any], sampler: StepSampler, *, workers: int = 0, pin_memory: bool = False
     ) -> None:
         if workers < 0:
-            raise ValueError(f"expected 0 or more workers, found {workers}; 0 reads in the main process")
+            raise UserError(f"expected 0 or more workers, found {workers}; 0 reads in the main process")
         super().__init__(
             batches,
             batch_sampler=sampler,  # type: ignore[arg-type]

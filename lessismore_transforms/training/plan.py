@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lessismore_transforms.errors import UserError
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -48,14 +50,14 @@ class Plan:
                 if it holds two slices and one for each process.
 
         Raises:
-            ValueError: a number makes no sense, or the slices do not fill one step.
+            UserError: a number makes no sense, or the slices do not fill one step.
         """
         numbers = {"batch_size": batch_size, "max_epochs": max_epochs, "accumulation": accumulation}
         for name, value in (numbers if max_steps is None else numbers | {"max_steps": max_steps}).items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"expected {name} to be a whole number from 1, found {value!r}")
+                raise UserError(f"expected {name} to be a whole number from 1, found {value!r}")
         if batch_size % processes:
-            raise ValueError(
+            raise UserError(
                 f"expected a batch_size that {processes} processes share evenly, found {batch_size}; it counts the "
                 f"slices of all processes together, so take {batch_size // processes * processes or processes}"
             )
@@ -64,7 +66,7 @@ class Plan:
             batches += 1
         if not batches:
             needed = batch_size * accumulation
-            raise ValueError(
+            raise UserError(
                 f"expected at least {needed} slices to fill batch_size {batch_size} x accumulation {accumulation}, "
                 f"found {slices} in the selection; take a smaller batch_size or keep more slices"
             )

@@ -8,27 +8,29 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import nn
 
+from lessismore_transforms.errors import UserError
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
-    """Return the device of that name, by default the GPU of this process where there is one.
+    """The device of that name, by default the GPU of this process where there is one.
 
     Raises:
-        ValueError: the machine has no such device.
+        UserError: the machine has no such device.
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"expected a device that this machine has, found {name!r}; cpu is always there") from error
+        raise UserError(f"expected a device that this machine has, found {name!r}; cpu is always there") from error
     return device
 
 
 def place(
     network: nn.Module, device: str | torch.device, *, channels_last: bool = True, sync_batch_norm: bool = False
 ) -> nn.Module:
-    """Return the network on the device, its convolutions in the memory format that is fastest there.
+    """The network on the device, its convolutions in the memory format that is fastest there.
 
     Args:
         network: changed in place.
@@ -37,7 +39,7 @@ def place(
         sync_batch_norm: let batch norms take the statistics of all processes, which PyTorch can on a GPU only.
 
     Raises:
-        ValueError: the machine has no such device.
+        UserError: the machine has no such device.
     """
     device = pick_device(device)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -50,7 +52,7 @@ def place(
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """Return a tensor in float32, or float64 where it comes in that."""
+    """A tensor in float32, or float64 where it comes in that."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -63,16 +65,16 @@ class AutocastInferer(SimpleInferer):  # type: ignore[misc]
             or auto: bf16 on a GPU that has it, else fp32.
 
     Raises:
-        ValueError: the precision is unknown, or fp16 is asked for without a GPU.
+        UserError: the precision is unknown, or fp16 is asked for without a GPU.
     """
 
     def __init__(self, device: str | torch.device, precision: str = "auto") -> None:
         super().__init__()
         self.device_type = torch.device(device).type
         if precision not in PRECISIONS:
-            raise ValueError(f"expected a precision out of {', '.join(PRECISIONS)}, found {precision!r}")
+            raise UserError(f"expected a precision out of {', '.join(PRECISIONS)}, found {precision!r}")
         if precision == "fp16" and self.device_type != "cuda":
-            raise ValueError(f"expected a GPU for precision fp16, found the device {device}; take bf16 or fp32")
+            raise UserError(f"expected a GPU for precision fp16, found the device {device}; take bf16 or fp32")
         if precision == "auto":  # older GPUs emulate bf16, slower than they compute in float32
             native = self.device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
             precision = "bf16" if native else "fp32"
@@ -85,6 +87,6 @@ class AutocastInferer(SimpleInferer):  # type: ignore[misc]
         return self.dtype is torch.float16
 
     def __call__(self, inputs: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return what the network makes of the inputs."""
+        """What the network makes of the inputs."""
         with torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None):
             return network(inputs, *args, **kwargs)

@@ -9,6 +9,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 
+from lessismore_transforms.errors import UserError
+
 
 def warmup_cosine(
     iteration: int,
@@ -20,7 +22,7 @@ def warmup_cosine(
     every: int = 1,
     clamp: bool = True,
 ) -> float:
-    """Return the factor of an iteration: linear from `start` to 1, then half a cosine from 1 to `end`.
+    """The factor of an iteration: linear from `start` to 1, then half a cosine from 1 to `end`.
 
     Args:
         iteration: counted from 0.
@@ -32,10 +34,10 @@ def warmup_cosine(
         clamp: stay at `end` beyond `total`; without it the cosine goes on up and down, as in the released SwAV code.
 
     Raises:
-        ValueError: the warm-up takes the whole training.
+        UserError: the warm-up takes the whole training.
     """
     if warmup >= total:
-        raise ValueError(
+        raise UserError(
             f"expected a warm-up shorter than the training, found {warmup} of {total} iterations; "
             "give fewer warmup_epochs, or train longer"
         )

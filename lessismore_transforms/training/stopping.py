@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from lessismore_transforms.training.gather import gather, world
 from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.processes import all_gather, process_count
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -34,7 +34,7 @@ def stop(engine: Any, reason: Stop) -> None:
 
 
 def stopped(engine: Any) -> Stop | None:
-    """Return why the training of an engine stopped early, None if it did not."""
+    """Why the training of an engine stopped early, None if it did not."""
     reason: Stop | None = getattr(engine.state, "stop", None)
     return reason
 
@@ -109,15 +109,15 @@ class StopOnNan:
         """Look at the losses since the last look, and at the weights."""
         if self._bad is None or stopped(engine):
             return
-        loss_is_bad = gather(self._bad).any()
-        weight_is_bad = gather(~all_finite(self.network).reshape(1)).any()  # buffers differ between processes
+        loss_is_bad = all_gather(self._bad).any()
+        weight_is_bad = all_gather(~all_finite(self.network).reshape(1)).any()  # buffers differ between processes
         self._bad = None
         if loss_is_bad or weight_is_bad:
             stop(engine, not_finite("loss" if loss_is_bad else "network", engine.state.iteration))
 
 
 def not_finite(what: str, iteration: int) -> Stop:
-    """Return why a training ends whose loss or network is spoilt."""
+    """Why a training ends whose loss or network is spoilt."""
     sentence = (
         f"the {what} is no finite number at iteration {iteration}: the last good state is in checkpoints/last.pt; take "
         "a smaller learning rate, or precision fp32 or bf16, and go on from there with --resume True"
@@ -155,7 +155,7 @@ class StopOnSignal:
         iteration = engine.state.iteration
         # What belongs to the end of an epoch is done first: a resumed run would begin with the next one.
         ends_epoch = iteration % engine.state.epoch_length == 0
-        if not ends_epoch and iteration % (self.accumulation * (self.interval if world() > 1 else 1)) == 0:
+        if not ends_epoch and iteration % (self.accumulation * (self.interval if process_count() > 1 else 1)) == 0:
             self(engine)
 
     def __call__(self, engine: Any) -> None:
@@ -163,8 +163,8 @@ class StopOnSignal:
         if stopped(engine):
             return
         received = self._received
-        if world() > 1:
-            received = int(gather(torch.tensor([received], device=engine.state.device)).max())
+        if process_count() > 1:
+            received = int(all_gather(torch.tensor([received], device=engine.state.device)).max())
         if received:
             name = signal.Signals(received).name
             sentence = f"stopped by {name} after iteration {engine.state.iteration}: go on with --resume True"

@@ -15,12 +15,13 @@ from monai.utils import MetaKeys, SpaceKeys
 from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 
-from lessismore_transforms.backbones import to_encoder
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.intensity import Window, min_max_uint8, window_uint8
-from lessismore_transforms.reduction.measures import features_of, pair_matrix, rank
+from lessismore_transforms.reduction.measures import features_of, pair_matrix, rank_slices
 from lessismore_transforms.reduction.target import Target, choose
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, canonical_affine, canonical_orientation, slice_positions
 from lessismore_transforms.volumes.volume import to_hu
+from lessismore_transforms.weights.backbones import to_encoder
 
 Image = TypeVar("Image", NDArray[Any], torch.Tensor)
 
@@ -36,10 +37,10 @@ class _ToUint8(Transform):  # type: ignore[misc]
         self.slice_dim = slice_dim
 
     def __call__(self, img: Image) -> Image:
-        """Return the picture of `img` (C, H, W) or (C, x, y, z): uint8, same shape and kind, metadata kept."""
+        """The picture of `img` (C, H, W) or (C, x, y, z): uint8, same shape and kind, metadata kept."""
         hu = _as_array(img)
         if hu.ndim not in (3, 4):
-            raise ValueError(f"expected an image (C, H, W) or a volume (C, x, y, z), found shape {hu.shape}")
+            raise UserError(f"expected an image (C, H, W) or a volume (C, x, y, z), found shape {hu.shape}")
         axis = _slice_axis(hu.shape, self.slice_dim) + 1 if hu.ndim == 4 else 0
         slices = np.moveaxis(hu, axis, 1) if axis else hu[:, None]  # (C, S, ...)
         pixels = np.empty(slices.shape, dtype=np.uint8)
@@ -77,7 +78,7 @@ class WindowToUint8(_ToUint8):
         slice_dim: axis of the slices of a volume: NaN and infinite voxels count as the lowest of their slice.
 
     Raises:
-        ValueError: the window is none.
+        UserError: the window is none.
     """
 
     def __init__(self, window: str | Window, slice_dim: int = -1) -> None:
@@ -119,7 +120,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
         bins: grey levels of the joint histogram; `mi` only.
 
     Raises:
-        ValueError: an unknown method or rule, a value out of range, or two that exclude each other.
+        UserError: an unknown method or rule, a value out of range, or two that exclude each other.
     """
 
     backend = _BACKENDS
@@ -151,20 +152,20 @@ class SelectSlices(Transform):  # type: ignore[misc]
         self.encoder = to_encoder(encoder) if isinstance(encoder, torch.nn.Module) else encoder
         self.bins = bins
         if method == "deepnet" and encoder is None:
-            raise ValueError("deepnet needs an encoder: give one, such as backbones.build_backbone('resnet50', ...)")
+            raise UserError("deepnet needs an encoder: give one, such as backbones.build_backbone('resnet50', ...)")
 
     def __call__(self, img: Image) -> Image:
-        """Return the kept slices of `img` (1, x, y, z) as a volume of the same kind and type."""
+        """The kept slices of `img` (1, x, y, z) as a volume of the same kind and type."""
         return self.take(img, self.kept_slices(img))
 
     def kept_slices(self, img: NDArray[Any] | torch.Tensor) -> NDArray[np.int64]:
         """Indices of the slices of `img` (1, x, y, z) that are kept, ascending.
 
         Raises:
-            ValueError: the array is no volume of one channel, or its affine has no orientation.
+            UserError: the array is no volume of one channel, or its affine has no orientation.
         """
         if img.ndim != 4 or img.shape[0] != 1 or 0 in img.shape:
-            raise ValueError(
+            raise UserError(
                 f"expected one channel of a volume (1, x, y, z), found shape {tuple(img.shape)}: "
                 "put EnsureChannelFirstd before, and select channels one by one"
             )
@@ -182,7 +183,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
         candidate = np.ones(count, dtype=bool)
         kept = choose(
             self.target,
-            rank(self.target.measure, features, candidate, matrix=matrix),
+            rank_slices(self.target.measure, features, candidate, matrix=matrix),
             candidate,
             positions_mm=slice_positions(canonical_affine(affine, (width, height, count), orientation), count),
             distances_from=matrix.__getitem__,
@@ -207,7 +208,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
 def _slice_axis(shape: tuple[int, ...] | torch.Size, slice_dim: int) -> int:
     """Index among the three spatial axes of the axis that `slice_dim` names in the array (C, x, y, z)."""
     if not 1 <= slice_dim % 4 <= 3 or not -4 < slice_dim < 4:
-        raise ValueError(f"expected slice_dim 1, 2 or 3 (or -3, -2, -1) of the array {tuple(shape)}, found {slice_dim}")
+        raise UserError(f"expected slice_dim 1, 2 or 3 (or -3, -2, -1) of the array {tuple(shape)}, found {slice_dim}")
     return slice_dim % 4 - 1
 
 

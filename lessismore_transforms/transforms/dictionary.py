@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.intensity import Window
 from lessismore_transforms.transforms.array import ScaleToUint8, SelectSlices, WindowToUint8
 
@@ -34,7 +35,7 @@ class ScaleToUint8d(MapTransform):  # type: ignore[misc]
         self.scale = ScaleToUint8(lower, slice_dim)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with the images scaled."""
+        """A copy of `data` with the images scaled."""
         return {**data, **{key: self.scale(data[key]) for key in self.key_iterator(data)}}
 
 
@@ -57,7 +58,7 @@ class WindowToUint8d(MapTransform):  # type: ignore[misc]
         self.scale = WindowToUint8(window, slice_dim)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with the images windowed."""
+        """A copy of `data` with the images windowed."""
         return {**data, **{key: self.scale(data[key]) for key in self.key_iterator(data)}}
 
 
@@ -95,7 +96,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         bins: grey levels of the joint histogram; `mi` only.
 
     Raises:
-        ValueError: an unknown method or rule, a value out of range, or two that exclude each other; in a call, a
+        UserError: an unknown method or rule, a value out of range, or two that exclude each other; in a call, a
             volume that is not on the grid of the source.
     """
 
@@ -134,7 +135,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with the kept slices and their indices."""
+        """A copy of `data` with the kept slices and their indices."""
         result = dict(data)
         kept: dict[Hashable, NDArray[np.int64]] = {}
         for key in self.key_iterator(data):
@@ -143,7 +144,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
                 kept[source] = self.select.kept_slices(data[source])
             if data[key].shape[1:] != data[source].shape[1:]:
                 found, expected = tuple(data[key].shape[1:]), tuple(data[source].shape[1:])
-                raise ValueError(
+                raise UserError(
                     f"expected {key} on the grid of {source}, {expected}, found {found}: resample it before"
                 )
             result[key] = self.select.take(data[key], kept[source])

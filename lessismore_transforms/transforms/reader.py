@@ -11,7 +11,8 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from numpy.typing import NDArray
 
-from lessismore_transforms.volumes import VolumeError, read_slices
+from lessismore_transforms.errors import VolumeError
+from lessismore_transforms.volumes import read_slices
 from lessismore_transforms.volumes.single import file_format, volume_from_paths
 
 _SUFFIXLESS = ("", ".dcm", ".ima")  # DICOM files are often called by a bare number, such as 1.2.840.113
@@ -65,15 +66,15 @@ class CTVolumeReader(ImageReader):  # type: ignore[misc]
             img: what `read` returned.
 
         Raises:
-            ValueError: the paths stand for no volume or for several.
+            UserError: the paths stand for no volume or for several.
             VolumeError: the volume or one of its slices cannot be read.
         """
         volume, root = volume_from_paths(img, series=self.series)
         stack = np.empty(volume.shape, dtype=np.float32)  # (S, H, W)
-        for piece in read_slices(volume, root):
-            if piece.reason:
-                raise VolumeError(f"{piece.reason}: a volume with a hole cannot be loaded; mend or remove the slice")
-            stack[piece.index] = piece.hu
+        for ct_slice in read_slices(volume, root):
+            if ct_slice.reason:
+                raise VolumeError(f"{ct_slice.reason}: a volume with a hole cannot be loaded; fix or remove the slice")
+            stack[ct_slice.index] = ct_slice.hu
         affine = np.asarray(volume.affine)
         meta = {
             MetaKeys.AFFINE: affine,

@@ -1,7 +1,7 @@
 """Find the CT volumes below a folder and stream each as slices in HU, order and orientation known (no MONAI)."""
 
 from lessismore_transforms.volumes.discovery import Found, checksum, find_volumes, read_slices
-from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, VolumeError, volume_id
+from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, volume_id
 
 __all__ = [
     "Crc32",
@@ -9,7 +9,6 @@ __all__ = [
     "Skipped",
     "Slice",
     "Volume",
-    "VolumeError",
     "checksum",
     "find_volumes",
     "read_slices",

@@ -23,6 +23,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.volumes.geometry import (
     LPS_TO_RAS,
     Array,
@@ -373,7 +374,7 @@ def _pixels(data: bytes, path: Path, stored: StoredSlice, volume: Volume) -> Arr
     dtype = np.dtype(stored.dtype)
     have = max(len(data) - stored.offset, 0)
     if have < rows * columns * dtype.itemsize:
-        raise ValueError(f"truncated: {have} of {rows * columns * dtype.itemsize} bytes of pixels: copy it again")
+        raise UserError(f"truncated: {have} of {rows * columns * dtype.itemsize} bytes of pixels: copy it again")
     raw = np.frombuffer(data, dtype, rows * columns, stored.offset).reshape(rows, columns)
     if unused := 8 * dtype.itemsize - stored.bits:  # high bits may hold an overlay
         raw = (raw << unused) >> unused
@@ -390,7 +391,7 @@ def _decode(data: bytes, path: Path, rows: int, columns: int) -> Array:
         except (NotImplementedError, RuntimeError, ImportError):
             raw = _decode_with_gdcm(path, dataset)
     if raw.shape != (rows, columns):
-        raise ValueError(f"decoded to {raw.shape}, expected {(rows, columns)}")
+        raise UserError(f"decoded to {raw.shape}, expected {(rows, columns)}")
     return raw
 
 

@@ -56,7 +56,7 @@ def find_volumes(
 
     Raises:
         NotADirectoryError: `root` is no folder.
-        ValueError: a pattern has no group `index`.
+        UserError: a pattern has no group `index`.
     """
     root = Path(root)
     if not root.is_dir():

@@ -21,6 +21,8 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
+from lessismore_transforms.errors import UserError
+
 Array = NDArray[Any]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -63,14 +65,14 @@ def canonical_orientation(affine: Array) -> Orientation:
     Axes are named by `nibabel.io_orientation`, so oblique grids go to the nearest plane.
 
     Raises:
-        ValueError: the affine is not finite or collapses an axis.
+        UserError: the affine is not finite or collapses an axis.
     """
     affine = np.asarray(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise ValueError(f"expected a finite 4 x 4 affine, found {affine.tolist()}: repair the image's geometry")
+        raise UserError(f"expected a finite 4 x 4 affine, found {affine.tolist()}: repair the image's geometry")
     axes = io_orientation(affine)
     if np.isnan(axes).any():
-        raise ValueError(f"the affine {affine.tolist()} collapses an axis: repair the image's geometry")
+        raise UserError(f"the affine {affine.tolist()} collapses an axis: repair the image's geometry")
     (column_axis, column_sign), (_, row_sign), (slice_axis, slice_sign) = axes.astype(int).tolist()
     plane, (columns, rows, slices) = _PLANES[slice_axis]
     transpose = column_axis != columns[0]

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Array, Orientation
 from lessismore_transforms.volumes.png import read_grey_png
 from lessismore_transforms.volumes.volume import (
@@ -43,15 +44,15 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     """A preset's name or a regular expression with a group `index`, as a pattern of file names.
 
     Raises:
-        ValueError: no preset, and no regular expression with a group `index`.
+        UserError: no preset, and no regular expression with a group `index`.
     """
     try:
         pattern = re.compile(PATTERNS.get(text, text))
     except re.error as error:
-        raise ValueError(f"the pattern {text!r} is no regular expression ({error})") from error
+        raise UserError(f"the pattern {text!r} is no regular expression ({error})") from error
     if "index" not in pattern.groupindex:
         presets = ", ".join(PATTERNS)
-        raise ValueError(f"expected one of {presets} or a regular expression with (?P<index>...), found {text!r}")
+        raise UserError(f"expected one of {presets} or a regular expression with (?P<index>...), found {text!r}")
     return pattern
 
 

@@ -9,16 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS
-from lessismore_transforms.volumes.volume import (
-    Crc32,
-    Skipped,
-    Slice,
-    Volume,
-    VolumeError,
-    to_hu,
-    volume_of_file,
-)
+from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, to_hu, volume_of_file
 
 SUFFIXES = (".nrrd", ".mha", ".mhd")
 

@@ -15,15 +15,8 @@ import nibabel
 import numpy as np
 from isal import igzip, isal_zlib
 
-from lessismore_transforms.volumes.volume import (
-    Crc32,
-    Skipped,
-    Slice,
-    Volume,
-    VolumeError,
-    to_hu,
-    volume_of_file,
-)
+from lessismore_transforms.errors import VolumeError
+from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, to_hu, volume_of_file
 
 SUFFIXES = (".nii", ".nii.gz")
 

@@ -20,10 +20,10 @@ _MOST_PIXELS = 2**26  # beyond, Pillow checks for decompression bombs
 
 
 def read_grey_png(data: bytes) -> npt.NDArray[np.uint8] | None:
-    """Return the picture in a PNG file, as Pillow gives it.
+    """The picture in a PNG file, as Pillow gives it.
 
     Args:
-        data: The content of the file.
+        data: the content of the file.
 
     Returns:
         uint8 (H, W), or None where the file is no plain PNG or is damaged: let Pillow decide.
@@ -48,7 +48,7 @@ def read_grey_png(data: bytes) -> npt.NDArray[np.uint8] | None:
 
 
 def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
-    """Return the header and the joined picture data; None for a damaged file or one with a chunk that matters more."""
+    """The header and the joined picture data; None for a damaged file or one with a chunk that matters more."""
     if not data.startswith(_SIGNATURE):
         return None
     header, packed, place = b"", [], len(_SIGNATURE)

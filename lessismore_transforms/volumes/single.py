@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.volumes import dicom, images, itk_files, nifti
 from lessismore_transforms.volumes.discovery import find_volumes
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Orientation
@@ -36,13 +37,13 @@ def volume_from_paths(paths: Sequence[str | Path], *, series: str | None = None)
             series that had to be split.
 
     Raises:
-        ValueError: the paths stand for no volume, for several, or one of them for none of its slices.
+        UserError: the paths stand for no volume, for several, or one of them for none of its slices.
     """
     places = [Path(path) for path in paths]
     if missing := [place for place in places if not place.exists()]:
-        raise ValueError(f"expected a CT volume at {missing[0]}, found nothing: check the path")
+        raise UserError(f"expected a CT volume at {missing[0]}, found nothing: check the path")
     if not places:
-        raise ValueError("expected the paths of a volume, found an empty list: name a file, a folder or its slices")
+        raise UserError("expected the paths of a volume, found an empty list: name a file, a folder or its slices")
     if len(places) == 1 and places[0].is_dir():
         found = find_volumes(places[0])
         return _the_one(found.volumes, found.skipped, places[0], series), places[0]
@@ -53,12 +54,12 @@ def volume_from_paths(paths: Sequence[str | Path], *, series: str | None = None)
     if len(places) == 1 and formats <= {"nifti", "itk"}:
         result = (nifti if formats == {"nifti"} else itk_files).find(names[0], root)
         if isinstance(result, Skipped):
-            raise ValueError(f"{places[0]} is no CT volume: {result.reason}")
+            raise UserError(f"{places[0]} is no CT volume: {result.reason}")
         return result, root
     if formats == {"images"}:
         return _pictures(names, root), root
     if formats != {"dicom"} or any(place.is_dir() for place in places):
-        raise ValueError(
+        raise UserError(
             f"expected one volume, found {len(places)} paths, the first {places[0]}: "
             "give one file, one folder, or the DICOM, PNG or JPEG files of one volume's slices"
         )
@@ -67,7 +68,7 @@ def volume_from_paths(paths: Sequence[str | Path], *, series: str | None = None)
     skipped = [header for header in headers if isinstance(header, Skipped)] + skipped
     volume = _the_one(volumes, skipped, places[0].parent, series)
     if skipped:  # each file was named as a slice of this volume
-        raise ValueError(f"{root / skipped[0].path} is no slice of the volume: {skipped[0].reason}; leave it out")
+        raise UserError(f"{root / skipped[0].path} is no slice of the volume: {skipped[0].reason}; leave it out")
     return volume, root
 
 
@@ -77,14 +78,14 @@ def _the_one(volumes: Sequence[Volume], skipped: Sequence[Skipped], place: Path,
         return chosen[0]
     names = ", ".join(volume.series or volume.path for volume in volumes[:5]) + (", ..." if len(volumes) > 5 else "")
     if chosen:
-        raise ValueError(
+        raise UserError(
             f"expected one volume in {place}, found {len(volumes)} ({names}): "
             "choose a DICOM series with CTVolumeReader(series=...), or name one file or folder"
         )
     if volumes:
-        raise ValueError(f"expected the series {series} in {place}, found {names}: choose one of these")
+        raise UserError(f"expected the series {series} in {place}, found {names}: choose one of these")
     reason = f" (the first of {len(skipped)} files: {skipped[0].path}: {skipped[0].reason})" if skipped else ""
-    raise ValueError(f"expected a CT volume in {place}, found none{reason}")
+    raise UserError(f"expected a CT volume in {place}, found none{reason}")
 
 
 def _pictures(names: Sequence[str], root: Path) -> Volume:
@@ -95,9 +96,9 @@ def _pictures(names: Sequence[str], root: Path) -> Volume:
             with Image.open(root / name) as image:
                 sizes.append(image.size[::-1])
         except OSError as error:
-            raise ValueError(f"{root / name} cannot be opened as an image: {error}") from error
+            raise UserError(f"{root / name} cannot be opened as an image: {error}") from error
         if sizes[-1] != sizes[0]:
-            raise ValueError(
+            raise UserError(
                 f"expected slices of {sizes[0]} pixels as {names[0]}, found {sizes[-1]} in {name}: "
                 "give the slices of one volume"
             )

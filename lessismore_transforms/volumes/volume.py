@@ -21,10 +21,6 @@ from lessismore_transforms.volumes.geometry import (
 Format = Literal["dicom", "nifti", "itk", "images"]
 
 
-class VolumeError(Exception):
-    """A volume that cannot be read; the message names the file, what was expected and what was found."""
-
-
 def volume_id(key: str) -> str:
     """First 16 hex digits of the SHA-256 of a series UID or of a path relative to the data set's root (posix)."""
     return hashlib.sha256(key.encode()).hexdigest()[:16]

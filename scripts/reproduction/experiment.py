@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lessismore_transforms.classification import paper
+from lessismore_transforms.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ROOT / "bundles"
@@ -65,14 +66,14 @@ class Reduction(NamedTuple):
         """Read a label: ALL, EveryN-10%, SSIM-10% (MI, DeepNet, HASH too), HASH-6.
 
         Raises:
-            ValueError: it is none of these.
+            UserError: it is none of these.
         """
         if label == "ALL":
             return cls(label, "all", "", "")
         if match := re.fullmatch(r"EveryN-(\d+)%", label):
             share = int(match[1])
             if share < 1 or 100 % share:
-                raise ValueError(f"expected EveryN-P% with P a divisor of 100, found {label}: 20, 10 and 5 are usual")
+                raise UserError(f"expected EveryN-P% with P a divisor of 100, found {label}: 20, 10 and 5 are usual")
             return cls(label, "every_n", "step", str(100 // share))
         if match := re.fullmatch(r"(\w+)-(\d+)%", label):
             if match[1] in MEASURES and 0 < int(match[2]) <= 100:
@@ -176,19 +177,19 @@ def read_experiment(path: Path) -> Experiment:
     """Read and check an experiment.
 
     Raises:
-        ValueError: the file cannot be read, or holds something unknown.
+        UserError: the file cannot be read, or holds something unknown.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         known = sorted(file.name for file in TINY.parent.glob("*.json") if file != TINY)
-        raise ValueError(f"expected an experiment, such as {', '.join(known)}, found {path}: {error}") from error
+        raise UserError(f"expected an experiment, such as {', '.join(known)}, found {path}: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"expected an experiment in {path}, found a {type(content).__name__}: write {{...}}")
+        raise UserError(f"expected an experiment in {path}, found a {type(content).__name__}: write {{...}}")
     try:
         return _checked(path.stem, content)
     except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
+        raise UserError(f"{path.name}: {error}") from error
 
 
 def tiny(experiment: Experiment) -> Experiment:
@@ -229,7 +230,7 @@ def settings_of(settings: Settings, name: str) -> dict[str, Any]:
 def _unknown(what: str, found: object, known: Iterable[str]) -> ValueError:
     names = list(known)
     (closest,) = difflib.get_close_matches(str(found), names, n=1, cutoff=0)
-    return ValueError(f"expected {what} out of {', '.join(names)}, found {found!r}: the closest one is {closest!r}")
+    return UserError(f"expected {what} out of {', '.join(names)}, found {found!r}: the closest one is {closest!r}")
 
 
 def _checked(name: str, content: Mapping[str, Any]) -> Experiment:
@@ -237,11 +238,11 @@ def _checked(name: str, content: Mapping[str, Any]) -> Experiment:
     for option in content:
         if option not in known:
             (closest,) = difflib.get_close_matches(option, known, n=1, cutoff=0)
-            raise ValueError(f"an experiment has no {option!r}: the closest one is {closest!r}")
+            raise UserError(f"an experiment has no {option!r}: the closest one is {closest!r}")
     if missing := [option for option in ("title", "tasks") if option not in content]:
-        raise ValueError(f"an experiment needs {' and '.join(missing)}: write them")
+        raise UserError(f"an experiment needs {' and '.join(missing)}: write them")
     if "max_epochs" in content and content.get("max_steps") is not None:
-        raise ValueError("expected max_epochs or max_steps, found both: drop one")
+        raise UserError("expected max_epochs or max_steps, found both: drop one")
     values: dict[str, Any] = {
         option: tuple(value) if isinstance(value, list) else value for option, value in content.items()
     }
@@ -270,7 +271,7 @@ def _check_kinds(experiment: Experiment) -> None:
     for words, (names, kind, example) in kinds.items():
         for name in names:
             if not isinstance(getattr(experiment, name), kind):
-                raise ValueError(f"expected {name} to be {words}, found {getattr(experiment, name)!r}: write {example}")
+                raise UserError(f"expected {name} to be {words}, found {getattr(experiment, name)!r}: write {example}")
     numbers: list[tuple[str, Any, int]] = [
         ("runs", experiment.runs, 1),
         ("folds", experiment.folds, 2),
@@ -282,7 +283,7 @@ def _check_kinds(experiment: Experiment) -> None:
     ]
     for name, value, least in numbers:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"expected {name} of whole numbers from {least}, found {value!r}")
+            raise UserError(f"expected {name} of whole numbers from {least}, found {value!r}")
 
 
 def _check_names(experiment: Experiment) -> None:
@@ -299,31 +300,31 @@ def _check_names(experiment: Experiment) -> None:
         Reduction.of(str(label))
     for name in experiment.pretrain_datasets:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", name) or name in (*TASKS, ALL):
-            raise ValueError(
+            raise UserError(
                 f"expected names of letters, digits, '.' and '-' for pretrain_datasets, other than those of tasks, "
                 f"found {name!r}: rename it"
             )
     for item in fields(experiment):
         value = getattr(experiment, item.name)
         if isinstance(value, tuple) and len(set(value)) < len(value):
-            raise ValueError(f"expected each of {item.name} once, found {', '.join(map(str, value))}: drop one")
+            raise UserError(f"expected each of {item.name} once, found {', '.join(map(str, value))}: drop one")
     if not experiment.tasks:
-        raise ValueError(f"expected one task or more, found none: name some of {', '.join(TASKS)}")
+        raise UserError(f"expected one task or more, found none: name some of {', '.join(TASKS)}")
     axes = ("pretrain_datasets", "methods", "reductions", "pretrain_seeds")
     given = [name for name in axes[:3] if getattr(experiment, name)]
     empty = [name for name in axes if not getattr(experiment, name)]
     if given and empty:
-        raise ValueError(f"expected {empty[0]} beside {given[0]}, found none: name one or more, or drop {given[0]}")
+        raise UserError(f"expected {empty[0]} beside {given[0]}, found none: name one or more, or drop {given[0]}")
     if not given and not experiment.scratch:
-        raise ValueError("expected pretrain_datasets, methods and reductions, or scratch: true; found none: add one")
+        raise UserError("expected pretrain_datasets, methods and reductions, or scratch: true; found none: add one")
 
 
 def _check_length(experiment: Experiment) -> None:
     epochs = experiment.checkpoint_epochs
     if epochs and experiment.max_steps is not None:
-        raise ValueError("expected checkpoint_epochs beside max_epochs, found max_steps: drop one of the two")
+        raise UserError("expected checkpoint_epochs beside max_epochs, found max_steps: drop one of the two")
     if too_late := [epoch for epoch in epochs if epoch > experiment.max_epochs]:
-        raise ValueError(
+        raise UserError(
             f"expected checkpoint_epochs up to max_epochs {experiment.max_epochs}, found {too_late[0]}: drop it"
         )
 
@@ -352,7 +353,7 @@ def _check_groups(settings: Settings, what: str, names: Sequence[str]) -> None:
         if group not in (ALL, *names):
             raise _unknown(f"a name in {what}", group, (ALL, *names))
         if not isinstance(options, dict):
-            raise ValueError(f"expected {what} of {group} to be a dictionary, found {options!r}: write {{...}}")
+            raise UserError(f"expected {what} of {group} to be a dictionary, found {options!r}: write {{...}}")
 
 
 def _check_options(stage: str, bundle: str, options: Mapping[str, Any]) -> None:
@@ -360,7 +361,7 @@ def _check_options(stage: str, bundle: str, options: Mapping[str, Any]) -> None:
     known = [name for name, value in content.items() if not isinstance(value, dict) and name not in _NOT_SETTINGS]
     for option in options:
         if option in _OWN[stage]:
-            raise ValueError(f"expected {stage}_settings without {option}, which the experiment itself gives: drop it")
+            raise UserError(f"expected {stage}_settings without {option}, which the experiment itself gives: drop it")
         if option not in known:
             (closest,) = difflib.get_close_matches(option, known, n=1, cutoff=0)
-            raise ValueError(f"{bundle} has no setting {option!r}: the closest one is {closest!r}")
+            raise UserError(f"{bundle} has no setting {option!r}: the closest one is {closest!r}")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lessismore_transforms.atomic import atomic_write, writing
+from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.paper import paper_value
-from lessismore_transforms.classification.results import METRICS_FILE
 from lessismore_transforms.classification.tables import as_text, make_table, write_table
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.curves import read_log
 from reproduction.experiment import Experiment, Pretraining
 from reproduction.steps import MODEL, SCRATCH, evaluation_folder, pretraining_folder, run_names
@@ -78,12 +79,12 @@ def write_results(experiment: Experiment, folder: Path) -> str:
     """Write the tables and the figure of an experiment to EXP/tables; returns the table and the places as text.
 
     Raises:
-        ValueError: no fine-tuning has a finished run, or what is there does not belong together.
+        UserError: no fine-tuning has a finished run, or what is there does not belong together.
         OutputError: a file cannot be written.
     """
     counted = outcomes(experiment, folder)
     if not counted:
-        raise ValueError(
+        raise UserError(
             f"expected a finished run below {folder / 'evaluate'}, found none: there is nothing to tell yet"
         )
     folders, beside = [outcome.folder for outcome in counted], not experiment.synthetic

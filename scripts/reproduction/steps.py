@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lessismore_transforms.atomic import write_json, writing
-from lessismore_transforms.classification.results import METRICS_FILE
+from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from reproduction.experiment import (
     BUNDLES,
     METHODS,

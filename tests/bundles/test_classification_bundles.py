@@ -15,16 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import bundle_scripts, run_workflow
+from helpers import ROOT, bundle_scripts, run_workflow
 from monai.bundle import ConfigWorkflow, ckpt_export
 from PIL import Image
 from torch.nn import functional as F
 
-from lessismore_transforms.backbones import build_backbone, save_backbone
 from lessismore_transforms.classification.network import Classifier, build_classifier, save_classifier
 from lessismore_transforms.volumes import find_volumes, read_slices
+from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
-ROOT = Path(__file__).resolve().parents[2]
 COVID, ORGANS, BRAIN = BUNDLES = (
     "covid19_ct_classification",
     "organsmnist_ct_classification",
@@ -228,8 +227,8 @@ def test_the_trainings_differ_in_how_data_are_listed_and_mirrored() -> None:
                 content.pop(name, None)
         told = train["evaluation"]["record"].pop("settings").replace(", fold=@fold", "")
         assert told == (
-            "$reported(settings(), run_index=@run_index, precision=@train#inferer.precision, processes=world(), "
-            "frozen_epochs=@frozen)"
+            "$reported(settings(), run_index=@run_index, precision=@train#inferer.precision, "
+            "processes=process_count(), frozen_epochs=@frozen)"
         )
         told = told.removeprefix("$").replace(", frozen_epochs=@frozen", "")
         again = evaluate.pop("evaluation#record").replace(", fold=@fold", "")

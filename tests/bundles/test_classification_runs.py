@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, bundle_environment, in_bundle, workflows
+from helpers import ROOT, bundle_environment, in_bundle, workflows
 from PIL import Image
 
-from lessismore_transforms.backbones import build_backbone, save_backbone
 from lessismore_transforms.classification.evaluation import SETTLED
 from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.classification.predictions import Predictions
+from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
 COVID, ORGANS, BRAIN = (f"{name}_classification" for name in ("covid19_ct", "organsmnist_ct", "brain_hemorrhage_ct"))
 SMALL: dict[str, Any] = {

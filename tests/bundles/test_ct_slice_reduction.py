@@ -10,13 +10,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from helpers import ROOT
 from monai.bundle import ConfigWorkflow
 
 from lessismore_transforms import __version__
-from lessismore_transforms.__main__ import _parser, main
+from lessismore_transforms.cli.main import _parser, main
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
 
-ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "ct_slice_reduction"
 CONFIG = BUNDLE / "configs" / "reduce.json"
 SCHEMA = Path(os.environ.get("LESSISMORE_META_SCHEMA", ROOT.parent / "shared/facts/meta_schema_20240725.json"))

@@ -11,15 +11,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from helpers import ROOT
 from monai.transforms import Compose, RandAffined
 
-from lessismore_transforms.__main__ import main
-from lessismore_transforms.manifest import Manifest, Selection
+from lessismore_transforms.cli.main import main
+from lessismore_transforms.reduced.manifest import Manifest, Selection
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.selection import exemplars
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "bundles" / "ct_slice_reduction" / "docs"
 
 

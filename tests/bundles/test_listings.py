@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from conftest import bundle_scripts
+from helpers import bundle_scripts
 from PIL import Image
 
 from lessismore_transforms.classification.examples import Examples, Listing
-from lessismore_transforms.patients import hash_patient, load_key
-from lessismore_transforms.pictures import read_image
+from lessismore_transforms.reduced.patients import hash_patient, load_key
+from lessismore_transforms.volumes.pictures import read_image
 
 
 def covid(folder: Path, **options) -> Listing:

@@ -7,14 +7,14 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import bundle_scripts, in_processes
+from helpers import bundle_scripts, in_processes
 from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from lessismore_transforms.pretraining.momentum import MomentumUpdate
-from lessismore_transforms.training.gather import rank, world
+from lessismore_transforms.training.processes import process_count, process_rank
 
 scripts = bundle_scripts("ct_moco_pretraining")
 MoCo, InfoNCE, moco_logits, default_queue_length = (
@@ -366,8 +366,8 @@ def test_groups_are_drawn_anew_and_keys_come_back_in_order():
 def encode(images: torch.Tensor, norm: bool, seeds: tuple[int, int]) -> list[list[float]]:
     """The keys of all processes from their shares."""
     network = tiny(2, norm=norm)
-    share = images.chunk(world())[rank()]
-    torch.manual_seed(seeds[rank()])  # each process has its own
+    share = images.chunk(process_count())[process_rank()]
+    torch.manual_seed(seeds[process_rank()])  # each process has its own
     return network.encode_keys(share).tolist()
 
 
@@ -403,12 +403,12 @@ def compare_in_parts(q: torch.Tensor, keys: torch.Tensor, index: torch.Tensor) -
     network = tiny(4, queue_length=24).double()
     result: dict[str, list] = {"loss": [], "gradient": []}
     for step in range(len(q)):
-        own = q[step].chunk(world())[rank()].clone().requires_grad_()
-        logits = network.compare(own, keys[step], index[step].chunk(world())[rank()])
+        own = q[step].chunk(process_count())[process_rank()].clone().requires_grad_()
+        logits = network.compare(own, keys[step], index[step].chunk(process_count())[process_rank()])
         loss = InfoNCE()({"logits": logits})
         loss.backward()
         result["loss"].append(loss.item())
-        result["gradient"].append((own.grad / world()).tolist())  # DDP averages over processes
+        result["gradient"].append((own.grad / process_count()).tolist())  # DDP averages over processes
     state = {name: value.tolist() for name, value in network.state_dict().items() if name.startswith("queue")}
     return {**result, **state}
 
@@ -434,13 +434,13 @@ def train(views: torch.Tensor, index: torch.Tensor, norm: bool) -> dict[str, tor
     torch.manual_seed(7)
     network = MoCo(Corner(4, norm), 4, embedding=3, queue_length=32)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    model = DistributedDataParallel(network, broadcast_buffers=False) if world() > 1 else network
+    model = DistributedDataParallel(network, broadcast_buffers=False) if process_count() > 1 else network
     for step in range(len(views)):
-        torch.manual_seed(100 * rank() + step)
+        torch.manual_seed(100 * process_rank() + step)
         network.update_keys(0.9)
-        query, key = (view.chunk(world())[rank()] for view in views[step])
+        query, key = (view.chunk(process_count())[process_rank()] for view in views[step])
         optimizer.zero_grad()
-        InfoNCE()(model([query, key], index=index[step].chunk(world())[rank()])).backward()
+        InfoNCE()(model([query, key], index=index[step].chunk(process_count())[process_rank()])).backward()
         optimizer.step()
     statistics = ("running_mean", "running_var", "num_batches_tracked")  # those of a process or of the last group
     return {name: value for name, value in network.state_dict().items() if not name.endswith(statistics)}

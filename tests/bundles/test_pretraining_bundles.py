@@ -13,18 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import run_workflow
+from helpers import ROOT, run_workflow
 from monai.bundle import ConfigWorkflow, ckpt_export
 from PIL import Image
 from safetensors.torch import load_file
 
-from lessismore_transforms.backbones import build_backbone, save_backbone
-from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.runner import reduce_dataset
-from lessismore_transforms.task import Settings
+from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
-ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("ct_swav_pretraining", "ct_moco_pretraining", "ct_spark_pretraining")
 SIZE, MEAN, STD = 64, 0.2, 0.3
 
@@ -135,7 +134,7 @@ def test_slices_of_an_output_are_embedded_by_slice_id(small_data: Path, place: P
 
 
 MISTAKES = [
-    ({"pretrained": "{place}/none.pt"}, "expected a file of weights at {place}/none.pt, found none; mend the path"),
+    ({"pretrained": "{place}/none.pt"}, "expected a file of weights at {place}/none.pt, found none; fix the path"),
     ({"pretrained": "{place}/none.safetensors"}, "expected a file of weights at {place}/none.safetensors, found none"),
     ({"backbone": "resnet34"}, "expected the 216 tensors of resnet34 (pooled), found 120 of them in {place}/r18"),
     ({"backbone": "resnet19"}, "expected a classification model of torchvision, found 'resnet19'; similar names are"),

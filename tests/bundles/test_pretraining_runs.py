@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, bundle_environment, in_bundle, workflows
+from helpers import ROOT, bundle_environment, in_bundle, workflows
 
-from lessismore_transforms.__main__ import main
-from lessismore_transforms.backbones import build_backbone, read_metadata
+from lessismore_transforms.cli.main import main
+from lessismore_transforms.weights.backbones import build_backbone, read_metadata
 
 SMALL = {"backbone": "resnet18", "batch_size": 8, "workers": 0, "log_interval": 1, "health_interval": 2}
 TINY: dict[str, dict[str, Any]] = {

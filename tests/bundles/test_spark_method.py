@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import bundle_scripts, in_processes
+from helpers import bundle_scripts, in_processes
 from timm.optim import Lamb
 from torch import nn
 from torchvision.models import resnet18, resnet50
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from lessismore_transforms.backbones import build_backbone
+from lessismore_transforms.weights.backbones import build_backbone
 
 spark = bundle_scripts("ct_spark_pretraining")
 sparse = spark.sparse

@@ -8,15 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, bundle_scripts, in_processes
+from helpers import ROOT, bundle_scripts, in_processes
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from timm.optim import Lars
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lessismore_transforms.backbones import build_backbone
-from lessismore_transforms.training.gather import rank, world
+from lessismore_transforms.training.processes import process_count, process_rank
+from lessismore_transforms.weights.backbones import build_backbone
 
 scripts = bundle_scripts("ct_swav_pretraining")
 SwAV, SwAVLoss, sinkhorn = scripts.SwAV, scripts.SwAVLoss, scripts.sinkhorn
@@ -242,7 +242,7 @@ def embeddings(views: int = 4, batch: int = 6) -> tuple[torch.Tensor, torch.Tens
 def share_of_loss(queued: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The loss of this process's pictures, with its gradients by embeddings and prototypes."""
     z, prototypes = embeddings()
-    mine = z.chunk(world(), dim=1)[rank()].clone().requires_grad_()
+    mine = z.chunk(process_count(), dim=1)[process_rank()].clone().requires_grad_()
     prototypes.requires_grad_()
     prediction = {"scores": mine @ prototypes.T}
     if queued:
@@ -266,11 +266,11 @@ def share_of_step() -> tuple[list[torch.Tensor], torch.Tensor]:
     torch.manual_seed(3)
     backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network = SwAV(backbone, 4, hidden=6, embedding=4, prototypes=5, queue_length=6).double()
-    wrapped = DistributedDataParallel(network) if world() > 1 else network
+    wrapped = DistributedDataParallel(network) if process_count() > 1 else network
     network.projection_head[1].eval()  # batch norm would take its statistics per process
     for _ in range(3):
         views = [torch.rand(4, 1, size, size, dtype=torch.float64) for size in (8, 8, 5)]
-        prediction = wrapped([view.chunk(world())[rank()] for view in views])
+        prediction = wrapped([view.chunk(process_count())[process_rank()] for view in views])
         wrapped.zero_grad()
         SwAVLoss()(prediction).backward()
     assert "queue_scores" in prediction

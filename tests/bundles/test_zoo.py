@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from monai.bundle import verify_metadata, verify_net_in_out
 
 from lessismore_transforms import __version__

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import in_processes
+from helpers import in_processes
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
 from lessismore_transforms.classification.best import KeepBest
 from lessismore_transforms.classification.evaluation import (
-    Evaluation,
+    FinalEvaluation,
     Predict,
     check_trained,
     counts,
@@ -124,12 +124,12 @@ def test_the_first_of_the_best_epochs_is_kept() -> None:
 
 def test_all_that_is_known_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = build_classifier("resnet18", 2, seed=3)
-    facts = {"task": "task", "classes": ["a", "b"], "positive": 1, "run": 2, "counts": counts(examples())}
+    about = {"task": "task", "classes": ["a", "b"], "positive": 1, "run": 2, "counts": counts(examples())}
     header = {"backbone": "resnet18", "classes": ["a", "b"], "mean": [0.0]}
     engines = {name: evaluator(name, network) for name in ("val", "test")}
     record = {"mode": "scratch", "experiment": {"reduction": "ALL"}, "epochs": 3, "settings": {"flip": 0.5}}
-    told = {"header": header, "facts": facts, "record": record}
-    Evaluation(tmp_path / "run_02", network, engines, best=None, bootstrap=50, **told).run()
+    told = {"header": header, "about": about, "record": record}
+    FinalEvaluation(tmp_path / "run_02", network, engines, best=None, bootstrap=50, **told).run()
     found = Predictions.read(tmp_path / "run_02" / "predictions.csv")
     assert found.splits == ["val"] * 5 + ["test"] * 7
     content = json.loads((tmp_path / "run_02" / "metrics.json").read_text())
@@ -196,8 +196,8 @@ def test_labels_of_the_papers_tables() -> None:
             (None, "MoCoV2", None),
             "expected ssl_method SwAV, by which the weights were trained, found",
         ),
-        ("finetune", None, ("lidc", None, None), "pretrain_dataset as the paper spells it, LIDC, found lidc: mend it"),
-        ("finetune", None, (None, None, "hash-6"), "reduction as the paper spells it, HASH-6, found hash-6: mend it"),
+        ("finetune", None, ("lidc", None, None), "pretrain_dataset as the paper spells it, LIDC, found lidc: fix it"),
+        ("finetune", None, (None, None, "hash-6"), "reduction as the paper spells it, HASH-6, found hash-6: fix it"),
     ],
 )
 def test_labels_that_cannot_be(mode: str, method: str | None, labels: tuple[str | None, ...], words: str) -> None:
@@ -233,14 +233,14 @@ def test_an_evaluation_does_not_overwrite_a_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "last.pt").touch()
     network = build_classifier("resnet18", 2)
     with pytest.raises(ValueError, match=r"expected a folder of its own .*, found a run in .* \(checkpoints/last.pt\)"):
-        Evaluation(tmp_path, network, {}, best=None, header=None, facts={}, record={})
+        FinalEvaluation(tmp_path, network, {}, best=None, header=None, about={}, record={})
     (tmp_path / "checkpoints" / "last.pt").unlink()
-    Evaluation(tmp_path, network, {}, best=None, header=None, facts={}, record={})
+    FinalEvaluation(tmp_path, network, {}, best=None, header=None, about={}, record={})
     (tmp_path / "metrics.json").touch()
     with pytest.raises(
         ValueError, match=r"found a run in .* \(metrics.json\), whose results would be lost: name another"
     ):
-        Evaluation(tmp_path, network, {}, best=None, header=None, facts={}, record={})
+        FinalEvaluation(tmp_path, network, {}, best=None, header=None, about={}, record={})
 
 
 def test_settings_are_told_without_expressions_and_paths() -> None:

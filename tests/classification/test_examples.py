@@ -121,7 +121,7 @@ def test_unreadable_pictures_are_counted_and_the_first_is_named():
             return np.zeros((2, 2, 3), np.uint8)
         return picture(example, channels)
 
-    sentence = r"3 of 12 pictures cannot be read, first val/2 \(truncated\): mend them or take them off the lists"
+    sentence = r"3 of 12 pictures cannot be read, first val/2 \(truncated\): fix them or take them off the lists"
     with pytest.raises(ValueError, match=sentence):
         Examples.of(made(read=read))
     with pytest.raises(ValueError, match=r"12 of 12 .* first train/0 .*expected uint8 .* found float64 \(2, 2\)"):

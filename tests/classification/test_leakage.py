@@ -10,20 +10,20 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import bundle_scripts, in_processes
+from helpers import bundle_scripts, in_processes
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from lessismore_transforms.classification import leakage
 from lessismore_transforms.classification.examples import SPLITS, Example, Examples
 from lessismore_transforms.classification.leakage import COLUMNS, PRETRAINING, check_leakage
-from lessismore_transforms.duplicates import images_in
-from lessismore_transforms.manifest import ManifestError
-from lessismore_transforms.patients import hash_patient, load_key
-from lessismore_transforms.pictures import read_picture
-from lessismore_transforms.runner import reduce_dataset
-from lessismore_transforms.task import Settings
-from lessismore_transforms.training.gather import rank
+from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.reduced.duplicates import images_in
+from lessismore_transforms.reduced.patients import hash_patient, load_key
+from lessismore_transforms.training.processes import process_rank
+from lessismore_transforms.volumes.pictures import read_picture
 
 
 def picture(seed: int, side: int = 64) -> np.ndarray:
@@ -151,7 +151,7 @@ def test_where_all_look_alike_likeness_is_no_sign(monkeypatch):
 
 def test_policies(tmp_path, caplog):
     examples = made(source={"train/3": "s", "val/3": "s"})
-    with pytest.raises(ValueError, match=r"pairs \(source 1\), listed in .*leakage\.csv: mend the lists or go on with"):
+    with pytest.raises(ValueError, match=r"pairs \(source 1\), listed in .*leakage\.csv: fix the lists or go on with"):
         check_leakage(examples, policy="fail", folder=tmp_path)
     assert len(pd.read_csv(tmp_path / "leakage.csv")) == 1
     with pytest.raises(ValueError, match="expected leakage to be one of warn, fail, ignore, found 'never'"):
@@ -164,7 +164,7 @@ def test_policies(tmp_path, caplog):
 
 
 def _in_each_process(folder: str) -> tuple[bool, str]:
-    own = Path(folder) / str(rank())
+    own = Path(folder) / str(process_rank())
     try:
         check_leakage(made(source={"train/3": "s", "val/3": "s"}), policy="fail", folder=own)
     except ValueError as error:

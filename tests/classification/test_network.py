@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lessismore_transforms.backbones import build_backbone, save_backbone, weights_id
 from lessismore_transforms.classification.network import (
     Classifier,
     build_classifier,
@@ -15,6 +14,7 @@ from lessismore_transforms.classification.network import (
     save_classifier,
     weights_of,
 )
+from lessismore_transforms.weights.backbones import build_backbone, save_backbone, weights_id
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEADER = {"backbone": "resnet18", "classes": ["a", "b", "c"], "mean": [0.3], "record": {}}

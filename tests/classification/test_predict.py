@@ -14,9 +14,9 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from lessismore_transforms import __version__
-from lessismore_transforms.backbones import build_backbone, save_backbone, weights_id
 from lessismore_transforms.classification.network import build_classifier, save_classifier
 from lessismore_transforms.classification.predict import PredictionSaver, describe, load_trained, preparation
+from lessismore_transforms.weights.backbones import build_backbone, save_backbone, weights_id
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEADER = {"backbone": "resnet18", "classes": ["a", "b", "c"], "image_size": 32, "mean": [0.25], "std": [0.5]}

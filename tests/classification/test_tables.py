@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from lessismore_transforms.__main__ import main
 from lessismore_transforms.classification.metrics import METRICS, score
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.statistics import bootstrap_interval, delong_test, holm, permutation_test
 from lessismore_transforms.classification.tables import Row, Table, as_text, make_table, write_table
+from lessismore_transforms.cli.main import main
 
 CLASSES = {"COVID-19": ["COVID", "NonCOVID"], "Brain": ["without", "with"], "OrgMNIST": [f"c{n}" for n in range(11)]}
 SCRATCH = ("none", "none", "none")
@@ -339,7 +339,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
         ([one, "--samples", "0"], "1000 is usual"),
         ([one, "--output", "table.xlsx"], "expected a file that ends in .csv, .md, .html, found table.xlsx"),
         ([one, "--output", tmp_path / "no" / "t.md"], f"expected a folder for t.md, found none at {tmp_path / 'no'}"),
-        ([tmp_path / "x"], f"found {tmp_path / 'x'}; mend the path"),
+        ([tmp_path / "x"], f"found {tmp_path / 'x'}; fix the path"),
     ):
         assert main(["table", *map(str, arguments)]) == 2
         out, err = capsys.readouterr()

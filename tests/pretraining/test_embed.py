@@ -13,9 +13,9 @@ from monai.engines import SupervisedEvaluator
 from PIL import Image
 from torch import nn
 
-from lessismore_transforms.atomic import OutputError
-from lessismore_transforms.backbones import build_backbone, save_backbone
+from lessismore_transforms.errors import OutputError
 from lessismore_transforms.pretraining.embed import EmbeddingSaver, load_pretrained, prepare
+from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
 GREY = {"mean": [0.2], "std": [0.5]}
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import in_processes
+from helpers import in_processes
 from ignite.engine import Engine, Events
 from torch.nn import functional as F
 
-from lessismore_transforms.pretraining.figures import near_copies, popcount, prototype_usage, rank_me, spread
 from lessismore_transforms.pretraining.health import (
     Collapse,
     HealthMonitor,
@@ -26,6 +25,7 @@ from lessismore_transforms.pretraining.health import (
     moco_constant,
     swav_constant,
 )
+from lessismore_transforms.pretraining.indicators import near_copies, popcount, prototype_usage, rank_me, spread
 
 # figures
 

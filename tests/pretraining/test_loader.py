@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import in_processes
+from helpers import in_processes
 
-from lessismore_transforms.dataset import SliceSelectionDataset
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.task import Settings
 from lessismore_transforms.pretraining.loader import SliceBatches
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.runner import reduce_dataset
-from lessismore_transforms.task import Settings
 from lessismore_transforms.training.loader import StepLoader, StepSampler
 
 Steps = list[tuple[int, list[int]]]

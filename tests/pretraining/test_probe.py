@@ -11,14 +11,14 @@ from ignite.engine import Engine, Events
 from PIL import Image
 from torch import nn
 
-from lessismore_transforms.backbones import build_backbone
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.task import Settings
 from lessismore_transforms.pretraining.labelled import LabelledSet, read_labelled
 from lessismore_transforms.pretraining.probe import KNNProbe, nearest_classes, pooled_features
-from lessismore_transforms.pretraining.slices import kept_slices, slice_table
+from lessismore_transforms.pretraining.slice_table import kept_slices, slice_table
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.runner import reduce_dataset
-from lessismore_transforms.task import Settings
+from lessismore_transforms.weights.backbones import build_backbone
 
 
 def picture(seed: int, size: tuple[int, int] = (24, 20)) -> np.ndarray:

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from lessismore_transforms.backbones import build_backbone, to_encoder
 from lessismore_transforms.reduction.embedding import cosine_matrix, embed
+from lessismore_transforms.weights.backbones import build_backbone, to_encoder
 
 SIZE = 64
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lessismore_transforms.reduction.hashing import hamming_distances
-from lessismore_transforms.reduction.measures import rank
+from lessismore_transforms.reduction.measures import rank_slices
 from lessismore_transforms.reduction.target import Kept, Target, text_order
 from lessismore_transforms.reduction.target import choose as choose_slices
 
@@ -54,7 +54,7 @@ def test_both_rules_equal_their_oracles_whoever_takes_part(hashes, threshold, da
     candidate = np.array(data.draw(st.lists(st.booleans(), min_size=len(hashes), max_size=len(hashes))))
     taking_part = np.flatnonzero(candidate)
     values = [int(value) for value in hashes[taking_part]]
-    ranking = rank("hash", hashes, candidate)
+    ranking = rank_slices("hash", hashes, candidate)
 
     pairs = choose(Target.of(rule="pairs", threshold=threshold), hashes, ranking, candidate)
     assert np.flatnonzero(pairs.kept).tolist() == taking_part[paper_rule(values, threshold)].tolist()
@@ -80,7 +80,7 @@ def test_both_rules_equal_their_oracles_whoever_takes_part(hashes, threshold, da
 @given(HASHES, st.floats(0.01, 1))
 def test_a_fraction_gives_its_exact_count_and_nests(hashes, fraction) -> None:
     candidate = np.ones(len(hashes), dtype=bool)
-    ranking = rank("hash", hashes, candidate)
+    ranking = rank_slices("hash", hashes, candidate)
     kept = choose(Target.of(fraction=fraction), hashes, ranking, candidate).kept
     more = choose(Target.of(fraction=min(1.0, 2 * fraction)), hashes, ranking, candidate).kept
     assert abs(kept.sum() - len(hashes) * fraction) <= 0.5 + 1e-9 or kept.sum() == 1

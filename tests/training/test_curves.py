@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lessismore_transforms.__main__ import main
+from lessismore_transforms.cli.main import main
 from lessismore_transforms.training.curves import _panels, draw_curves, read_log
 
 LINES = [

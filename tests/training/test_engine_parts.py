@@ -1,4 +1,4 @@
-"""Checkpoint, journal, export and early ends, on a training of a few numbers."""
+"""Checkpoint, log, export and early ends, on a training of a few numbers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from lessismore_transforms.atomic import OutputError
-from lessismore_transforms.backbones import build_backbone, read_metadata, read_tensors
+from lessismore_transforms.errors import OutputError
 from lessismore_transforms.pretraining.export import BackboneExport, prove_export
 from lessismore_transforms.training.checkpoint import Checkpoint, read_checkpoint
 from lessismore_transforms.training.curves import Curves
-from lessismore_transforms.training.journal import Journal
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer, pick_device, place
+from lessismore_transforms.training.run_log import RunLog
 from lessismore_transforms.training.seeding import SeedIterations, seed_for
 from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal, conclude, run_rest
+from lessismore_transforms.weights.backbones import build_backbone, read_metadata, read_tensors
 
 IDENTITY = {"method": "test", "slices": "0123"}
 
@@ -64,11 +64,11 @@ class Training:
         self.network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 1))
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
         batches = Batches(plan)
-        self.journal = Journal(folder, self.optimizer, plan, batch_size=4, settings={"rate": rate}, interval=interval)
+        self.log = RunLog(folder, self.optimizer, plan, batch_size=4, settings={"rate": rate}, interval=interval)
         self.checkpoint = Checkpoint(
             folder,
             self.network,
-            {"optimizer": self.optimizer, "journal": self.journal},
+            {"optimizer": self.optimizer, "log": self.log},
             identity=IDENTITY,
             sampler=batches,
             plan=plan,
@@ -90,7 +90,7 @@ class Training:
             train_handlers=[
                 SeedIterations(0),
                 StopOnNan(self.network, interval=3),
-                self.journal,
+                self.log,
                 StopOnSignal(plan.accumulation),
                 StopAtEnd(plan),
                 self.checkpoint,
@@ -149,7 +149,7 @@ def test_lines_longer_than_a_step_are_the_same_means_after_a_resume(tmp_path: Pa
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert [step for step, _ in losses(tmp_path / "parts")] == [4, 8, 12]
     one_by_one = Training(tmp_path / "each", plan).run()
-    assert one_by_one.journal.interval == 1
+    assert one_by_one.log.interval == 1
     each = [loss for _, loss in losses(tmp_path / "each")]
     assert losses(tmp_path / "parts")[0][1] == pytest.approx(sum(each[:4]) / 4)
 
@@ -166,7 +166,7 @@ def test_after_a_kill_the_log_goes_on_from_the_checkpoint(tmp_path: Path) -> Non
     with pytest.raises(KeyError):
         first.run()
     assert losses(tmp_path / "parts")[-1][0] == 7
-    first.journal._file.close()  # as the end of the process would
+    first.log._file.close()  # as the end of the process would
     Training(tmp_path / "parts", plan, resume=True).run()  # from the end of epoch 1, step 5
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert [line["step"] for line in lines(tmp_path / "parts") if line.get("event") == "resume"] == [5]
@@ -268,7 +268,7 @@ def test_a_run_that_never_made_a_step_can_begin_again(tmp_path: Path) -> None:
     at(training, 1, break_off)
     with pytest.raises(KeyError):
         training.run()
-    training.journal._file.close()  # as the end of the process would
+    training.log._file.close()  # as the end of the process would
     assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["iteration"] == 0
     assert Training(tmp_path, Plan(5, 10)).run().trainer.state.iteration == 10
 

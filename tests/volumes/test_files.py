@@ -9,11 +9,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from conftest import stack
+from helpers import stack
 from PIL import Image
 
+from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.phantom import PhantomScan, phantom_scan, write_dicom, write_nifti
-from lessismore_transforms.volumes import Crc32, VolumeError, find_volumes, read_slices, volume_id
+from lessismore_transforms.volumes import Crc32, find_volumes, read_slices, volume_id
 
 SLICES, SIZE = 9, 32
 

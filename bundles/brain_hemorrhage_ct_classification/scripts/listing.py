@@ -25,9 +25,10 @@ import pandas as pd
 
 from lessismore_transforms.classification.examples import Example, Listing
 from lessismore_transforms.classification.splits import split_fold
-from lessismore_transforms.patients import hash_patient, load_key
-from lessismore_transforms.pictures import SUFFIXES, list_pictures, patient_id, read_image
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduced.patients import hash_patient, load_key
 from lessismore_transforms.reduction.intensity import Window
+from lessismore_transforms.volumes.pictures import SUFFIXES, list_pictures, patient_id, read_image
 
 FILE_COLUMNS = ("path", "file", "filename", "image", "image_id", "id")
 PATIENT_COLUMNS = ("patient", "group")
@@ -65,14 +66,14 @@ def listing(
         window: of DICOM in HU: a name or level/width; None for min-max. PNG and JPEG are taken as they are.
 
     Raises:
-        ValueError: there are no pictures, labels do not fit them, or a class has fewer patients than folds.
+        UserError: there are no pictures, labels do not fit them, or a class has fewer patients than folds.
     """
     root = Path(dataset_dir)
     if window is not None:
         Window.parse(window)
     paths = list_pictures(root, with_dicom=True)
     if not paths:
-        raise ValueError(f"expected PNG, JPEG or DICOM files below {root}, found none: name another folder")
+        raise UserError(f"expected PNG, JPEG or DICOM files below {root}, found none: name another folder")
     table = _table(root, labels)
     if table is None:
         rows, classes = _from_folders(root, paths)
@@ -101,12 +102,12 @@ def _table(root: Path, labels: str | None) -> Path | None:
     if labels is not None:
         places = [place for place in (root / labels, Path(labels)) if place.is_file()]
         if not places:
-            raise ValueError(f"expected the CSV file of labels at {root / labels}, found nothing: check the path")
+            raise UserError(f"expected the CSV file of labels at {root / labels}, found nothing: check the path")
         return places[0]
     tables = sorted(path for path in root.glob("*.csv") if not path.name.startswith("."))
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
-        raise ValueError(f"expected one CSV file of labels in {root}, found {names}: name one with --labels")
+        raise UserError(f"expected one CSV file of labels in {root}, found {names}: name one with --labels")
     return tables[0] if tables else None
 
 
@@ -117,7 +118,7 @@ def _from_folders(root: Path, paths: Sequence[str]) -> tuple[list[_Labelled], tu
     below = [place.parts[1:] if nested else place.parts for place in places]
     classes = tuple(sorted({parts[0] for parts in below if len(parts) > 1}))
     if len(classes) < 2:
-        raise ValueError(
+        raise UserError(
             f"expected a folder of pictures for each class, or a CSV file of labels, in {root}, found "
             f"{', '.join(classes) or 'no such folder'}: sort the pictures or name a CSV file with --labels"
         )
@@ -138,7 +139,7 @@ def _from_table(
     column = _label_column(table, list(rows), label_column)
     file_column = next((name for name in FILE_COLUMNS if name in rows), "")
     if not file_column:
-        raise ValueError(
+        raise UserError(
             f"{table}: expected a column that names the picture, one of {', '.join(FILE_COLUMNS)}, found "
             f"{', '.join(rows)}: rename one"
         )
@@ -146,9 +147,9 @@ def _from_table(
     values = sorted(set(rows[column]), key=lambda text: (0, int(text), "") if text.isdecimal() else (1, 0, text))
     if "" in values:
         line = rows[column].tolist().index("") + 1
-        raise ValueError(f"{table}, row {line}: {column} is empty: fill it in or take the row away")
+        raise UserError(f"{table}, row {line}: {column} is empty: fill it in or take the row away")
     if len(values) < 2:
-        raise ValueError(
+        raise UserError(
             f"{table}: expected rows of two classes or more, found {', '.join(values) or 'no row'} in {column}"
         )
     found = _find_files(table, rows[file_column].tolist(), paths)
@@ -167,11 +168,11 @@ def _read_table(table: Path) -> pd.DataFrame:
     try:
         cells = pd.read_csv(table, encoding="utf-8-sig", **options).fillna("")
     except (ValueError, OSError) as error:  # pandas' own are ValueErrors
-        raise ValueError(f"{table} cannot be read as a CSV file ({error}): save it with commas, in UTF-8") from error
+        raise UserError(f"{table} cannot be read as a CSV file ({error}): save it with commas, in UTF-8") from error
     cells = cells.apply(lambda column: column.str.strip())
     names = cells.iloc[0].str.lower()
     if not names.is_unique:
-        raise ValueError(f"{table}: expected each column once, found {', '.join(names)}: rename the others")
+        raise UserError(f"{table}: expected each column once, found {', '.join(names)}: rename the others")
     return cells.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
 
 
@@ -180,9 +181,9 @@ def _label_column(table: Path, columns: Sequence[str], label_column: str | None)
         return label_column.strip().lower()
     others = [name for name in columns if name not in (*FILE_COLUMNS, *PATIENT_COLUMNS)]
     if label_column is not None:
-        raise ValueError(f"{table}: expected a column {label_column}, found {', '.join(columns)}: check --label_column")
+        raise UserError(f"{table}: expected a column {label_column}, found {', '.join(columns)}: check --label_column")
     if "label" not in others and len(others) != 1:
-        raise ValueError(
+        raise UserError(
             f"{table}: expected one column of labels, found {', '.join(others) or 'none'}: name it with --label_column"
         )
     return "label" if "label" in others else others[0]
@@ -203,13 +204,13 @@ def _find_files(table: Path, names: Sequence[str], paths: Sequence[str]) -> list
         number = str(int(text)) if text.isdecimal() else text
         fitting = [text] if text in known else keys.get(text) or keys.get(number, [])
         if len(fitting) > 1:
-            raise ValueError(f"{table}, row {row}: {name} may be {fitting[0]} or {fitting[1]}: give the path")
+            raise UserError(f"{table}, row {row}: {name} may be {fitting[0]} or {fitting[1]}: give the path")
         if not fitting:
             missing.append(name)
         elif (first := found.setdefault(fitting[0], row)) != row:
-            raise ValueError(f"{table}, row {row}: {name} is in row {first} already: take one of them away")
+            raise UserError(f"{table}, row {row}: {name} is in row {first} already: take one of them away")
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{len(missing)} of {len(names)} rows of {table} have no picture, first {missing[0]!r}: "
             "copy it there or take the row away"
         )

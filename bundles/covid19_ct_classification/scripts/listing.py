@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from lessismore_transforms.classification.examples import SPLITS, Example, Listing
-from lessismore_transforms.pictures import list_pictures, read_picture
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.volumes.pictures import list_pictures, read_picture
 
 CLASSES = ("COVID", "NonCOVID")  # labels 0 and 1, as in the released code
 
@@ -27,7 +28,7 @@ def listing(dataset_dir: str | Path) -> Listing:
         dataset_dir: the folder that holds pictures and lists, at any depth.
 
     Raises:
-        ValueError: a list or a picture is missing or there twice, or a picture is listed twice.
+        UserError: a list or a picture is missing or there twice, or a picture is listed twice.
     """
     root = Path(dataset_dir)
     pictures: dict[str, list[str]] = defaultdict(list)
@@ -38,7 +39,7 @@ def listing(dataset_dir: str | Path) -> Listing:
         for split in SPLITS:
             for name in _read_list(root, class_name, split):
                 if (first := listed.get(name)) is not None:
-                    raise ValueError(
+                    raise UserError(
                         f"{name} is listed in {split}CT_{class_name}.txt and already in "
                         f"{first.split}CT_{CLASSES[first.label]}.txt: take it off one list"
                     )
@@ -69,12 +70,12 @@ def _read_list(root: Path, class_name: str, split: str) -> list[str]:
     found = [path for path in sorted(root.rglob(name)) if "__MACOSX" not in path.parts]
     if len(found) != 1:
         seen = ", ".join(path.relative_to(root).as_posix() for path in found) or "none"
-        raise ValueError(
+        raise UserError(
             f"expected one list Data-split/{class_name}/{name} below {root}, found {seen}: put it there once"
         )
     names = [line.strip() for line in found[0].read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if doubled := next((entry for number, entry in enumerate(names) if entry in names[:number]), None):
-        raise ValueError(f"{doubled} is twice in {name}: take it off once")
+        raise UserError(f"{doubled} is twice in {name}: take it off once")
     return names
 
 
@@ -82,7 +83,7 @@ def _choose(paths: Sequence[str], folder: str) -> str:
     """The picture of a name: the one in the folder of its class, or one that is alone; empty if there is none."""
     own = [path for path in paths if PurePosixPath(path).parent.name == folder] or list(paths)
     if len(own) > 1:
-        raise ValueError(f"expected one picture of each name, found {own[0]} and {own[1]}: keep one of them")
+        raise UserError(f"expected one picture of each name, found {own[0]} and {own[1]}: keep one of them")
     return own[0] if own else ""
 
 
@@ -91,12 +92,12 @@ def _refuse_missing(root: Path, listed: Mapping[str, Example], places: Mapping[s
         names = [name for name in listed if listed[name].label == label]
         missing = [name for name in names if not places[name]]
         if names and len(missing) == len(names):
-            raise ValueError(
+            raise UserError(
                 f"expected the pictures of {class_name} in a folder CT_{class_name} below {root}, found none of "
                 f"{len(names)}: unpack CT_{class_name}.zip there"
             )
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{len(missing)} of {len(names)} listed pictures of {class_name} are not below {root}, first "
                 f"{missing[0]}: copy them there or take them off the lists"
             )

@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lessismore_transforms.backbones import three_channels
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.pretraining.momentum import momentum_copy, update_copy
-from lessismore_transforms.training.gather import gather, rank, world
 from lessismore_transforms.training.precision import at_least_float32
+from lessismore_transforms.training.processes import all_gather, process_count, process_rank
+from lessismore_transforms.weights.backbones import three_channels
 
 LONGEST_QUEUE = 65_536  # keys, in the paper of MoCo
 SMALLEST_GROUP = 8  # pictures: the statistics of fewer are noise
@@ -30,18 +31,18 @@ class MoCo(nn.Module):
     """Query encoder, key encoder and queue: two views to logits (Section 3).
 
     Args:
-        backbone: Maps pictures (N, 3, H, W) to features (N, F).
+        backbone: maps pictures (N, 3, H, W) to features (N, F).
         features: F, 2048 for a ResNet50.
         queue_length: K, keys in the queue, a multiple of the batch of all processes; see `default_queue_length`.
         embedding: D, size of what lies on the sphere.
-        mlp: A head of two layers as in version 2, or of one as in version 1.
-        temperature: Softness of the comparison.
-        key_groups: On a single process, parts of the batch that batch norms see apart, and between which the keys are
+        mlp: a head of two layers as in version 2, or of one as in version 1.
+        temperature: softness of the comparison.
+        key_groups: on a single process, parts of the batch that batch norms see apart, and between which the keys are
             shuffled as between so many processes; fewer where they would be smaller than 8 pictures.
-        seed: Of the keys that fill the queue at first.
+        seed: of the keys that fill the queue at first.
 
     Raises:
-        ValueError: If a setting is not positive.
+        UserError: a setting is not positive.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class MoCo(nn.Module):
         super().__init__()
         for name, value in {"queue_length": queue_length, "temperature": temperature, "key_groups": key_groups}.items():
             if not value > 0:
-                raise ValueError(f"expected {name} of MoCo above 0, found {value}; give a positive one")
+                raise UserError(f"expected {name} of MoCo above 0, found {value}; give a positive one")
         self.backbone = backbone
         self.head = (
             projection_head(features, features, embedding, norm=False) if mlp else nn.Linear(features, embedding)
@@ -82,7 +83,7 @@ class MoCo(nn.Module):
         """Compare queries with keys, then put the keys into the queue.
 
         Args:
-            views: Two (B, 1 or 3, H, W) of the same B pictures: queries and keys.
+            views: two (B, 1 or 3, H, W) of the same B pictures: queries and keys.
             index: (B,), the number of each picture in the data set; without it no key is left out.
 
         Returns:
@@ -108,19 +109,19 @@ class MoCo(nn.Module):
         Returns:
             (N, D), of length 1, of the N pictures of all processes in the order of their ranks.
         """
-        everyone = gather(images)  # (N, 1 or 3, H, W)
-        order = gather(torch.randperm(len(everyone), device=images.device))[: len(everyone)]  # that of rank 0
+        everyone = all_gather(images)  # (N, 1 or 3, H, W)
+        order = all_gather(torch.randperm(len(everyone), device=images.device))[: len(everyone)]  # that of rank 0
         k = self._encode(self.key_encoder[0], self.key_encoder[1], everyone[order[_own(images)]])  # (B, D)
-        return gather(k)[order.argsort()]
+        return all_gather(k)[order.argsort()]
 
     def _encode(self, backbone: nn.Module, head: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """Return embeddings (B, D) of length 1.
+        """Embeddings (B, D) of length 1.
 
         Several processes are the groups that shuffling is between. A single one, where shuffling would change nothing,
         takes its batch in g groups with the same numbers as g processes. It takes the queries so too: with the keys
         alone in groups all the company of a key would still be that of its query; so, one g-th of it is.
         """
-        groups = max(1, min(self.key_groups, len(images) // SMALLEST_GROUP)) if world() == 1 else 1
+        groups = max(1, min(self.key_groups, len(images) // SMALLEST_GROUP)) if process_count() == 1 else 1
         embeddings = [head(backbone(three_channels(group))) for group in images.tensor_split(groups)]
         return F.normalize(at_least_float32(torch.cat(embeddings)), dim=1)
 
@@ -136,13 +137,13 @@ class MoCo(nn.Module):
             Logits (B, 1 + K).
 
         Raises:
-            ValueError: If the queue does not hold whole batches.
+            UserError: the queue does not hold whole batches.
         """
         own = (index[:, None] == self.queue_index) & (self.queue_index >= 0)  # (B, K)
         queue = self.queue.clone()  # gradients need the keys that are about to be replaced
         logits = moco_logits(q, keys[_own(q)], queue, own, self.temperature)
         if self.training:
-            self._enqueue(keys, gather(index))
+            self._enqueue(keys, all_gather(index))
         return logits
 
     @torch.no_grad()
@@ -150,7 +151,7 @@ class MoCo(nn.Module):
         """Replace the oldest keys by those of a batch (N, D), with their pictures' numbers (N,)."""
         length = len(self.queue_index)
         if length % len(keys):
-            raise ValueError(
+            raise UserError(
                 f"expected a queue_length that is a multiple of the {len(keys)} pictures of a batch, found {length}; "
                 f"take {max(1, length // len(keys)) * len(keys)}"
             )
@@ -163,7 +164,7 @@ class MoCo(nn.Module):
 def moco_logits(
     q: torch.Tensor, k: torch.Tensor, queue: torch.Tensor, own: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Return how well queries fit their own key, then each key of the queue (Algorithm 1).
+    """How well queries fit their own key, then each key of the queue (Algorithm 1).
 
     Args:
         q: (B, D), of length 1, as all keys are.
@@ -171,7 +172,7 @@ def moco_logits(
         queue: (D, K).
         own: (B, K), where the queue holds an earlier key of the query's picture, which is no negative: its logit
             becomes -inf, so that it has no weight.
-        temperature: By which the cosines are divided.
+        temperature: by which the cosines are divided.
 
     Returns:
         (B, 1 + K), in float32 also under autocast.
@@ -189,29 +190,29 @@ class InfoNCE(nn.Module):
     """
 
     def forward(self, prediction: Mapping[str, torch.Tensor], target: None = None) -> torch.Tensor:
-        """Return the mean over pictures.
+        """The mean over pictures.
 
         Args:
-            prediction: Of `MoCo`: `logits` (B, 1 + K).
-            target: Not used.
+            prediction: of `MoCo`: `logits` (B, 1 + K).
+            target: not used.
         """
         logits = at_least_float32(prediction["logits"])
         return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
 
 def default_queue_length(slices: int, batch_size: int) -> int:
-    """Return how many keys to keep: whole batches, at most 65,536, at most half of the data set, at least one batch.
+    """How many keys to keep: whole batches, at most 65,536, at most half of the data set, at least one batch.
 
     65,536 keys of the 22,672 slices of LIDC after HASH-6 hold every picture about three times: the negatives of a query
     would mostly be repetitions, and some of them its own picture.
 
     Args:
-        slices: In the data set.
-        batch_size: Of all processes together.
+        slices: in the data set.
+        batch_size: of all processes together.
     """
     return max(1, min(LONGEST_QUEUE, slices // 2) // batch_size) * batch_size
 
 
 def _own(share: torch.Tensor) -> slice:
-    """Return where this process's share (B, ...) lies in what was gathered of all."""
-    return slice(rank() * len(share), (rank() + 1) * len(share))
+    """Where this process's share (B, ...) lies in what was gathered of all."""
+    return slice(process_rank() * len(share), (process_rank() + 1) * len(share))

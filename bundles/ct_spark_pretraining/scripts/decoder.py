@@ -20,8 +20,8 @@ class Densify(nn.Module):
     """Fill the holes of each map with a learned token, then give it the decoder's width.
 
     Args:
-        widths: Channels of the features, deepest first; 2048, 1024, 512 and 256 for a ResNet50.
-        decoder_width: Channels of the deepest dense map; half as many at each following one.
+        widths: channels of the features, deepest first; 2048, 1024, 512 and 256 for a ResNet50.
+        decoder_width: channels of the deepest dense map; half as many at each following one.
     """
 
     def __init__(self, widths: Sequence[int], decoder_width: int) -> None:
@@ -36,7 +36,7 @@ class Densify(nn.Module):
         self.projections[0] = nn.Identity() if widths[0] == decoder_width else deepest
 
     def forward(self, features: Sequence[torch.Tensor], mask: Mask) -> list[torch.Tensor]:
-        """Return dense maps (B, D / 2^i, H_i, W_i) of sparse ones (B, C_i, H_i, W_i), deepest first."""
+        """Dense maps (B, D / 2^i, H_i, W_i) of sparse ones (B, C_i, H_i, W_i), deepest first."""
         maps = []
         for x, norm, token, project in zip(features, self.norms, self.mask_tokens, self.projections, strict=True):
             x = sparse_batch_norm(x, norm, mask)
@@ -48,7 +48,7 @@ class Decoder(nn.Module):
     """Double the deepest map five times, adding the others on the way, down to a picture.
 
     Args:
-        width: Channels of the deepest map; halved by each block, so 32 has to divide it.
+        width: channels of the deepest map; halved by each block, so 32 has to divide it.
     """
 
     def __init__(self, width: int) -> None:
@@ -58,7 +58,7 @@ class Decoder(nn.Module):
         self.apply(_initialise)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return a picture (B, 3, 32 h, 32 w) of maps (B, D / 2^i, 2^i h, 2^i w), i from 0 to 3."""
+        """A picture (B, 3, 32 h, 32 w) of maps (B, D / 2^i, 2^i h, 2^i w), i from 0 to 3."""
         x = maps[0]  # (B, D, h, w)
         for level, block in enumerate(self.blocks):
             x = block(x + maps[level] if 0 < level < len(maps) else x)  # (B, D / 2^(level + 1), twice as large)

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.resnet import ResNet
 
-from lessismore_transforms.backbones import three_channels
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import at_least_float32
+from lessismore_transforms.weights.backbones import three_channels
 
 from .decoder import BLOCKS, Decoder, Densify
 from .sparse import STRIDE, Mask, sparse_features
@@ -28,13 +29,13 @@ class SparK(nn.Module):
 
     Args:
         backbone: A ResNet, ResNeXt or Wide ResNet of torchvision; its `fc` is not used.
-        mask_ratio: Share of the cells of every picture that is masked.
-        decoder_width: Channels of the decoder's first block; halved by each of its five.
-        drop_path: Probability that a picture skips the residual branch of the encoder's last block; it rises linearly
+        mask_ratio: share of the cells of every picture that is masked.
+        decoder_width: channels of the decoder's first block; halved by each of its five.
+        drop_path: probability that a picture skips the residual branch of the encoder's last block; it rises linearly
             from 0 at the first.
 
     Raises:
-        ValueError: If the backbone is another network, or a setting is outside its range.
+        UserError: the backbone is another network, or a setting is outside its range.
     """
 
     def __init__(
@@ -43,18 +44,18 @@ class SparK(nn.Module):
         super().__init__()
         if not isinstance(backbone, ResNet):
             found = type(backbone).__name__
-            raise ValueError(
+            raise UserError(
                 f"expected a ResNet, ResNeXt or Wide ResNet of torchvision for SparK, whose sparse convolutions know "
                 f"their blocks, found {found}; take resnet50, or another method"
             )
         if not 0 < mask_ratio < 1:
-            raise ValueError(f"expected a mask_ratio between 0 and 1, found {mask_ratio}; 0.6 is usual")
+            raise UserError(f"expected a mask_ratio between 0 and 1, found {mask_ratio}; 0.6 is usual")
         if decoder_width < 1 or decoder_width % 2**BLOCKS:
-            raise ValueError(
+            raise UserError(
                 f"expected a decoder_width that {2**BLOCKS} divides, found {decoder_width}; 768 is usual, 64 is small"
             )
         if not 0 <= drop_path < 1:
-            raise ValueError(f"expected a drop_path from 0 to below 1, found {drop_path}; 0.05 is usual")
+            raise UserError(f"expected a drop_path from 0 to below 1, found {drop_path}; 0.05 is usual")
         self.backbone = backbone
         self.mask_ratio = mask_ratio
         self.drop_path = drop_path
@@ -68,8 +69,8 @@ class SparK(nn.Module):
         """Hide most of each picture, and paint it.
 
         Args:
-            views: One view (B, 1 or 3, H, W), whose sides 32 divides.
-            index: Not used: SparK does not tell pictures apart.
+            views: one view (B, 1 or 3, H, W), whose sides 32 divides.
+            index: not used: SparK does not tell pictures apart.
             mask: (B, 1, H/32, W/32) bool, True where a cell is kept; drawn by default.
 
         Returns:
@@ -78,14 +79,14 @@ class SparK(nn.Module):
             deepest features over kept cells, without gradient.
 
         Raises:
-            ValueError: If there are several views, or a size or the mask does not fit.
+            UserError: there are several views, or a size or the mask does not fit.
         """
         if len(views) != 1:
-            raise ValueError(f"expected one view of each picture for SparK, found {len(views)}; set its count to 1")
+            raise UserError(f"expected one view of each picture for SparK, found {len(views)}; set its count to 1")
         image = three_channels(views[0])  # (B, 3, H, W)
         height, width = image.shape[2:]
         if height % STRIDE or width % STRIDE:
-            raise ValueError(
+            raise UserError(
                 f"expected pictures whose sides {STRIDE} divides, found {height} x {width}; set image_size to 224"
             )
         shape = (len(image), 1, height // STRIDE, width // STRIDE)
@@ -93,7 +94,7 @@ class SparK(nn.Module):
             mask = draw_mask(shape, self.mask_ratio)  # (B, 1, f_h, f_w)
         if mask.shape != shape or mask.dtype != torch.bool:
             found = f"{mask.dtype} of {tuple(mask.shape)}"
-            raise ValueError(f"expected a mask of torch.bool of {shape}, True where kept, found {found}; give another")
+            raise UserError(f"expected a mask of torch.bool of {shape}, True where kept, found {found}; give another")
         cells = Mask(mask, image.device)
         features = sparse_features(self.backbone, image, cells, drop_path=self.drop_path)  # 4 of (B, C, H/s, W/s)
         painted = self.decoder(self.densify(features, cells))  # (B, 3, H, W)
@@ -114,11 +115,11 @@ class SparKLoss(nn.Module):
     """
 
     def forward(self, prediction: Mapping[str, torch.Tensor], target: None = None) -> torch.Tensor:
-        """Return the mean over the masked patches of all pictures.
+        """The mean over the masked patches of all pictures.
 
         Args:
-            prediction: Of `SparK`: `reconstruction` (B, L, N), `image` (B, 3, H, W) and `mask` (B, 1, f_h, f_w).
-            target: Not used: the picture is its own target.
+            prediction: of `SparK`: `reconstruction` (B, L, N), `image` (B, 3, H, W) and `mask` (B, 1, f_h, f_w).
+            target: not used: the picture is its own target.
         """
         patches = at_least_float32(patchify(prediction["image"]))  # (B, L, N)
         mean, std = _statistics(patches)  # (B, L, 1) each
@@ -135,19 +136,19 @@ def draw_mask(shape: Sequence[int], ratio: float) -> torch.Tensor:
 
     Args:
         shape: (B, 1, f_h, f_w).
-        ratio: Share that is masked; 0.6 keeps 20 of 7 x 7 cells.
+        ratio: share that is masked; 0.6 keeps 20 of 7 x 7 cells.
 
     Returns:
         Bool on the CPU, True where a cell is kept.
 
     Raises:
-        ValueError: If there are too few cells to mask some and keep some.
+        UserError: there are too few cells to mask some and keep some.
     """
     pictures, _, rows, columns = shape
     cells = rows * columns
     kept = round(cells * (1 - ratio))
     if not 0 < kept < cells:
-        raise ValueError(
+        raise UserError(
             f"expected cells to keep and cells to mask, found {kept} of {rows} x {columns} kept at a mask_ratio of "
             f"{ratio}; set a larger image_size or another mask_ratio"
         )
@@ -167,12 +168,12 @@ def unpatchify(patches: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
 
 @torch.no_grad()
 def reconstruct(prediction: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return pictures (B, 3, H, W): kept patches as they are, masked ones as painted.
+    """Pictures (B, 3, H, W): kept patches as they are, masked ones as painted.
 
     What is painted has no brightness and contrast of its own; it borrows those of the patch that it stands for.
 
     Args:
-        prediction: Of `SparK`.
+        prediction: of `SparK`.
     """
     patches = at_least_float32(patchify(prediction["image"]))  # (B, L, N)
     mean, std = _statistics(patches)
@@ -182,13 +183,13 @@ def reconstruct(prediction: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups for LAMB: weights decay; biases, batch norms and mask tokens do not.
+    """Parameter groups for LAMB: weights decay; biases, batch norms and mask tokens do not.
 
     LAMB adapts the learning rate layer by layer only where weights decay.
 
     Args:
         network: `SparK`.
-        weight_decay: Of the first group.
+        weight_decay: of the first group.
     """
     decays = {
         name: parameter.ndim > 1 and not name.endswith(".bias") and "mask_token" not in name
@@ -201,6 +202,6 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
 
 
 def _statistics(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of each patch (B, L, N), as (B, L, 1); a flat one has 0.001."""
+    """Mean and standard deviation of each patch (B, L, N), as (B, L, 1); a flat one has 0.001."""
     variance, mean = torch.var_mean(patches, dim=2, keepdim=True)
     return mean, (variance + 1e-6).sqrt()

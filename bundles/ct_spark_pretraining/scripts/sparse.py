@@ -16,7 +16,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import stochastic_depth
 
-from lessismore_transforms.training.gather import all_reduce_sum, world
+from lessismore_transforms.training.processes import all_reduce_sum, process_count
 
 STRIDE = 32  # pixels along a side of a cell, which is one position of the deepest features
 SIDES = (16, 8, 4, 2, 1)  # positions along a side of a cell, from the first convolution's output to the deepest
@@ -27,7 +27,7 @@ class Mask:
 
     Args:
         kept: (B, 1, f_h, f_w) bool, True where a cell is kept. On the CPU, a GPU need not be waited for.
-        device: Where the maps are.
+        device: where the maps are.
     """
 
     def __init__(self, kept: torch.Tensor, device: torch.device) -> None:
@@ -42,16 +42,16 @@ class Mask:
         }
 
     def at(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the mask at the resolution of a map (B, C, H, W), as (B, 1, H, W) bool."""
+        """The mask at the resolution of a map (B, C, H, W), as (B, 1, H, W) bool."""
         side = self._side(x)
         return self.kept.repeat_interleave(side, 2).repeat_interleave(side, 3)
 
     def drop(self, x: torch.Tensor) -> torch.Tensor:
-        """Return a map (B, C, H, W) with zeros at masked positions."""
+        """A map (B, C, H, W) with zeros at masked positions."""
         return x.masked_fill(~self.at(x), 0)
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the kept positions of a map (B, C, H, W) as one of a single picture, (1, C, n, 1)."""
+        """The kept positions of a map (B, C, H, W) as one of a single picture, (1, C, n, 1)."""
         side, channels = self._side(x), x.shape[1]
         table = x.permute(0, 2, 3, 1).reshape(-1, side * channels)  # no copy where x is in channels_last
         kept = _SelectRows.apply(table, self._rows[side])
@@ -72,13 +72,13 @@ class Mask:
 def sparse_features(
     backbone: ResNet, images: torch.Tensor, mask: Mask, *, drop_path: float = 0.0
 ) -> list[torch.Tensor]:
-    """Return what the four stages of a ResNet make of the kept cells, deepest first.
+    """What the four stages of a ResNet make of the kept cells, deepest first.
 
     Args:
-        backbone: Of torchvision; in training mode its batch norms follow the statistics of kept positions.
+        backbone: of torchvision; in training mode its batch norms follow the statistics of kept positions.
         images: (B, 3, H, W).
-        mask: Of the same images.
-        drop_path: Probability that an image skips the residual branch of the last block; it rises from 0 at the first.
+        mask: of the same images.
+        drop_path: probability that an image skips the residual branch of the last block; it rises from 0 at the first.
 
     Returns:
         For a ResNet50 (B, 2048, H/32, W/32), (B, 1024, H/16, W/16), (B, 512, H/8, W/8) and (B, 256, H/4, W/4).
@@ -106,7 +106,7 @@ def batch_norm(x: torch.Tensor, norm: nn.Module) -> torch.Tensor:
 
     Each process's mean and variance are combined as groups of positions, without cancellation (Chan et al. 1983).
     """
-    if world() == 1 or not norm.training:
+    if process_count() == 1 or not norm.training:
         return norm(x)
     variance, mean = torch.var_mean(x.to(norm.weight.dtype), (0, 2, 3), correction=0)  # (C,) each
     own = torch.full_like(mean[:1], x.numel() // x.shape[1])

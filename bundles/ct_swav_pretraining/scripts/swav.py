@@ -18,10 +18,11 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import nn
 
-from lessismore_transforms.backbones import three_channels
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import projection_head
-from lessismore_transforms.training.gather import gather, rank
 from lessismore_transforms.training.precision import at_least_float32
+from lessismore_transforms.training.processes import all_gather, process_rank
+from lessismore_transforms.weights.backbones import three_channels
 
 UNITS = ("iterations", "epochs")
 
@@ -30,17 +31,17 @@ class SwAV(nn.Module):
     """Backbone, projection head and prototypes: crops to scores (Section 3.1).
 
     Args:
-        backbone: Maps pictures (N, 3, H, W) to features (N, F).
+        backbone: maps pictures (N, 3, H, W) to features (N, F).
         features: F, 2048 for a ResNet50.
-        hidden: Width of the projection head.
+        hidden: width of the projection head.
         embedding: D, size of what lies on the sphere.
         prototypes: K, the number of clusters.
-        queue_length: Embeddings of earlier batches, of all processes together, that help to assign a small batch
+        queue_length: embeddings of earlier batches, of all processes together, that help to assign a small batch
             (end of Section 3.1); 0 for none.
         assigning: A, the number of crops, the first ones, that codes are made from.
 
     Raises:
-        ValueError: If there are no two prototypes, or the queue is shorter than nothing.
+        UserError: there are no two prototypes, or the queue is shorter than nothing.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class SwAV(nn.Module):
         super().__init__()
         if prototypes < 2 or queue_length < 0:
             found = f"{prototypes} prototypes and a queue of {queue_length}"
-            raise ValueError(f"expected at least 2 prototypes and a queue of 0 or more, found {found}; give others")
+            raise UserError(f"expected at least 2 prototypes and a queue of 0 or more, found {found}; give others")
         self.backbone = backbone
         self.projection_head = projection_head(features, hidden, embedding)
         self.prototypes = nn.Linear(embedding, prototypes, bias=False)
@@ -73,7 +74,7 @@ class SwAV(nn.Module):
         Args:
             views: V crops (B, 1 or 3, H, W) of the same B pictures, those that codes are made from first; crops of
                 one size that follow each other share a pass.
-            index: Not used: SwAV does not tell pictures apart.
+            index: not used: SwAV does not tell pictures apart.
 
         Returns:
             `scores` (V, B, K) from -1 to 1; `embedding` (B, D), that of the first crop, of length 1, without gradient;
@@ -103,7 +104,7 @@ class SwAV(nn.Module):
             self._queue_is_full = bool(self.queue[:, -1].any())
         queue_scores = self.prototypes(self.queue)  # (A, L, K)
         if self.training:
-            new = torch.stack([gather(crop) for crop in z])  # (A, world * B, D)
+            new = torch.stack([all_gather(crop) for crop in z])  # (A, world * B, D)
             self.queue.copy_(torch.cat([new, self.queue], dim=1)[:, : self.queue.shape[1]])
         return {"queue_scores": queue_scores} if self._queue_is_full else {}
 
@@ -114,13 +115,13 @@ class SwAVLoss(nn.Module):
     A network that tells nothing apart pays ln K, 6.2146 with 500 prototypes, which is also about where training starts.
 
     Args:
-        temperature: Softness of the predictions.
-        epsilon: Softness of the codes.
-        iterations: Of Sinkhorn's algorithm.
+        temperature: softness of the predictions.
+        epsilon: softness of the codes.
+        iterations: of Sinkhorn's algorithm.
         assigning: A, as in the network.
 
     Raises:
-        ValueError: If a setting is not positive.
+        UserError: a setting is not positive.
     """
 
     def __init__(
@@ -130,23 +131,23 @@ class SwAVLoss(nn.Module):
         settings = {"temperature": temperature, "epsilon": epsilon, "iterations": iterations, "assigning": assigning}
         for name, value in settings.items():
             if not value > 0:
-                raise ValueError(f"expected {name} of SwAV's loss above 0, found {value}; give a positive one")
+                raise UserError(f"expected {name} of SwAV's loss above 0, found {value}; give a positive one")
         self.temperature, self.epsilon, self.iterations, self.assigning = temperature, epsilon, iterations, assigning
 
     def forward(self, prediction: Mapping[str, torch.Tensor], target: None = None) -> torch.Tensor:
-        """Return the mean over assigning crops, over the crops that predict them, and over pictures.
+        """The mean over assigning crops, over the crops that predict them, and over pictures.
 
         Args:
-            prediction: Of `SwAV`: `scores` (V, B, K) and perhaps `queue_scores` (A, L, K).
-            target: Not used.
+            prediction: of `SwAV`: `scores` (V, B, K) and perhaps `queue_scores` (A, L, K).
+            target: not used.
 
         Raises:
-            ValueError: If there are too few crops.
+            UserError: there are too few crops.
         """
         scores, queue = prediction["scores"], prediction.get("queue_scores")
         least = max(2, self.assigning)
         if len(scores) < least:
-            raise ValueError(f"expected at least {least} crops of a picture for SwAV, found {len(scores)}; add views")
+            raise UserError(f"expected at least {least} crops of a picture for SwAV, found {len(scores)}; add views")
         scores = at_least_float32(scores)
         log_p = (scores / self.temperature).log_softmax(dim=2)  # (V, B, K)
         losses = []
@@ -169,20 +170,20 @@ def sinkhorn(
 
     Args:
         scores: (B, K), those of this process.
-        epsilon: Softness; towards 0 every picture goes to one prototype.
-        iterations: How often prototypes, then pictures, get equal weight.
+        epsilon: softness; towards 0 every picture goes to one prototype.
+        iterations: how often prototypes, then pictures, get equal weight.
         queue: (L, K), scores of earlier pictures, the same in all processes, that are shared out too.
 
     Returns:
         Codes (B, K): rows sum to 1, and over all pictures columns nearly to the same. In float32, or float64 for that.
     """
     scores = at_least_float32(scores)
-    everyone = gather(scores)  # (world * B, K)
+    everyone = all_gather(scores)  # (world * B, K)
     log_q = (everyone if queue is None else torch.cat([everyone, queue.to(scores)])) / epsilon  # (N, K)
     for _ in range(iterations):
         log_q = log_q.log_softmax(dim=0)  # prototypes of equal weight; 1 or 1 / K, it cancels in the next line
         log_q = log_q.log_softmax(dim=1)  # pictures of equal weight
-    own = rank() * len(scores)
+    own = process_rank() * len(scores)
     return log_q[own : own + len(scores)].exp()
 
 
@@ -192,17 +193,17 @@ class FreezePrototypes:
     The authors of SwAV freeze for 313 iterations; the released code of Wolf et al. freezes for 313 epochs.
 
     Args:
-        network: The bare `SwAV`, as it is before DDP or torch.compile wraps it.
-        length: How long, in the unit; 0 for not at all.
+        network: the bare `SwAV`, as it is before DDP or torch.compile wraps it.
+        length: how long, in the unit; 0 for not at all.
         unit: "iterations" of the engine, or "epochs".
 
     Raises:
-        ValueError: If the unit is another one.
+        UserError: the unit is another one.
     """
 
     def __init__(self, network: SwAV, length: int = 313, *, unit: str = "iterations") -> None:
         if unit not in UNITS:
-            raise ValueError(f"expected prototypes to be frozen for {' or '.join(UNITS)}, found {unit!r}; give one")
+            raise UserError(f"expected prototypes to be frozen for {' or '.join(UNITS)}, found {unit!r}; give one")
         self.prototypes = network.prototypes
         self.length = length
         self.unit = unit
@@ -222,8 +223,8 @@ class StartQueue:
     """Handler: the queue begins to fill after some epochs, when embeddings no longer change fast.
 
     Args:
-        network: The bare `SwAV`, as it is before DDP or torch.compile wraps it.
-        epochs: How many epochs go by without a queue.
+        network: the bare `SwAV`, as it is before DDP or torch.compile wraps it.
+        epochs: how many epochs go by without a queue.
     """
 
     def __init__(self, network: SwAV, epochs: int = 15) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lessismore_transforms.bundle.overrides import parse_bool
 from lessismore_transforms.classification.examples import SPLITS, Example, Listing
-from lessismore_transforms.overrides import parse_bool
-from lessismore_transforms.pictures import with_channels
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.volumes.pictures import with_channels
 
 CLASSES = (
     "bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left",
@@ -52,15 +53,15 @@ def listing(
         download: fetch a missing official file by the package medmnist, which must be installed.
 
     Raises:
-        ValueError: the file is missing, is not what it should be, or does not hold labelled pictures.
+        UserError: the file is missing, is not what it should be, or does not hold labelled pictures.
         ModuleNotFoundError: medmnist is wanted and not installed.
     """
     if size not in MD5:
-        raise ValueError(f"expected a size of {', '.join(map(str, MD5))} pixels, found {size}: choose one of these")
+        raise UserError(f"expected a size of {', '.join(map(str, MD5))} pixels, found {size}: choose one of these")
     path = Path(dataset_dir) / (npz or ("organsmnist.npz" if size == 28 else f"organsmnist_{size}.npz"))
     if not path.is_file():
         if npz is not None or not parse_bool(download):
-            raise ValueError(
+            raise UserError(
                 f"expected the file {path}, found nothing: copy it there or, if official, give --download true"
             )
         _download(path.parent, size)
@@ -95,11 +96,11 @@ def _check_md5(path: Path, expected: str) -> None:
     if expected == "any":
         return
     if not re.fullmatch(r"[0-9a-fA-F]{32}", str(expected)):
-        raise ValueError(f'expected md5 "official", 32 hex digits or "any", found {expected!r}: give one of these')
+        raise UserError(f'expected md5 "official", 32 hex digits or "any", found {expected!r}: give one of these')
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != expected.lower():
-        raise ValueError(
+        raise UserError(
             f"expected {path} to have the md5 {expected.lower()}, found {found}: "
             "copy it again, or give --md5 any for a file of your own"
         )
@@ -112,9 +113,9 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in wanted if name in file}
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
-        raise ValueError(f"{path} cannot be read as an npz file ({error}): copy it again") from error
+        raise UserError(f"{path} cannot be read as an npz file ({error}): copy it again") from error
     if missing := [name for name in wanted if name not in arrays]:
-        raise ValueError(
+        raise UserError(
             f"{path} lacks {', '.join(missing)}: expected images and labels of train, val and test as in MedMNIST"
         )
     images = {split: _images(path, f"{split}_images", arrays) for split in SPLITS}
@@ -125,7 +126,7 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
 def _images(path: Path, name: str, arrays: dict[str, Array]) -> Array:
     images = arrays[name]
     if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {name} to be uint8 (N, H, W) or (N, H, W, 3), found {images.dtype} {images.shape}: "
             "convert it, or name a file of 2-D pictures"
         )
@@ -135,7 +136,7 @@ def _images(path: Path, name: str, arrays: dict[str, Array]) -> Array:
 def _labels(path: Path, name: str, arrays: dict[str, Array], count: int) -> Array:
     labels = arrays[name]
     if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {name} to be whole numbers ({count},) or ({count}, 1), found {labels.dtype} "
             f"{labels.shape}: give one class for each picture"
         )

@@ -1,0 +1,1 @@
+"""What the configurations of all bundles share."""

@@ -1,0 +1,217 @@
+"""Read the runs of an evaluation back, and refuse folders whose runs should not be averaged.
+
+An evaluation is a folder with the runs (or folds) of one setting: run_00/metrics.json, run_00/predictions.csv, ...
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lessismore_transforms.classification.metrics import METRICS
+from lessismore_transforms.classification.paper import Setting
+from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
+from lessismore_transforms.errors import UserError
+
+METRICS_FILE = "metrics.json"
+_SAME_DIGITS = 5e-4  # between metrics.json and predictions.csv: half of the last digit that a table shows
+# Settings in which the runs of one evaluation may differ: which run it is, where its files lie, how fast it went, and
+# what is compared by itself (weights by their id, labels as experiment).
+_FREE = {
+    *("run_index", "seed", "fold", "dataset_dir", "output_dir", "labels", "weights", "pretrained", "pretraining"),
+    *("device", "workers", "resume", "checkpoint_minutes", "log_interval", "bootstrap", "leakage", "download"),
+    *("processes", "pretraining_selection"),
+    *Setting._fields,
+}
+LEAKS = (  # what `leakage.Leakage.summary` counts, but for pictures that are too small to be compared
+    *("patients", "sources", "exact", "two_labels", "near"),
+    *("pretraining_patients", "pretraining_exact", "pretraining_near"),
+)
+_PARTS = {
+    "task": str,
+    "classes": list,
+    "positive": int,
+    "run": int,
+    "mode": str,
+    "experiment": dict,
+    "weights": dict,
+    "test": dict,
+    "settings": dict,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRuns:
+    """The finished runs of one setting.
+
+    Args:
+        folder: that holds run_00, run_01, ...
+        task: as in the paper's tables.
+        classes: names, by label.
+        positive: the label whose F1 is told where there are two classes.
+        mode: finetune, linear or scratch.
+        rescored: whether trained networks were scored again.
+        labels: of the setting in the paper's tables (see `paper.Setting`), each None where it was not given.
+        runs: predictions of the test split by number of the run, images in alphabetical order.
+        folds: the fold of each run, where the task has folds.
+        unfinished: names of runs without metrics.json.
+        settings: of the first run, such as backbone and image_size.
+        leaks: how much the leakage gate found in two places, by kind, the most of all runs; None where it did not look.
+    """
+
+    folder: Path
+    task: str
+    classes: tuple[str, ...]
+    positive: int
+    mode: str
+    rescored: bool
+    labels: tuple[str | None, ...]
+    runs: dict[int, Predictions]
+    folds: dict[int, int]
+    unfinished: tuple[str, ...]
+    settings: dict[str, Any]
+    leaks: dict[str, int] | None
+
+
+def read_finished_runs(folder: Path | str) -> FinishedRuns:
+    """Read the finished runs of an evaluation and check that they are of one setting.
+
+    Raises:
+        UserError: the folder holds no finished run, a damaged one, one twice, or runs of several settings.
+    """
+    folder = Path(folder)
+    paths = sorted(path for path in folder.glob("run_*") if path.is_dir())
+    finished = [path for path in paths if (path / METRICS_FILE).is_file()]
+    if not paths:
+        hint = f"name its parent {folder.parent}" if (folder / METRICS_FILE).is_file() else "fix the path"
+        raise UserError(f"expected an evaluation, the folder that holds run_00 and so on, found {folder}; {hint}")
+    if not finished:
+        raise UserError(
+            f"expected a finished run in {folder}, found {', '.join(path.name for path in paths)} without "
+            f"{METRICS_FILE}; let one finish"
+        )
+    records = {path: _record(path / METRICS_FILE) for path in finished}
+    _check_one_setting(records)
+    _check_several_networks(records)
+    numbers = [record["run"] for record in records.values()]
+    if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
+        raise UserError(f"expected each run once in {folder}, found run {twice[0]} in two folders; remove one of them")
+    runs = {record["run"]: _test_predictions(path, record) for path, record in records.items()}
+    folds = {r["run"]: r["settings"]["fold"] for r in records.values() if r["settings"].get("fold") is not None}
+    _check_test_sets(folder, runs, folds)
+    record = records[finished[0]]
+    return FinishedRuns(
+        folder=folder,
+        task=record["task"],
+        classes=tuple(record["classes"]),
+        positive=record["positive"],
+        mode=record["mode"],
+        rescored=bool(record.get("rescored")),
+        labels=tuple(record["experiment"].get(name) for name in Setting._fields),
+        runs=dict(sorted(runs.items())),
+        folds=folds,
+        unfinished=tuple(path.name for path in paths if path not in records),
+        settings=record["settings"],
+        leaks=_leaks([record.get("leakage") or {} for record in records.values()]),
+    )
+
+
+def difference(one: Predictions, other: Predictions) -> str:
+    """By what two test sets (images in alphabetical order) differ first, in words, or nothing."""
+    if one.image_ids != other.image_ids:
+        return "test images"
+    if not np.array_equal(one.labels, other.labels):
+        return "labels of the test images"
+    return "patients of the test images" if one.patients != other.patients else ""
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A checked metrics.json."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"expected JSON in {path}, found a damaged file ({error}); evaluate again") from error
+    for key, kind in _PARTS.items():
+        if not isinstance(record, dict) or not isinstance(record.get(key), kind):
+            raise UserError(f"expected the {METRICS_FILE} of a run in {path}, found one without {key}; evaluate again")
+    return record
+
+
+def _leaks(summaries: Sequence[dict[str, Any]]) -> dict[str, int] | None:
+    """The counts above 0 of what `leakage.Leakage.summary` told of each run."""
+    if not all(summary.get("checked") for summary in summaries):
+        return None
+    found = {kind: max(summary.get(kind) or 0 for summary in summaries) for kind in LEAKS}
+    return {kind: count for kind, count in found.items() if count}
+
+
+def _check_one_setting(records: dict[Path, dict[str, Any]]) -> None:
+    """All runs have the same task, classes, weights, labels and settings."""
+    (first, record), *others = records.items()
+    expected = _comparable(record)
+    for path, other in others:
+        found = _comparable(other)
+        for key in expected | found:
+            if expected.get(key) != found.get(key):
+                raise UserError(
+                    f"expected runs of one setting in {first.parent}, found {key} {expected.get(key)!r} in "
+                    f"{first.name} and {found.get(key)!r} in {path.name}; keep each setting in a folder of its own"
+                )
+
+
+def _check_several_networks(records: dict[Path, dict[str, Any]]) -> None:
+    """No network was scored again as two runs."""
+    first: dict[str, Path] = {}
+    for path, record in records.items():
+        if record.get("rescored") and (before := first.setdefault(record["weights"].get("id"), path)) != path:
+            raise UserError(
+                f"expected another network in each run of {path.parent}, found the same one in {before.name} and "
+                f"{path.name}; remove one of them"
+            )
+
+
+def _comparable(record: dict[str, Any]) -> dict[str, Any]:
+    """All in which the runs of one evaluation have to agree; what a reader knows best comes first."""
+    known = {key: record.get(key) for key in ("task", "classes", "positive", "mode", "rescored")}
+    pretrained = not record.get("rescored")  # there each run has the weights that its training ended with
+    weights = {f"weights {key}": value for key, value in record["weights"].items() if pretrained}
+    settings = {key: value for key, value in record["settings"].items() if key not in _FREE}
+    return {**known, **record["experiment"], **weights, **settings}
+
+
+def _test_predictions(path: Path, record: dict[str, Any]) -> Predictions:
+    """The test rows of a run in alphabetical order, of which metrics.json has to tell the same."""
+    found = Predictions.read(path / PREDICTIONS).of("test")
+    classes, expected = found.probabilities.shape[1], len(record["classes"])
+    if classes != expected:
+        raise UserError(f"expected {expected} classes in {path / PREDICTIONS}, found {classes}; evaluate again")
+    for name in ("auc", "accuracy"):
+        told, value = record["test"].get(name), METRICS[name](found.labels, found.probabilities)
+        if (told is None) != math.isnan(value) or (told is not None and abs(told - value) > _SAME_DIGITS):
+            raise UserError(
+                f"expected {METRICS_FILE} and {PREDICTIONS} of the same run in {path}, found test {name} {told} and "
+                f"{value:.4f}; evaluate again"
+            )
+    order = sorted(range(len(found.image_ids)), key=found.image_ids.__getitem__)
+    ids, patients, splits = (
+        [column[row] for row in order] for column in (found.image_ids, found.patients, found.splits)
+    )
+    return Predictions(ids, patients, splits, found.labels[order], found.probabilities[order])
+
+
+def _check_test_sets(folder: Path, runs: dict[int, Predictions], folds: dict[int, int]) -> None:
+    """Runs without folds, or of the same fold, have the same test set."""
+    first: dict[int | None, int] = {}
+    for number, run in runs.items():
+        before = first.setdefault(folds.get(number), number)
+        if what := difference(run, runs[before]):
+            raise UserError(
+                f"expected the same test set in all runs of {folder}, found other {what} in run {number} than in run "
+                f"{before}; evaluate them on the same data"
+            )

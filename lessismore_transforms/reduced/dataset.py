@@ -1,0 +1,125 @@
+"""The kept slices as a data set for any DataLoader."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.store import STORE, find_again, last_dataset_dir, read_index, read_pixels
+from lessismore_transforms.volumes import Volume
+
+_OPEN_FILES = 256
+
+
+class SliceSelectionDataset:
+    """The slices of a selection as `{"image": uint8 (1, rows, columns), "slice_id": str}`, for any DataLoader.
+
+    Pixels come from memory-mapped files that each process opens when it needs them, so a pickled data set carries
+    none and every loader worker shares the same pages.
+
+    Args:
+        outputs: one output folder of `reduce`, or several.
+        selection: the selection's name, the same in each output.
+        transform: called with each item; a MONAI `Compose`, for instance.
+        dataset_dir: where the volumes are, for slices that are not in the store; by default the folder that was
+            reduced. With several outputs, one folder for all of them or None.
+
+    Raises:
+        ManifestError: an output is incomplete or damaged, or has no such selection.
+    """
+
+    def __init__(
+        self,
+        outputs: str | Path | Sequence[str | Path],
+        selection: str = "default",
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        *,
+        dataset_dir: str | Path | None = None,
+    ) -> None:
+        self.transform = transform
+        self._folders = [Path(output) for output in ([outputs] if isinstance(outputs, (str, Path)) else outputs)]
+        self._dataset_dir = None if dataset_dir is None else Path(dataset_dir)
+        self._settings: list[dict[str, Any]] = []
+        self._sums: list[dict[str, str]] = []  # CRC32 of each volume, by output
+        self._items: list[tuple[int, str, int]] = []  # output, slice_id, row in the store or -1
+        for number, folder in enumerate(self._folders):
+            manifest, chosen = Manifest.read(folder), Selection.read(folder, selection)
+            chosen.check(manifest)
+            rows = read_index(folder)
+            items = [(number, name, rows.get(name, -1)) for name in chosen.kept_ids]
+            lacking = sum(row < 0 for _, _, row in items)
+            if lacking and rows:
+                warnings.warn(
+                    f"{lacking} of {len(items)} slices of {selection!r} are not in the store of {folder} and are read "
+                    "from their volumes, which is slow: `select --fill_store` puts them there",
+                    stacklevel=2,
+                )
+            self._settings.append(manifest.settings)
+            self._sums.append({record["volume"]: record["crc32"] for record in manifest.volumes})
+            self._items += items
+        if len({name for _, name, _ in self._items}) < len(self._items):
+            raise ManifestError(
+                f"expected outputs of different volumes, found the same slices in several of {outputs}: name each once"
+            )
+        self._opened: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
+        self._volumes: dict[int, dict[str, Volume]] = {}
+        self._read: tuple[tuple[int, str] | None, dict[int, NDArray[np.uint8]]] = (None, {})
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Any:
+        number, name, row = self._items[index]
+        image = self._stored(number, name, row) if row >= 0 else self._direct(number, name)
+        item = {"image": np.array(image)[None], "slice_id": name}
+        return item if self.transform is None else self.transform(item)
+
+    def identity(self) -> str:
+        """16 hex digits that tell these slices, in this order and with these pixels, from others."""
+        digest = hashlib.sha256()
+        for number, name, _ in self._items:
+            crc32 = self._sums[number][name.rpartition("_")[0]]
+            digest.update(f"{name} {crc32} {self._settings[number].get('pixels')}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": OrderedDict(), "_volumes": {}, "_read": (None, {})}
+
+    def _stored(self, number: int, name: str, row: int) -> NDArray[np.uint8]:
+        key = (number, name.rpartition("_")[0])
+        if key not in self._opened:
+            path = self._folders[number] / STORE / f"{key[1]}.npy"
+            if not path.is_file():
+                raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
+            self._opened[key] = np.load(path, mmap_mode="r")
+            if len(self._opened) > _OPEN_FILES:  # each holds a file descriptor, of which many systems give 1024
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(key)
+        picture: NDArray[np.uint8] = self._opened[key][row]
+        return picture
+
+    def _direct(self, number: int, name: str) -> NDArray[np.uint8]:
+        """A slice from its volume; the selected slices of the volume read last are kept, for reading in order."""
+        volume, _, _ = name.rpartition("_")
+        if self._read[0] != (number, volume):
+            folder = self._dataset_dir or last_dataset_dir(self._folders[number])
+            if number not in self._volumes:
+                self._volumes[number] = find_again(Manifest.read(self._folders[number]), folder)
+            indices = [
+                int(other.rpartition("_")[2])
+                for which, other, row in self._items
+                if which == number and row < 0 and other.startswith(volume)
+            ]
+            found, crc32 = self._volumes[number][volume], self._sums[number][volume]
+            pixels = read_pixels(found, folder, self._settings[number], indices, crc32)
+            self._read = ((number, volume), dict(zip(indices, pixels, strict=True)))
+        return self._read[1][int(name.rpartition("_")[2])]

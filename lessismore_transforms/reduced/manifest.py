@@ -1,0 +1,371 @@
+"""The ranking of every slice of a data set and the selections drawn from it: tables, file format, validation.
+
+An output folder holds `manifest.csv`, a row per slice, and `manifest.json`, what they were made from; a selection
+is `selections/<name>.csv`, a row per slice again, and `selections/<name>.json`, its rule and target. The same
+input, settings and patient key give the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lessismore_transforms.atomic import atomic_write, write_json, writing
+from lessismore_transforms.errors import ManifestError, UserError
+from lessismore_transforms.reduction.hashing import hamming_distances, parse_hash
+from lessismore_transforms.reduction.measures import MEASURES, rank_slices
+from lessismore_transforms.reduction.selection import Ranking
+from lessismore_transforms.reduction.target import Target, choose, text_order
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+DISTANCES = "distances"  # folder of a matrix per volume, where a run was asked to keep them
+COLUMNS = (
+    "slice_id", "volume", "patient", "series", "path", "index", "position_mm", "height", "width",
+    "hash", "removed_at", "removed_by", "rank", "reason",
+)  # fmt: skip
+SELECTION_COLUMNS = ("slice_id", "kept", "kept_by", "distance")
+
+
+def slice_id(volume: str, index: int) -> str:
+    """Name of a slice that does not depend on paths outside the data set or on the patient key."""
+    return f"{volume}_{index:04d}"
+
+
+def format_number(value: float) -> str:
+    """A distance as the tables hold it: whole numbers without a point, nothing for nan."""
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The ranking of a data set.
+
+    Args:
+        slices: a row per slice in the order of the file, columns `COLUMNS`; `hash` is uint64, `removed_at` float
+            (nan for a slice that outlasts the others), `rank` 1 for that one and the number of slices for the
+            first removed; 0 for slices that were left when the ranking stopped early (`ranked_to` in the volume's
+            record). A row with a `reason` is no candidate: hash 0, removed_at nan, rank 0.
+        info: the content of manifest.json: `settings`, `volumes` (a dict per volume), `failures`, `skipped`.
+        folder: where it was read.
+    """
+
+    slices: pd.DataFrame
+    info: dict[str, Any]
+    folder: Path
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the ranking was made."""
+        settings: dict[str, Any] = self.info["settings"]
+        return settings
+
+    @property
+    def volumes(self) -> list[dict[str, Any]]:
+        """A record per volume, in the order of the rows."""
+        volumes: list[dict[str, Any]] = self.info["volumes"]
+        return volumes
+
+    @classmethod
+    def read(cls, output_dir: str | Path) -> Manifest:
+        """The checked manifest in `output_dir`.
+
+        Raises:
+            ManifestError: there is none, or its content contradicts itself.
+        """
+        import pandas as pd
+
+        table, record = Path(output_dir) / "manifest.csv", Path(output_dir) / "manifest.json"
+        for path in (record, table):
+            if not path.is_file():
+                raise ManifestError(f"{path} is missing: expected the output folder of a finished `reduce`")
+        info = _read_json(record)
+        if info.get("format") != FORMAT:
+            found = info.get("format")
+            raise ManifestError(f"{record}: expected format {FORMAT}, found {found}: reduce again with this version")
+        slices = pd.read_csv(table, dtype=str, keep_default_na=False)
+        if tuple(slices.columns) != COLUMNS:
+            raise ManifestError(
+                f"{table}: expected the columns {', '.join(COLUMNS)}, found {', '.join(slices.columns)}"
+            )
+        for column, parse, dtype in (
+            ("index", int, np.int64),
+            ("height", int, np.int64),
+            ("width", int, np.int64),
+            ("position_mm", float, np.float64),
+            ("hash", lambda text: int(parse_hash(text)) if text else 0, np.uint64),
+            ("removed_at", lambda text: float(text or "nan"), np.float64),
+            ("rank", lambda text: int(text or 0), np.int64),
+        ):
+            slices[column] = np.asarray(_parse(slices[column].tolist(), parse, table, column), dtype=dtype)
+        _check(slices, info["volumes"], table)
+        return cls(slices, info, Path(output_dir))
+
+    def by_volume(self) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+        """Each volume's record with its rows, in index order."""
+        start = 0
+        for record in self.volumes:
+            yield record, self.slices.iloc[start : start + record["slices"]]
+            start += record["slices"]
+
+    def select(self, target: Target) -> Selection:
+        """The slices that `target` keeps; a filter over the table, no image is read.
+
+        Raises:
+            ManifestError: the manifest cannot tell: it is a ranking by another measure, one that stopped early, or
+                the exemplar rule wants distances that were not kept.
+        """
+        import pandas as pd
+
+        if target.scope != "volume":
+            raise ManifestError(f"the scope {target.scope} is not that of a volume: use duplicates.select_across")
+        ranked_by = self.settings["method"]
+        if target.measure not in (ranked_by, "hash"):
+            title = MEASURES[target.measure].title
+            raise ManifestError(f"{self.folder} holds no {title} ranking: reduce again with the method {target.method}")
+
+        kept: list[bool] = []
+        kept_by: list[str] = []
+        distance: list[float] = []
+        for record, rows in self.by_volume():
+            names = rows["slice_id"].tolist()
+            candidate = rows["reason"].to_numpy() == ""
+            if target.measure == ranked_by:
+                ranking = Ranking(rows["removed_at"].to_numpy(), _indices(rows["removed_by"]), rows["rank"].to_numpy())
+            else:
+                ranking = rank_slices("hash", rows["hash"].to_numpy(), candidate)
+            try:
+                choice = choose(
+                    target,
+                    ranking,
+                    candidate,
+                    positions_mm=rows["position_mm"].to_numpy(),
+                    distances_from=self._distances(target, record["volume"], rows["hash"].to_numpy(), candidate),
+                    order=record_order(record),
+                )
+            except ValueError as error:
+                raise ManifestError(f"{self.folder}: {error}") from None
+            kept += choice.kept.tolist()
+            kept_by += ["" if i < 0 else names[i] for i in choice.kept_by.tolist()]
+            distance += choice.distance.tolist()
+        table = {"slice_id": self.slices["slice_id"].to_numpy(), "kept": kept, "kept_by": kept_by, "distance": distance}
+        return Selection(pd.DataFrame(table), target)
+
+    def _distances(
+        self, target: Target, volume: str, hashes: NDArray[np.uint64], candidate: NDArray[np.bool_]
+    ) -> Callable[[int], NDArray[Any]] | None:
+        """Distances of one slice to all for the exemplar rule: from the hashes, or as they were kept by the run."""
+        if target.rule != "exemplars":
+            return None
+        if target.method == "hash":
+            return lambda index: hamming_distances(hashes[index : index + 1], hashes)[0]
+        path = self.folder / DISTANCES / f"{volume}.npy"
+        if not path.is_file():
+            raise ManifestError(f"{path} is missing: the exemplar rule needs a run with --keep_distances")
+        return matrix_rows(np.load(path, mmap_mode="r"), candidate)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The slices that a target keeps.
+
+    Args:
+        slices: a row per slice of the manifest, in its order: `slice_id`, `kept` (bool), `kept_by` (the slice_id
+            that stands for a removed slice, else empty) and `distance` to it (nan where there is none).
+        target: rule and threshold or fraction.
+    """
+
+    slices: pd.DataFrame
+    target: Target
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuse a selection that was made from another state of the manifest.
+
+        Raises:
+            ManifestError: it names other slices, or the same in another order.
+        """
+        if not np.array_equal(self.slices["slice_id"].to_numpy(), manifest.slices["slice_id"].to_numpy()):
+            raise ManifestError(
+                f"a selection in {manifest.folder} ({self.target}) names other slices than manifest.csv, to which "
+                "volumes may have been added: make it again with `select`"
+            )
+
+    @property
+    def kept_ids(self) -> list[str]:
+        """The kept slices, in the order of the manifest."""
+        ids: list[str] = self.slices.loc[self.slices["kept"], "slice_id"].tolist()
+        return ids
+
+    @classmethod
+    def read(cls, output_dir: str | Path, name: str = "default") -> Selection:
+        """The selection `name` in `output_dir`.
+
+        Raises:
+            ManifestError: there is none of that name, or it was damaged.
+        """
+        import pandas as pd
+
+        folder = Path(output_dir) / "selections"
+        check_name(name)
+        table, record = folder / f"{name}.csv", folder / f"{name}.json"
+        if not (table.is_file() and record.is_file()):
+            names = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
+            raise ManifestError(f"no selection {name!r} in {folder} (there: {names}): make it with `select`")
+        slices = pd.read_csv(table, dtype=str, keep_default_na=False)
+        if tuple(slices.columns) != SELECTION_COLUMNS:
+            expected, found = ", ".join(SELECTION_COLUMNS), ", ".join(slices.columns)
+            raise ManifestError(f"{table}: expected the columns {expected}, found {found}")
+        slices["kept"] = _parse(slices["kept"].tolist(), lambda text: bool(("0", "1").index(text)), table, "kept")
+        slices["distance"] = _parse(slices["distance"].tolist(), lambda text: float(text or "nan"), table, "distance")
+        content = _read_json(record)
+        known = {field.name for field in fields(Target)}
+        return cls(slices, Target.of(**{key: value for key, value in content.items() if key in known}))
+
+    def write(self, output_dir: str | Path, name: str) -> None:
+        """Write the selection as `name`, over an older one of that name."""
+        rows = zip(
+            self.slices["slice_id"],
+            ("1" if kept else "0" for kept in self.slices["kept"]),
+            self.slices["kept_by"],
+            map(format_number, self.slices["distance"]),
+            strict=True,
+        )
+        write_selection(Path(output_dir), name, rows, self.target, int(self.slices["kept"].sum()), len(self.slices))
+
+
+def write_manifest(output_dir: Path, rows: Iterable[Sequence[str]], info: dict[str, Any]) -> None:
+    """Write manifest.csv from rows of texts in the order of `COLUMNS`, then manifest.json, which makes it valid."""
+    _write_table(output_dir / "manifest.csv", COLUMNS, rows)
+    write_json(output_dir / "manifest.json", {"format": FORMAT, **info})
+
+
+def write_selection(
+    output_dir: Path, name: str, rows: Iterable[Sequence[str]], target: Target, kept: int, count: int
+) -> None:
+    """Write selections/NAME.csv from rows of texts in the order of `SELECTION_COLUMNS`, and selections/NAME.json."""
+    folder = output_dir / "selections"
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    _write_table(folder / f"{name}.csv", SELECTION_COLUMNS, rows)
+    write_json(folder / f"{name}.json", {"name": name, **target.as_dict(), "kept": kept, "slices": count})
+
+
+def check_name(name: str) -> str:
+    """`name` where it can name a selection.
+
+    Raises:
+        UserError: it holds anything but letters, digits, `_`, `-` and `.`, or begins with a point.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        raise UserError(f"expected a selection name of letters, digits, '_', '-' and '.', found {name!r}")
+    return name
+
+
+def matrix_rows(matrix: NDArray[Any], candidate: NDArray[np.bool_]) -> Callable[[int], NDArray[Any]]:
+    """Distances (n,) of one slice to all, from the matrix (c, c) of the candidates; nan where there is none."""
+    place = np.cumsum(candidate) - 1
+
+    def row(index: int) -> NDArray[Any]:
+        distances = np.full(len(candidate), np.nan)
+        distances[candidate] = matrix[place[index]]
+        return distances
+
+    return row
+
+
+def record_order(record: dict[str, Any]) -> NDArray[np.int64] | None:
+    """The order in which the exemplar rule walks through a volume: that of its released names where it has one."""
+    first = record.get("first_number")
+    return None if first is None else text_order(first, record["slices"])
+
+
+def inside(path: str) -> bool:
+    """Whether a path of a table stays below the folder it is relative to."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts:
+        return False
+    return os.name != "nt" or ("\\" not in path and ":" not in parts[0])
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ManifestError(f"{path} is no JSON ({error}): it was damaged, reduce again") from error
+    return content
+
+
+def _parse(texts: list[str], parse: Callable[[str], Any], table: Path, column: str) -> list[Any]:
+    values = []
+    for line, text in enumerate(texts, start=2):
+        try:
+            values.append(parse(text))
+        except ValueError:
+            raise ManifestError(
+                f"{table}, line {line}: {text!r} is no {column}: undo the edit or reduce again"
+            ) from None
+    return values
+
+
+def _indices(names: pd.Series[str]) -> NDArray[np.int64]:
+    return np.asarray([int(name.rpartition("_")[2]) if name else -1 for name in names.tolist()], dtype=np.int64)
+
+
+def _check(slices: pd.DataFrame, volumes: list[dict[str, Any]], table: Path) -> None:
+    """Refuse a table that does not fit its record, naming the first line that is wrong."""
+
+    def refuse(row: int, problem: str) -> NoReturn:
+        raise ManifestError(f"{table}, line {row + 2}: {problem}: undo the edit or reduce again")
+
+    counts = {record["volume"]: record["slices"] for record in volumes}
+    expected = ((volume, index) for volume, count in counts.items() for index in range(count))
+    known = set(slices["slice_id"])
+    seen: set[tuple[str, int]] = set()
+    columns = ("volume", "index", "slice_id", "path", "removed_by")
+    row = -1
+    for row, (volume, index, name, path, removed_by) in enumerate(zip(*map(slices.__getitem__, columns), strict=True)):
+        if volume not in counts:
+            refuse(row, f"unknown volume {volume}")
+        if not 0 <= index < counts[volume]:
+            refuse(row, f"slice {index} is out of range, volume {volume} has {counts[volume]} slices")
+        if (volume, index) in seen:
+            refuse(row, f"a second row for slice {index} of volume {volume}")
+        seen.add((volume, index))
+        if (volume, index) != next(expected):
+            refuse(row, f"slice {index} of volume {volume} is out of order, or rows before it are missing")
+        if name != slice_id(volume, index):
+            refuse(row, f"the slice_id {name} does not fit volume {volume} and index {index}")
+        if not inside(path):
+            refuse(row, f"the path {path!r} leaves the data set's folder")
+        if removed_by and removed_by not in known:
+            refuse(row, f"removed_by names the unknown slice {removed_by}")
+    if (missing := next(expected, None)) is not None:
+        refuse(row + 1, f"the row of slice {missing[1]} of volume {missing[0]} is missing")
+    start = 0
+    for volume, count in counts.items():
+        rows = slices.iloc[start : start + count]
+        ranks = np.sort(rows["rank"].to_numpy()[rows["reason"].to_numpy() == ""])
+        left = int((ranks == 0).sum())
+        if not np.array_equal(ranks[left:], np.arange(left + 1, len(ranks) + 1)):
+            refuse(start, f"the ranks of volume {volume} are not {left + 1} to {len(ranks)}")
+        start += count

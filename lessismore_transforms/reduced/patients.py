@@ -1,0 +1,53 @@
+"""Patients without their names: a keyed hash that is the same for a patient in every data set of one user."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from lessismore_transforms.errors import UserError
+
+
+def default_key_path() -> Path:
+    """The key file in the user's configuration folder."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.environ.get("APPDATA") or Path.home() / ".config"
+    return Path(base) / "lessismore_transforms" / "patient.key"
+
+
+def load_key(path: Path | None = None) -> bytes:
+    """The secret key in `path`; the default one is made once, readable by its owner only.
+
+    Raises:
+        UserError: a given file is missing, or one is too short to keep a secret.
+    """
+    if path is None:
+        path = default_key_path()
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            own = path.with_name(f".{secrets.token_hex(8)}")  # whole before it has its name, whoever is killed
+            with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+            with suppress(FileExistsError):  # another process was faster; its key is as good
+                os.link(own, path)
+            own.unlink()
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise UserError(f"cannot read the patient key {path}: {error.strerror}: name an existing file") from error
+    if len(key) < 16:
+        raise UserError(f"the patient key {path} has {len(key)} characters: expected at least 16 random ones")
+    return key
+
+
+def key_fingerprint(key: bytes) -> str:
+    """Eight hex digits by which two outputs show that their patients were hashed with the same key."""
+    return hmac.new(key, b"fingerprint", hashlib.sha256).hexdigest()[:8]
+
+
+def hash_patient(patient: str, key: bytes) -> str:
+    """16 hex digits of the HMAC-SHA256 of a patient's identifier."""
+    return hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()[:16]

@@ -1,0 +1,170 @@
+"""The kept slices on disk: `store/<volume>.npy`, uint8 (k, rows, columns), named by `store/index.csv`.
+
+A run stores a volume's slices in index order; `fill_store` appends those that a later selection wants.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lessismore_transforms.atomic import atomic_write, lock, writing
+from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.reduced.manifest import Manifest, Selection, slice_id
+from lessismore_transforms.volumes import Crc32, Volume, find_volumes, read_slices
+from lessismore_transforms.volumes.pixels import to_pixels
+
+STORE = "store"
+
+
+def write_volume(output_dir: Path, volume: str, pixels: NDArray[np.uint8]) -> None:
+    """Store the slices of one volume, uint8 (k, rows, columns) in index order."""
+    with atomic_write(output_dir / STORE / f"{volume}.npy", "wb") as file:
+        np.save(file, pixels)
+
+
+def write_pictures(
+    output_dir: Path, volume: str, pictures: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]
+) -> None:
+    """The same from pictures (rows, columns) that come one by one; `shape` (k, rows, columns) is known before."""
+    with atomic_write(output_dir / STORE / f"{volume}.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for picture in pictures:
+            file.write(picture.data)
+
+
+def write_index(output_dir: Path, stored: Iterable[tuple[str, Sequence[int]]]) -> None:
+    """Name the slices of the store: the volumes in the order of the manifest, each with its indices."""
+    with atomic_write(output_dir / STORE / "index.csv") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("slice_id", "row"))
+        for volume, indices in stored:
+            writer.writerows((slice_id(volume, index), row) for row, index in enumerate(indices))
+
+
+def read_index(output_dir: Path) -> dict[str, int]:
+    """Row in its volume's array of every stored slice; empty where there is no store."""
+    path = output_dir / STORE / "index.csv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["slice_id"]: int(row["row"]) for row in csv.DictReader(file)}
+
+
+def last_dataset_dir(output_dir: Path) -> Path:
+    """The data set's folder that the last run into `output_dir` read, from run.jsonl.
+
+    Raises:
+        ManifestError: run.jsonl does not tell.
+    """
+    log = output_dir / "run.jsonl"
+    folders = []
+    if log.is_file():
+        for line in log.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # a killed run may have left half a line
+                folders += [event["dataset_dir"]] if "dataset_dir" in (event := json.loads(line)) else []
+    if not folders:
+        raise ManifestError(f"{log} does not tell where the volumes are: give dataset_dir")
+    return Path(folders[-1])
+
+
+def find_again(manifest: Manifest, dataset_dir: Path) -> dict[str, Volume]:
+    """The volumes of a manifest in the data set's folder, by their ids.
+
+    Raises:
+        ManifestError: some are no longer there.
+    """
+    settings = manifest.settings
+    found = find_volumes(
+        dataset_dir,
+        include=settings["include"],
+        patterns=settings["patterns"],
+        stored=settings["as_released"],
+    )
+    volumes = {volume.volume: volume for volume in found.volumes}
+    missing = [record["path"] for record in manifest.volumes if record["volume"] not in volumes]
+    if missing:
+        raise ManifestError(
+            f"{len(missing)} volumes of the manifest (the first: {missing[0]}) are not below {dataset_dir}: "
+            "name the folder that was reduced with dataset_dir"
+        )
+    return volumes
+
+
+def read_pixels(
+    volume: Volume, dataset_dir: Path, settings: Mapping[str, Any], indices: Iterable[int], crc32: str | None = None
+) -> NDArray[np.uint8]:
+    """Training pixels (k, rows, columns) of some slices of a volume, in the order of `indices`, read from its files.
+
+    Raises:
+        VolumeError: the volume cannot be read.
+        ManifestError: one of the slices cannot be read, or the files are not those with the checksum `crc32`.
+    """
+    indices = list(indices)
+    wanted = set(indices)
+    pictures: dict[int, NDArray[np.uint8]] = {}
+    crc = Crc32()
+    for ct_slice in read_slices(volume, dataset_dir, crc):
+        if ct_slice.index in wanted:
+            if ct_slice.reason:
+                raise ManifestError(f"slice {ct_slice.index} can no longer be read: {ct_slice.reason}")
+            _, pictures[ct_slice.index] = to_pixels(
+                ct_slice, volume.format, settings["pixels"], as_released=settings["as_released"]
+            )
+    if crc32 not in (None, str(crc)):
+        raise ManifestError(f"{volume.path} changed since it was reduced: reduce again")
+    return np.stack([pictures[index] for index in indices])
+
+
+def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | Path | None = None) -> int:
+    """Read the slices of a selection that the store lacks from their volumes; returns their number.
+
+    Rows that are there keep their place, so a store is valid whenever this is interrupted.
+
+    Args:
+        output_dir: output folder of `reduce`.
+        selection: what the store has to hold.
+        dataset_dir: the folder that was reduced; by default the one in run.jsonl.
+
+    Raises:
+        ManifestError: the volumes are not there.
+        VolumeError: a volume cannot be read or changed since.
+    """
+    output_dir = Path(output_dir)
+    with writing(output_dir), (output_dir / "run.jsonl").open("a", encoding="utf-8") as log:
+        lock(log, output_dir)
+        return _fill_store(output_dir, selection, dataset_dir)
+
+
+def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path | None) -> int:
+    manifest, rows = Manifest.read(output_dir), read_index(output_dir)
+    stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
+    for name in sorted(rows, key=rows.__getitem__):
+        stored[name.rpartition("_")[0]].append(int(name.rpartition("_")[2]))
+    lacking: dict[str, list[int]] = defaultdict(list)
+    for name in selection.kept_ids:
+        if name not in rows:
+            lacking[name.rpartition("_")[0]].append(int(name.rpartition("_")[2]))
+    if not lacking:
+        return 0
+    folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)
+    volumes = find_again(manifest, folder)
+    sums = {record["volume"]: record["crc32"] for record in manifest.volumes}
+    for volume, indices in tqdm(lacking.items(), desc="fill store", unit=" volumes", disable=None):
+        pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
+        path = output_dir / STORE / f"{volume}.npy"
+        if stored[volume]:
+            pixels = np.concatenate([np.load(path)[: len(stored[volume])], pixels])
+        write_volume(output_dir, volume, pixels)
+        stored[volume] += indices
+        write_index(output_dir, stored.items())
+    return sum(map(len, lacking.values()))

@@ -1,0 +1,97 @@
+"""What several training processes know together; in a single process each function returns what it is given.
+
+All of it goes through the default group of torch.distributed, once that is initialised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if _initialised() else 1
+
+
+def process_rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if _initialised() else 0
+
+
+def wait() -> None:
+    """Let every process come to this line before any goes on."""
+    if process_count() > 1:
+        dist.barrier()
+
+
+@torch.no_grad()
+def all_gather(x: torch.Tensor) -> torch.Tensor:
+    """Put the tensors of all processes, in the order of their ranks, into one; no gradient flows through it.
+
+    Args:
+        x: (B, ...), of the same shape in every process.
+
+    Returns:
+        (world * B, ...), the same in every process.
+    """
+    if process_count() == 1:
+        return x.detach()
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(process_count())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def all_gather_objects(item: Any) -> list[Any]:
+    """What every process hands over, in the order of their ranks; any plain values."""
+    if process_count() == 1:
+        return [item]
+    items: list[Any] = [None] * process_count()
+    dist.all_gather_object(items, item)
+    return items
+
+
+@torch.no_grad()
+def share_buffers(network: nn.Module) -> None:
+    """Give every process the buffers of the first one: statistics of batch norms differ with what each has seen."""
+    if process_count() > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
+    """Add up the tensors of all processes, with gradients.
+
+    The gradient sums what all processes hand back, as if each one's loss were a term of one sum: where DDP then
+    averages the gradients of the parameters, the mean of the processes' losses is what is minimised.
+
+    Args:
+        x: of the same shape in every process.
+
+    Returns:
+        The sum, of the same shape, the same in every process.
+    """
+    return x if process_count() == 1 else _AllReduceSum.apply(x)
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """Sum over processes, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def _initialised() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,155 @@
+"""2-D pictures in files as 8-bit grey or colour: PNG, JPEG, and single DICOM files.
+
+Rows and columns are as stored, EXIF's orientation too: so hashes, the released code and this reading see the same.
+A DICOM CT slice that tells its orientation stands as in `volumes`: patient's front up, patient's left to the right.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.pixels import pixel_array
+
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.intensity import Window, min_max_uint8, window_uint8
+from lessismore_transforms.volumes import dicom, read_slices
+from lessismore_transforms.volumes.images import SUFFIXES
+from lessismore_transforms.volumes.pixels import AIR_HU
+from lessismore_transforms.volumes.volume import to_hu
+
+__all__ = ["DICOM_SUFFIXES", "SUFFIXES", "list_pictures", "patient_id", "read_image", "read_picture", "with_channels"]
+
+DICOM_SUFFIXES = (".dcm", ".ima")
+
+Picture = NDArray[np.uint8]
+
+
+def read_picture(path: Path, channels: int = 1) -> Picture:
+    """A PNG or JPEG file of any mode as grey or colour; deeper grey values by min-max.
+
+    A palette is looked up, grey stands three times in colour, and an alpha channel is dropped, as the released code
+    does: what lies below transparent pixels shows.
+
+    Args:
+        path: the file.
+        channels: 1 for grey, uint8 (H, W); 3 for colour, uint8 (H, W, 3).
+
+    Raises:
+        UserError: the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                return with_channels(min_max_uint8(np.asarray(image)), channels)
+            colour = image.convert("RGB")
+            return np.asarray(colour if channels == 3 else colour.convert("L"))
+    except Exception as error:  # decoders raise many kinds on damaged files
+        raise UserError(f"{path} cannot be read as an image ({error}): fix it or take it away") from error
+
+
+def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> Picture:
+    """A PNG, JPEG or DICOM file as 8 bit; by its suffix, where any unknown one is taken for DICOM.
+
+    Args:
+        path: the file.
+        channels: 1 for grey, uint8 (H, W); 3 for colour, uint8 (H, W, 3).
+        window: for DICOM that holds HU: a name or "level/width" as `Window.parse` takes it, or None for min-max;
+            other DICOM files (no CT, no rescale to HU) are shown by min-max.
+
+    Raises:
+        UserError: the file is missing or no single picture, or there is no such window.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        return read_picture(path, channels)
+    shown = None if window is None else Window.parse(window)
+    try:
+        return with_channels(_read_dicom(path, shown), channels)
+    except Exception as error:  # decoders raise many kinds on damaged files
+        raise UserError(f"{path} cannot be read as a DICOM picture ({error}): fix it or take it away") from error
+
+
+def with_channels(picture: Picture, channels: int) -> Picture:
+    """Grey (H, W) for 1 channel, colour (H, W, 3) for 3, of a picture of either kind; itself where it is so already."""
+    if channels == 1:
+        return picture if picture.ndim == 2 else np.asarray(Image.fromarray(picture).convert("L"))
+    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
+def list_pictures(folder: Path, *, with_dicom: bool = False) -> list[str]:
+    """Paths (posix, sorted) below a folder, of any depth, of the files that `read_image` reads.
+
+    Hidden files and what Mac OS adds to archives are left out.
+
+    Args:
+        folder: where to look.
+        with_dicom: list DICOM files too: those of a DICOM suffix, and those of another or none that begin like one.
+
+    Raises:
+        UserError: it is no folder.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"expected a folder of pictures at {folder}, found {'a file' if folder.exists() else 'nothing'}"
+        )
+    below = [path.relative_to(folder) for path in folder.rglob("*")]
+    visible = sorted(path for path in below if not any(p.startswith(".") or p == "__MACOSX" for p in path.parts))
+    return [path.as_posix() for path in visible if _is_picture(folder / path, with_dicom=with_dicom)]
+
+
+def patient_id(path: Path) -> str:
+    """The PatientID in a DICOM file; empty where it has none or cannot be read. Private: write it hashed only."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"], force=True)
+        return str(header.get("PatientID", "")).strip()
+    except Exception:  # a damaged file is told when it is read as a picture
+        return ""
+
+
+def _is_picture(path: Path, *, with_dicom: bool) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or (with_dicom and suffix in DICOM_SUFFIXES):
+        return path.is_file()
+    if not with_dicom or path.name.lower() == "dicomdir" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _read_dicom(path: Path, window: Window | None) -> Picture:
+    """One DICOM picture, (H, W) or (H, W, 3): as a slice of a CT volume if it is one, else as pydicom sees it."""
+    header = dicom.read_header(path.name, path.parent)
+    volumes = dicom.build_volumes([header])[0] if isinstance(header, dicom.Header) else []
+    if not volumes:
+        return _read_other(path, window)
+    (ct_slice,) = read_slices(volumes[0], path.parent)
+    if ct_slice.reason:
+        raise UserError(ct_slice.reason)
+    return _shown(ct_slice.hu, window, hu=isinstance(header, dicom.Header) and header.rescale is not None)
+
+
+def _read_other(path: Path, window: Window | None) -> Picture:
+    dataset = pydicom.dcmread(path, force=True)
+    stored: NDArray[Any] = pixel_array(dataset)
+    colour = dataset.get("SamplesPerPixel") == 3  # two frames of three columns have the same shape
+    if colour and stored.ndim == 3 and stored.dtype == np.uint8:
+        return stored
+    if stored.ndim != 2:
+        raise UserError(f"expected one picture, found an array of shape {stored.shape}")
+    hu = dataset.get("Modality") == "CT" and dataset.get("RescaleIntercept") is not None
+    rescale = (float(dataset.get("RescaleSlope") or 1), float(dataset.RescaleIntercept)) if hu else (1.0, 0.0)
+    picture = _shown(to_hu(stored, *rescale)[0], window, hu=hu)
+    return 255 - picture if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not hu else picture
+
+
+def _shown(values: NDArray[Any], window: Window | None, *, hu: bool) -> Picture:
+    if hu and window is not None:
+        return window_uint8(values, window)
+    return min_max_uint8(values, lower=AIR_HU if hu else None)  # below air is padding

@@ -1,0 +1,192 @@
+"""Whose checkpoint a file is, told by its keys, and the tensors of the backbone in it by torchvision's names.
+
+Read are our own backbones and checkpoints, the state_dict of a plain network, and the layouts in which SwAV, MoCo v2,
+BYOL (all Lightning's) and SparK are published, with or without the `module.` of a distributed run. Nothing in a file is
+executed: its tensors are taken, a few harmless types beside them are passed over, anything else is refused by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lessismore_transforms.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+METHODS = ("swav", "moco", "byol", "spark")
+PLAIN = "plain"  # a network that does not say how it was trained
+LAYOUTS = (
+    "a plain state_dict, our own backbone.safetensors and last.pt, SwAV (model.* with model.prototypes.*), "
+    "MoCo (encoder_q.*), BYOL (online_network.encoder.*), SparK (module with sparse_encoder.sp_cnn.* or bare)"
+)
+
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pth.tar")
+_HARMLESS = (  # what training scripts leave in their checkpoints beside tensors: options, losses, learning rates
+    "argparse.Namespace",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",  # NumPy 1
+    "numpy._core.multiarray.scalar",
+)
+
+
+class _Layout(NamedTuple):
+    """Where a method keeps its backbone."""
+
+    method: str
+    mark: str  # keys that only this layout has
+    prefix: str  # of the backbone's keys
+    heads: tuple[str, ...] = ()  # layers under that prefix that are not of the backbone
+
+
+_LAYOUTS = (
+    _Layout("swav", "model.prototypes.", "model.", ("projection_head.", "prototypes.")),
+    _Layout("moco", "encoder_q.", "encoder_q.", ("fc.",)),
+    _Layout("byol", "online_network.encoder.", "online_network.encoder."),
+    _Layout("spark", "sparse_encoder.sp_cnn.", "sparse_encoder.sp_cnn."),
+)
+
+
+def read_backbone(path: Path | str, *, method: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
+    """Read the tensors of a backbone and find out how it was trained.
+
+    The heads of the known methods are left out; the last layer of a plain network is not.
+
+    Args:
+        path: a file in .safetensors, .pt, .pth, .ckpt or .pth.tar.
+        method: what the file must be of; a plain network agrees with every method. None takes any file.
+
+    Returns:
+        The tensors by name, and one of METHODS, or PLAIN, or what a backbone of ours says of itself.
+
+    Raises:
+        UserError: the file is not there, damaged, unsafe, of no known layout or of another method, or there is no
+            such method.
+    """
+    wanted = None if method is None else check_method(method)
+    content, said = _read(Path(path))
+    tensors, found = _recognise(content, path)
+    if found == PLAIN and said:
+        found = said
+    if wanted is not None and found not in (PLAIN, wanted):
+        raise UserError(
+            f"expected weights of method {wanted} in {path}, found those of {found}: "
+            f"give method {found}, or another file"
+        )
+    return tensors, found
+
+
+def check_method(name: str) -> str:
+    """A method as METHODS calls it: "SwAV" is swav, "MoCo v2" is moco.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    plain = re.sub("[^a-z0-9]", "", name.lower()).removesuffix("v2")
+    if plain not in METHODS:
+        close = difflib.get_close_matches(plain, METHODS, n=1)
+        advice = f"did you mean {close[0]}?" if close else "leave it out to take what the file holds"
+        raise UserError(f"expected a method out of {', '.join(METHODS)}, found {name!r}; {advice}")
+    return plain
+
+
+def must_exist(path: Path) -> None:
+    """Raise a ValueError unless there is such a file."""
+    if not path.is_file():
+        raise UserError(f"expected a file of weights at {path}, found none; fix the path")
+
+
+class _PassedOver:
+    """Stands for an object of a harmless type, so that not even that type's own code runs."""
+
+    def __new__(cls, *args: Any) -> _PassedOver:
+        """Take what the type would be made of."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any) -> None:
+        """Forget it."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Forget that, too."""
+
+
+def _read(path: Path) -> tuple[Any, str | None]:
+    """What a file holds, and the method that its header names."""
+    import torch
+    from safetensors import safe_open
+
+    if not path.name.endswith(_SUFFIXES):
+        known = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+        raise UserError(f"expected weights in {known}, found {path}; convert them")
+    must_exist(path)
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                said = (file.metadata() or {}).get("method")
+                return {key: file.get_tensor(key) for key in file.keys()}, said  # noqa: SIM118 (no mapping)
+        with torch.serialization.safe_globals([(_PassedOver, name) for name in _HARMLESS]):
+            return torch.load(path, map_location="cpu", weights_only=True), None
+    except Exception as error:  # what is damaged raises many kinds
+        if refused := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"expected nothing but tensors and plain values in {path}, found {refused[1]}, which is not known to "
+                "be safe and was not executed: ask for a file with the network's state_dict only"
+            ) from error
+        reason = re.search(r"WeightsUnpickler error: (.+)", str(error))  # without torch's advice to trust the file
+        said = reason[1] if reason else f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"expected weights in {path}, found a file that is damaged or unsafe ({said})") from error
+
+
+def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors of the backbone in what a file holds, and the method that left them like this."""
+    if not isinstance(content, Mapping):
+        raise _unknown(path, type(content).__name__)
+    if own := _own(content):
+        return own
+    inner = [content[key] for key in ("module", "state_dict") if isinstance(content.get(key), Mapping)]
+    state = inner[0] if len(inner) == 1 else content
+    tensors = _tensors(state)
+    if tensors and all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    layouts = [layout for layout in _LAYOUTS if any(key.startswith(layout.mark) for key in tensors)]
+    if len(layouts) > 1:
+        raise UserError(
+            f"expected weights of one method in {path}, found those of {' and '.join(one.method for one in layouts)} "
+            f"({', '.join(one.mark + '*' for one in layouts)}): save the state_dict of the backbone that is meant"
+        )
+    if layouts:
+        return _backbone(tensors, layouts[0]), layouts[0].method
+    if not tensors or len(tensors) < len(state):
+        raise _unknown(path, ", ".join(itertools.islice(map(str, state or content), 5)) or "nothing")
+    return tensors, "spark" if "is_pretrain" in content else PLAIN
+
+
+def _own(content: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], str] | None:
+    """The backbone in a checkpoint of ours (`training.checkpoint`) and its method; None for other files."""
+    match content:
+        case {"format": 1, "identity": {"method": str(method)}, "state": {"network": {**network}}}:
+            tensors = _backbone(_tensors(network), _Layout(method, "backbone.", "backbone."))
+            return (tensors, method) if tensors else None
+    return None
+
+
+def _tensors(state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def _backbone(tensors: Mapping[str, torch.Tensor], layout: _Layout) -> dict[str, torch.Tensor]:
+    names = {key: key.removeprefix(layout.prefix) for key in tensors if key.startswith(layout.prefix)}
+    return {name: tensors[key] for key, name in names.items() if not name.startswith(layout.heads)}
+
+
+def _unknown(path: Path | str, found: str) -> ValueError:
+    return UserError(
+        f"expected weights in {path} in a known layout ({LAYOUTS}), found {found}; save the network's state_dict"
+    )

@@ -1,0 +1,32 @@
+"""Numbers and tables as people read them, for the screen and for pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def count(number: int) -> str:
+    """12345 as `12,345`."""
+    return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 slice`, `2 slices`."""
+    return f"{number:,} {plural(number, noun)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`slice` for 1, else `slices`."""
+    return noun if number == 1 else f"{noun}s"
+
+
+def percent(share: float) -> str:
+    """0.123 as `12.3 %`, with two digits below one percent."""
+    return f"{100 * share:.1f}\u00a0%" if share >= 0.01 or share == 0 else f"{100 * share:.2g}\u00a0%"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Rows of cells as lines of text: the first `left` columns to the left, the numbers behind them to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    form = "  ".join(f"{{:{'<' if place < left else '>'}{width}}}" for place, width in enumerate(widths))
+    return "\n".join(form.format(*row) for row in rows)

@@ -1,0 +1,119 @@
+"""Functions that tests of several rooms share; fixtures are in conftest.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from lessismore_transforms.volumes import Found, read_slices
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tree(folder: Path, *, without: tuple[str, ...] = ("run.jsonl",)) -> dict[str, bytes]:
+    """Every file below a folder with its bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in without
+    }
+
+
+def stack(found: Found, root: Path, number: int = 0) -> np.ndarray:
+    """All slices of a found volume, each of which can be read, as one array (S, H, W)."""
+    volume = found.volumes[number]
+    hu = np.full(volume.shape, -9999, dtype=np.float64)
+    for piece in read_slices(volume, root):
+        assert not piece.reason
+        hu[piece.index] = piece.hu
+    return hu
+
+
+def bundle_scripts(bundle: str) -> ModuleType:
+    """The package `scripts` of a bundle under a name of its own, so that several bundles fit into one process."""
+    name = f"{bundle}_scripts"
+    if name not in sys.modules:
+        folder = ROOT / "bundles" / bundle / "scripts"
+        spec = importlib.util.spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def bundle_environment(bundle: str | None = None) -> dict[str, str]:
+    """The environment of a bundle's own process; with the bundle's name for code that runs no MONAI command."""
+    path = {} if bundle is None else {"PYTHONPATH": str(ROOT / "bundles" / bundle)}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1"} | path
+
+
+def in_bundle(folder: Path, bundle: str, code: str) -> str:
+    """What code prints, with the bundle on the path, as in the zoo's tests: before `run` MONAI needs it there."""
+    line, environment = [sys.executable, "-c", code], bundle_environment(bundle)
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def workflows(*given: tuple[list[str], dict[str, Any]]) -> str:
+    """Code for `in_bundle` that makes trainings of (configuration files, overrides), and `run`, which tells the errors.
+
+    Several trainings in one process save its start.
+    """
+    return f"""
+import io, json, sys
+from monai.bundle import ConfigWorkflow
+
+workflows = [ConfigWorkflow(workflow_type="train", config_file=files, **given) for files, given in {list(given)!r}]
+
+def run(workflow):
+    before, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except SystemExit:
+        pass  # has said its sentence
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        said, sys.stderr = sys.stderr.getvalue(), before
+    return said
+"""
+
+
+def run_workflow(chosen: Any) -> None:
+    """Run a workflow of MONAI as its command line does."""
+    chosen.initialize()
+    chosen.run()
+    chosen.finalize()
+
+
+def in_processes(function: Callable[..., Any], processes: int, *arguments: Any) -> list[Any]:
+    """What a function of a test module returns in each of several gloo processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        spawned = torch.multiprocessing.start_processes(
+            _in_process, (processes, folder, function, arguments), nprocs=processes, start_method="fork"
+        )
+        assert spawned is None or spawned.join()
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+
+
+def _in_process(rank: int, processes: int, folder: str, function: Callable[..., Any], arguments: Any) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=processes)
+    torch.save(function(*arguments), Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from lessismore_transforms.errors import ManifestError, VolumeError
+from lessismore_transforms.phantom import write_demo_data
+from lessismore_transforms.pipeline.run import reduce_dataset, select
+from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.store import fill_store, read_index
+from lessismore_transforms.reduction.target import Target
+
+
+@pytest.fixture(scope="module")
+def finished(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("dataset") / "out"
+    reduce_dataset(small_data, output, Settings(Target.of(threshold=12)), workers=0, png_dir=output.parent / "png")
+    return output
+
+
+@pytest.fixture
+def output(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def pictures(dataset: SliceSelectionDataset) -> dict[str, np.ndarray]:
+    return {item["slice_id"]: item["image"] for item in (dataset[i] for i in range(len(dataset)))}
+
+
+def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert list(a) == list(b)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_items_are_the_kept_slices_in_order(finished: Path) -> None:
+    dataset = SliceSelectionDataset(finished)
+    assert [item["slice_id"] for item in map(dataset.__getitem__, range(len(dataset)))] == Selection.read(
+        finished
+    ).kept_ids
+    image = dataset[0]["image"]
+    assert image.dtype == np.uint8
+    assert image.shape == (1, 48, 48)
+    assert (image.min(), image.max()) == (0, 255)
+
+
+def test_store_png_and_direct_reading_give_the_same_pixels(finished: Path, output: Path) -> None:
+    stored = pictures(SliceSelectionDataset(finished))
+    shutil.rmtree(output / "store")
+    assert_same(pictures(SliceSelectionDataset(output)), stored)
+    exported = [np.asarray(Image.open(path)) for path in sorted((finished.parent / "png").iterdir())]
+    assert sorted(picture.tobytes() for picture in exported) == sorted(picture.tobytes() for picture in stored.values())
+
+
+def test_direct_reading_of_another_place(small_data: Path, output: Path, tmp_path: Path, finished: Path) -> None:
+    shutil.rmtree(output / "store")
+    moved = shutil.copytree(small_data, tmp_path / "moved")
+    log = output / "run.jsonl"
+    log.write_text(log.read_text().replace(str(small_data), "/gone"))
+    assert_same(pictures(SliceSelectionDataset(output, dataset_dir=moved)), pictures(SliceSelectionDataset(finished)))
+    with pytest.raises(NotADirectoryError, match="/gone"):
+        SliceSelectionDataset(output)[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loader_workers_change_nothing(finished: Path, workers: int) -> None:
+    dataset = SliceSelectionDataset(finished)
+    loader = DataLoader(
+        dataset, batch_size=4, num_workers=workers, multiprocessing_context="spawn" if workers else None
+    )
+    batches = list(loader)
+    assert [name for batch in batches for name in batch["slice_id"]] == Selection.read(finished).kept_ids
+    expected = np.stack(list(pictures(dataset).values()))
+    np.testing.assert_array_equal(np.concatenate([batch["image"].numpy() for batch in batches]), expected)
+
+
+def test_a_pickled_data_set_carries_no_pixels(finished: Path) -> None:
+    dataset = SliceSelectionDataset(finished)
+    before = len(pickle.dumps(dataset))
+    opened = pictures(dataset)
+    assert len(pickle.dumps(dataset)) == before
+    assert_same(pictures(pickle.loads(pickle.dumps(dataset))), opened)  # noqa: S301
+
+
+def test_several_outputs_and_a_transform(finished: Path, tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", patients=1, slices=8, size=32, seed=50)
+    reduce_dataset(tmp_path / "data", tmp_path / "other", Settings(Target.of(threshold=3)), workers=0)
+    dataset = SliceSelectionDataset([finished, tmp_path / "other"], transform=lambda item: item["slice_id"])
+    kept = [Selection.read(folder).kept_ids for folder in (finished, tmp_path / "other")]
+    assert [dataset[i] for i in range(len(dataset))] == kept[0] + kept[1]
+    assert kept[1]
+
+
+def test_fill_store_adds_what_a_selection_lacks_and_moves_nothing(output: Path, finished: Path) -> None:
+    before = read_index(output)
+    selection, lacking = select(output, Target.of(threshold=2), "more")
+    with pytest.warns(
+        UserWarning, match=f"{lacking} of {len(selection.kept_ids)} slices of 'more' are not in the store"
+    ):
+        direct = pictures(SliceSelectionDataset(output, "more"))
+    assert fill_store(output, selection) == lacking > 0
+    assert read_index(output).items() >= before.items()
+    assert set(read_index(output)) == set(before) | set(selection.kept_ids)
+    assert_same(pictures(SliceSelectionDataset(output, "more")), direct)
+    assert_same(pictures(SliceSelectionDataset(output)), pictures(SliceSelectionDataset(finished)))
+    assert fill_store(output, selection) == 0
+
+
+def test_missing_pieces_are_named(output: Path, small_data: Path, tmp_path: Path) -> None:
+    volume = Selection.read(output).kept_ids[0].rpartition("_")[0]
+    (output / "store" / f"{volume}.npy").unlink()
+    with pytest.raises(ManifestError, match=rf"{volume}\.npy is missing"):
+        SliceSelectionDataset(output)[0]
+    shutil.rmtree(output / "store")
+    (output / "run.jsonl").unlink()
+    with pytest.raises(ManifestError, match="does not tell where the volumes are"):
+        SliceSelectionDataset(output)[0]
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ManifestError, match=r"4 volumes of the manifest \(the first: .*\) are not below"):
+        SliceSelectionDataset(output, dataset_dir=tmp_path / "other")[0]
+
+
+@pytest.mark.parametrize(("pixels", "low", "high"), [("lung", -1150, 350), ("40/400", -160, 240)])
+def test_windows_are_stored_and_hashing_is_not_affected(
+    small_data: Path, tmp_path: Path, finished: Path, pixels: str, low: float, high: float
+) -> None:
+    reduce_dataset(small_data, tmp_path / "out", Settings(Target.of(threshold=12), pixels=pixels), workers=0)
+    assert (Manifest.read(tmp_path / "out").slices["hash"] == Manifest.read(finished).slices["hash"]).all()
+    from lessismore_transforms.volumes import find_volumes, read_slices
+
+    hu = {
+        f"{volume.volume}_{piece.index:04d}": piece.hu
+        for volume in find_volumes(small_data).volumes
+        for piece in read_slices(volume, small_data)
+    }
+    for name, picture in pictures(SliceSelectionDataset(tmp_path / "out")).items():
+        expected = np.rint(np.clip(255 * (hu[name].astype(float) - low) / (high - low), 0, 255))
+        np.testing.assert_array_equal(picture[0], expected)
+
+
+def test_padding_is_clipped_for_training_only(tmp_path: Path) -> None:
+    import nibabel
+
+    hu = np.random.default_rng(0).integers(-1000, 1000, (40, 40, 3)).astype(np.int16)
+    hu[:3] = -3024
+    (tmp_path / "data").mkdir()
+    nibabel.save(nibabel.Nifti1Image(hu, np.diag([-1, -1, 1, 1.0])), tmp_path / "data" / "ct.nii.gz")
+    for pixels, lowest in (("clipped", -1024), ("released", -3024)):
+        reduce_dataset(tmp_path / "data", tmp_path / pixels, Settings(pixels=pixels), workers=0)
+        clipped = np.clip(hu[:, :, 0].T.astype(float), lowest, None)
+        spread = clipped.max() - lowest + (1e-5 if pixels == "released" else 0)
+        picture = SliceSelectionDataset(tmp_path / pixels)[0]["image"][0]
+        np.testing.assert_array_equal(picture, np.rint(255 * (clipped - lowest) / spread))
+
+
+def test_a_window_of_grey_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    Image.new("L", (8, 8), 7).save(tmp_path / "data" / "LIDC-IDRI-0001_1.png")
+    with pytest.raises(VolumeError, match="needs HU, but 2-D images hold grey values"):
+        reduce_dataset(tmp_path / "data", tmp_path / "out", Settings(pixels="lung"), workers=0, strict=True)
+
+
+def test_the_same_output_twice_is_refused(finished: Path, output: Path) -> None:
+    with pytest.raises(ManifestError, match="found the same slices in several of"):
+        SliceSelectionDataset([finished, output])
+
+
+def test_identity_is_of_slices_and_pixels(finished: Path, output: Path) -> None:
+    identity = SliceSelectionDataset(finished).identity()
+    assert SliceSelectionDataset(output).identity() == identity  # wherever they lie
+    select(output, Target.of(threshold=3), "more")
+    assert SliceSelectionDataset(output, "more").identity() != identity

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.pipeline.run import reduce_dataset, select
+from lessismore_transforms.reduced.manifest import COLUMNS, Manifest, Selection, check_name, format_number, inside
+from lessismore_transforms.reduction.target import Target
+
+
+@pytest.fixture(scope="module")
+def finished(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("manifest") / "out"
+    reduce_dataset(small_data, output, workers=0)
+    return output
+
+
+@pytest.fixture
+def output(finished: Path, tmp_path: Path) -> Path:
+    """A finished output that a test may damage."""
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def test_rows_and_types(finished: Path) -> None:
+    manifest = Manifest.read(finished)
+    assert tuple(manifest.slices.columns) == COLUMNS
+    assert len(manifest.slices) == 4 * 24
+    assert manifest.slices["hash"].dtype == np.uint64
+    for record, rows in manifest.by_volume():
+        assert rows["index"].tolist() == list(range(24))
+        assert sorted(rows["rank"]) == list(range(1, 25))
+        assert rows["removed_at"].isna().sum() == 1
+        survivor = rows.loc[rows["rank"] == 1].iloc[0]
+        assert survivor["removed_by"] == ""
+        assert rows["slice_id"].tolist() == [f"{record['volume']}_{i:04d}" for i in range(24)]
+        assert (np.diff(rows["position_mm"]) > 0).all()
+
+
+def test_hashes_are_written_as_16_digits(finished: Path) -> None:
+    line = (finished / "manifest.csv").read_text().splitlines()[1].split(",")
+    text = line[COLUMNS.index("hash")]
+    assert text.startswith("0x")
+    assert len(text) == 18
+    assert int(text, 16) == Manifest.read(finished).slices["hash"][0]
+
+
+def test_a_selection_reads_as_it_was_written(finished: Path, tmp_path: Path) -> None:
+    selection = Manifest.read(finished).select(Target.of(threshold=9, rule="pairs"))
+    selection.write(tmp_path, "nine")
+    again = Selection.read(tmp_path, "nine")
+    assert again.target == selection.target
+    assert again.kept_ids == selection.kept_ids
+    assert again.slices.equals(selection.slices)
+    record = json.loads((tmp_path / "selections" / "nine.json").read_text())
+    assert record == {
+        "name": "nine",
+        "method": "hash",
+        "rule": "pairs",
+        "threshold": 9.0,
+        "fraction": None,
+        "kept": len(again.kept_ids),
+        "slices": 96,
+    }
+
+
+def change_row(row: int, column: str, value: Callable[[str], str]) -> Callable[[list[list[str]]], None]:
+    def change(rows: list[list[str]]) -> None:
+        cells = rows[row]
+        cells[COLUMNS.index(column)] = value(cells[COLUMNS.index(column)])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (change_row(3, "volume", lambda _: "feedfeedfeedfeed"), "line 4: unknown volume feedfeedfeedfeed"),
+        (change_row(3, "index", lambda _: "24"), "line 4: slice 24 is out of range.* has 24 slices"),
+        (change_row(3, "index", lambda _: "-1"), "line 4: slice -1 is out of range"),
+        (change_row(3, "index", lambda _: "two"), "line 4: 'two' is no index"),
+        (change_row(3, "path", lambda path: f"../{path}"), "line 4: the path .* leaves the data set's folder"),
+        (change_row(3, "path", lambda _: "/etc/passwd"), "line 4: the path '/etc/passwd' leaves"),
+        (change_row(3, "hash", lambda _: "0x12"), "line 4: '0x12' is no hash"),
+        (change_row(3, "slice_id", lambda _: "x_0002"), "line 4: the slice_id x_0002 does not fit"),
+        (change_row(3, "removed_by", lambda _: "x_0002"), "line 4: removed_by names the unknown slice x_0002"),
+        (change_row(3, "rank", lambda _: "99"), "the ranks of volume .* are not 1 to 24"),
+        (lambda rows: rows.insert(3, rows[2]), "line 4: a second row for slice 1"),
+        (lambda rows: rows.pop(3), "line 4: slice 3 .* rows before it are missing"),
+        (lambda rows: rows.pop(), "line 97: the row of slice 23 .* is missing"),
+        (lambda rows: rows[0].pop(), "expected the columns slice_id, .*"),
+    ],
+)
+def test_an_edited_manifest_is_refused_by_line(
+    output: Path, change: Callable[[list[list[str]]], None], sentence: str
+) -> None:
+    table = output / "manifest.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    change(rows)
+    if len(rows[0]) < len(COLUMNS):
+        rows = [row[: len(rows[0])] for row in rows]
+    table.write_text("\n".join(map(",".join, rows)) + "\n")
+    with pytest.raises(ManifestError, match=f"manifest.csv.*{sentence}"):
+        Manifest.read(output)
+
+
+def test_a_folder_that_is_no_output(tmp_path: Path, output: Path) -> None:
+    with pytest.raises(ManifestError, match=r"manifest\.json is missing: expected the output folder"):
+        Manifest.read(tmp_path)
+    (output / "manifest.json").write_text("{")
+    with pytest.raises(ManifestError, match=r"manifest\.json is no JSON"):
+        Manifest.read(output)
+    (output / "manifest.json").write_text('{"format": 99}')
+    with pytest.raises(ManifestError, match="expected format 1, found 99"):
+        Manifest.read(output)
+
+
+def test_a_selection_that_is_not_there_names_those_that_are(output: Path) -> None:
+    select(output, Target.of(threshold=12), "hash12")
+    with pytest.raises(ManifestError, match=r"no selection 'hash3' .*there: default, hash12"):
+        Selection.read(output, "hash3")
+    with pytest.raises(ValueError, match="is the one of the run itself"):
+        select(output, Target.of(), "default")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b"])
+def test_selection_names_stay_in_their_folder(name: str) -> None:
+    with pytest.raises(ValueError, match="expected a selection name"):
+        check_name(name)
+
+
+def test_small_things() -> None:
+    assert [format_number(value) for value in (float("nan"), 6.0, 0.5)] == ["", "6", "0.5"]
+    assert inside("a/b.dcm")
+    assert inside("a/..b/c")
+    assert inside("scan 10:30/a.nii.gz")
+    assert not any(map(inside, ("", "/a", "a/../../b", "..")))

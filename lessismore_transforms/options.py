@@ -43,7 +43,7 @@ class Option:
 def option(
     default: Any = MISSING,
     *,
-    help: str,
+    help: str,  # noqa: A002 (the word of argparse)
     role: Role = "identity",
     choices: Sequence[str] = (),
     metavar: str = "",
@@ -57,9 +57,7 @@ def option(
 def options_of(settings: Any) -> list[Option]:
     """Options of a dataclass (or of an instance of one), in their order; fields without help text are left out."""
     kinds = get_type_hints(settings if isinstance(settings, type) else type(settings))
-    return [
-        Option(each.name, kinds[each.name], each.default, **each.metadata) for each in _fields(settings)
-    ]
+    return [Option(each.name, kinds[each.name], each.default, **each.metadata) for each in _fields(settings)]
 
 
 def names(settings: Any, *roles: Role) -> tuple[str, ...]:

@@ -287,7 +287,7 @@ def _reduce(options: argparse.Namespace) -> int:
     if options.workers != 0:
         start_context()  # imports while this process does
     from lessismore_transforms.pipeline.run import estimate, reduce_dataset
-    from lessismore_transforms.pipeline.task import Encoder, Settings
+    from lessismore_transforms.pipeline.settings import Encoder, Settings
 
     if options.window and options.pixels == "released":
         raise UserError("--window and --pixels released exclude each other: drop one")

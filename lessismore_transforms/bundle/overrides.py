@@ -1,4 +1,4 @@
-"""What a user adds to `python -m monai.bundle run`: checked before the work starts, and handed to our command line.
+"""What a user adds to `python -m monai.bundle run`, checked before the work starts.
 
 MONAI takes a misspelt override for a new entry of the configuration that nobody reads, hands booleans over as they
 were typed (`--resume false` is the text "false") and buries a user's mistake in a page of tracebacks. So each of our
@@ -16,7 +16,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -249,28 +249,3 @@ def calling_workflow() -> Any:
             return caller
         frame = frame.f_back
     raise RuntimeError("check_overrides was called outside of a bundle: call it in the configuration, in `initialize`")
-
-
-def run_command(command: str, arguments: Sequence[object] = (), **options: Any) -> None:
-    """Run a command of `python -m lessismore_transforms` with options as they stand in a configuration.
-
-    Args:
-        command: its name, such as `reduce`.
-        arguments: what comes without a name.
-        options: by name without dashes; None leaves one out, true and false (text too) stand for a flag, and a list
-            repeats the option.
-
-    Raises:
-        SystemExit: the command did not end well; its sentences are on stderr.
-    """
-    from lessismore_transforms.cli.main import main
-
-    line = [command, *map(str, arguments)]
-    for name, value in options.items():
-        if str(value).lower() in ("true", "false"):
-            line += [f"--{name}"] if parse_bool(value) else []
-        elif value is not None:
-            values = value if isinstance(value, (list, tuple)) else [value]
-            line += [f"--{name}={item}" for item in values]
-    if code := main(line):
-        raise SystemExit(code)

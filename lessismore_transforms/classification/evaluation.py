@@ -77,7 +77,8 @@ class Predict:
             split.image_ids, split.patients, [split.name] * len(split), split.labels, probabilities
         )
         scores = score(split.labels, probabilities, positive=self.positive)
-        engine.state.metrics = {**scores, "loss": scores["nll"]}
+        numbers = {name: value for name, value in scores.items() if not isinstance(value, (list, dict))}
+        engine.state.metrics = {**numbers, "loss": scores["nll"]}  # what MONAI's handlers log: no lists
 
 
 class FinalEvaluation:

@@ -18,6 +18,16 @@ import torch
 from lessismore_transforms.volumes import Found, read_slices
 
 ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = ROOT / "bundles"
+
+
+def bundles(family: str = "") -> list[str]:
+    """The names of all bundles, or of those of a family, `pretraining` or `classification`, in their order.
+
+    They are listed, so that a new bundle is tested without a test file being edited.
+    """
+    ending = f"_{family}" if family else ""
+    return sorted(path.parents[1].name for path in BUNDLES.glob(f"*{ending}/configs/metadata.json"))
 
 
 def tree(folder: Path, *, without: tuple[str, ...] = ("run.jsonl",)) -> dict[str, bytes]:

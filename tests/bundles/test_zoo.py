@@ -9,12 +9,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from helpers import ROOT
+from helpers import ROOT, bundles
 from monai.bundle import verify_metadata, verify_net_in_out
 
 from lessismore_transforms import __version__
 
-BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/inference.json"))
+BUNDLES = [*bundles("pretraining"), *bundles("classification")]
 SCHEMA = Path(os.environ.get("LESSISMORE_META_SCHEMA", ROOT.parent / "shared/facts/meta_schema_20240725.json"))
 
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES)

@@ -64,7 +64,11 @@ def read_backbone(path: Path | str, *, method: str | None = None) -> tuple[dict[
 
 
 def must_exist(path: Path) -> None:
-    """Raise a ValueError unless there is such a file."""
+    """Refuse a path at which there is no file.
+
+    Raises:
+        UserError: there is none.
+    """
     if not path.is_file():
         raise UserError(f"expected a file of weights at {path}, found none; fix the path")
 
@@ -156,7 +160,7 @@ def _backbone(tensors: Mapping[str, torch.Tensor], layout: Layout) -> dict[str, 
     return {name: tensors[key] for key, name in names.items() if not name.startswith(layout.heads)}
 
 
-def _unknown(path: Path | str, found: str) -> ValueError:
+def _unknown(path: Path | str, found: str) -> UserError:
     return UserError(
         f"expected weights in {path} in a known layout ({LAYOUTS}), found {found}; save the network's state_dict"
     )

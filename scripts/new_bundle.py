@@ -98,7 +98,9 @@ class Plan:
     def values(self) -> dict[str, str]:
         """What stands for what in the files that a bundle starts with."""
         words = {"bundle": self.name, "title": self.title, "class": re.sub(r"\W", "", self.title)}
-        return words | {"method": _method(self.name)}
+        settings = (self.like / "scripts" / "settings.py").is_file()
+        imports = {"import_settings": "from .settings import Settings\n", "settings": '"Settings", '}
+        return words | {"method": _method(self.name)} | (imports if settings else dict.fromkeys(imports, ""))
 
 
 def start(plan: Plan) -> None:
@@ -106,7 +108,7 @@ def start(plan: Plan) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / plan.name
         (folder / "configs").mkdir(parents=True)
-        _copy_configs(plan, folder)
+        _copy(plan, folder)
         metadata = json.loads((plan.like / "configs" / "metadata.json").read_text(encoding="utf-8"))
         _write_json(folder / "configs" / "metadata.json", metadata | _metadata(plan, metadata["references"]))
         _write_docs(plan, folder)
@@ -123,20 +125,20 @@ def steps(plan: Plan) -> list[str]:
     train = (folder / "configs" / "train.json").read_text(encoding="utf-8")
     lines = [f"started {folder}; what remains:"]
     if plan.family == "pretraining":
-        own = {values["class"], f"{values['class']}Loss"}
+        own = {values["class"], f"{values['class']}Loss", "Settings"}
         foreign = sorted(set(re.findall(r'"scripts\.(\w+)"', train)) - own)
         rest = f", above all {', '.join(f'scripts.{name}' for name in foreign)}" if foreign else ""
         lines += [
             f"- lessismore_transforms/methods.py: a row for {values['method']}, with bundle={plan.name!r}",
             f"- scripts/{values['method']}.py: the network and its loss",
-            f"- configs/train.json: what is still that of {plan.like.name}{rest}",
+            f"- configs/train.json, scripts/settings.py: what is still that of {plan.like.name}{rest}",
             f"- tests/bundles/test_{values['method']}_method.py: tests of values for the network and its loss",
         ]
     else:
         lines += [
             f"- lessismore_transforms/classification/tasks.py: a row for {plan.title}, with bundle={plan.name!r}",
             "- scripts/listing.py: pictures, labels, splits and patients",
-            f"- configs/*.json: classes and settings that are still those of {plan.like.name}",
+            f"- configs/*.json, scripts/settings.py: classes and settings that are still those of {plan.like.name}",
             "- tests/bundles/test_listings.py: tests of what it lists",
         ]
     names = [name for name in unwritten(folder) if not name.startswith("scripts/")]
@@ -200,17 +202,17 @@ def _method(name: str) -> str:
     return name.removeprefix("ct_").removesuffix("_pretraining")
 
 
-def _copy_configs(plan: Plan, folder: Path) -> None:
-    """Copy the configurations of another bundle, with the names replaced."""
+def _copy(plan: Plan, folder: Path) -> None:
+    """Copy configurations and settings of another bundle, with the names replaced."""
     names = {plan.like.name: plan.name}
     if plan.family == "pretraining":
         model = next(row for row in METHODS.values() if row.bundle == plan.like.name)
         names |= {model.name: plan.values["method"], model.title: plan.values["class"]}
         names |= {f"{model.title}Loss": f"{plan.values['class']}Loss"}
-    for path in sorted((plan.like / "configs").glob("*.json")):
-        if path.name not in _NOT_COPIED:
-            text = path.read_text(encoding="utf-8")
-            _write(folder / "configs" / path.name, re.sub(r"\w+", lambda word: names.get(word[0], word[0]), text))
+    paths = (path for path in sorted((plan.like / "configs").glob("*.json")) if path.name not in _NOT_COPIED)
+    for path in (*paths, *(plan.like / "scripts").glob("settings.py")):
+        text = path.read_text(encoding="utf-8")
+        _write(folder / path.relative_to(plan.like), re.sub(r"\w+", lambda word: names.get(word[0], word[0]), text))
 
 
 def _metadata(plan: Plan, references: Sequence[str]) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import BUNDLES, bundles
+from helpers import BUNDLES, bundle_scripts, bundles
 from new_bundle import as_documented, settings_of
+from shared_files import OWN, TEMPLATE, family_of
+
+from lessismore_transforms.options import options_of
 
 every_bundle = pytest.mark.parametrize("bundle", bundles())
 
@@ -57,6 +62,32 @@ def test_computed_defaults_are_told_in_words_or_by_their_place(bundle: str) -> N
         assert default.startswith("`<bundle_root>/") or re.fullmatch(r"[a-zA-Z][\w ,.-]+", default), (
             f"{name}: {default}"
         )
+
+
+def settings_class(bundle: str) -> type | None:
+    """The dataclass that a configuration reads its settings into; None where it does not say."""
+    named = re.search(r"read_settings\('([\w.]+)\.(\w+)'\)", str(configuration(bundle).get("settings")))
+    if named is None:
+        return None
+    module = bundle_scripts(bundle) if named[1] == "scripts" else importlib.import_module(named[1])
+    kind: type = getattr(module, named[2])
+    return kind
+
+
+@pytest.mark.parametrize("bundle", [bundle for bundle in bundles() if settings_class(bundle)])
+def test_meanings_and_defaults_are_those_of_the_dataclass(bundle: str) -> None:
+    content, told = configuration(bundle), documented(BUNDLES / bundle / "docs" / "README.md")
+    family = family_of(bundle)
+    assert family
+    template = documented(TEMPLATE / family / "docs" / "README.md")
+    options = {option.name: option for option in options_of(settings_class(bundle))}
+    assert list(told) == [name for name in content if name in options]
+    for name, (_, meaning) in told.items():
+        if name in settings_of(content) and options[name].default is not MISSING and options[name].role != "path":
+            default = options[name].default
+            assert content[name] == (list(default) if isinstance(default, tuple) else default), name
+        if template.get(name, ("", ""))[1] != OWN:  # the README may add what is special about a shared setting
+            assert meaning == options[name].help, name
 
 
 @pytest.mark.parametrize(

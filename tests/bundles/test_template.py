@@ -209,6 +209,8 @@ def test_a_new_pretraining_bundle(
     assert json.loads(config["metadata.json"])["name"] == "CT RotNet pre-training"
     page = (folder / "scripts" / "rotation.py").read_text()
     compile(page, "rotation.py", "exec")
+    assert "class Settings(PretrainingSettings):" in (folder / "scripts" / "settings.py").read_text()
+    assert "from .settings import Settings\n" in (folder / "scripts" / "__init__.py").read_text()
     assert "class RotNet(nn.Module):" in page
     assert "network(views, index=index)" in page
     assert "class RotNetLoss(nn.Module):" in page
@@ -217,7 +219,7 @@ def test_a_new_pretraining_bundle(
 
 def test_handlers_of_the_other_method_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made(tmp_path, "ct_rotation_pretraining", "--title", "RotNet")
-    assert "above all scripts.FreezePrototypes, scripts.StartQueue\n" in capsys.readouterr().out
+    assert "above all scripts.FreezePrototypes, scripts.StartQueue, scripts.chance_loss\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("like", bundles("classification"))

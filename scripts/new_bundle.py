@@ -98,9 +98,7 @@ class Plan:
     def values(self) -> dict[str, str]:
         """What stands for what in the files that a bundle starts with."""
         words = {"bundle": self.name, "title": self.title, "class": re.sub(r"\W", "", self.title)}
-        settings = (self.like / "scripts" / "settings.py").is_file()
-        imports = {"import_settings": "from .settings import Settings\n", "settings": '"Settings", '}
-        return words | {"method": _method(self.name)} | (imports if settings else dict.fromkeys(imports, ""))
+        return words | {"method": _method(self.name)}
 
 
 def start(plan: Plan) -> None:
@@ -115,6 +113,7 @@ def start(plan: Plan) -> None:
         for template in sorted((TEMPLATE / "start" / plan.family / "scripts").iterdir()):
             name = template.name.removesuffix(".txt").replace("method.py", f"{_method(plan.name)}.py")
             _write(folder / "scripts" / name, filled(template.read_text(encoding="utf-8"), plan.values))
+        _write_exports(plan, folder)
         update(folder)
         shutil.copytree(folder, plan.folder / plan.name)
 
@@ -213,6 +212,23 @@ def _copy(plan: Plan, folder: Path) -> None:
     for path in (*paths, *(plan.like / "scripts").glob("settings.py")):
         text = path.read_text(encoding="utf-8")
         _write(folder / path.relative_to(plan.like), re.sub(r"\w+", lambda word: names.get(word[0], word[0]), text))
+
+
+def _write_exports(plan: Plan, folder: Path) -> None:
+    """Write scripts/__init__.py, which offers what the configurations name."""
+    exports, what = {"listing": ["listing"]}, "its pictures and splits"
+    if plan.family == "pretraining":
+        exports, what = (
+            {plan.values["method"]: [plan.values["class"], f"{plan.values['class']}Loss"]},
+            "its network and loss",
+        )
+    if (folder / "scripts" / "settings.py").is_file():
+        exports["settings"] = ["Settings"]
+    imports = "".join(f"from .{module} import {', '.join(names)}\n" for module, names in sorted(exports.items()))
+    names = sorted(itertools.chain(*exports.values()), key=lambda name: (not name.isupper(), name))
+    head = f'"""{plan.title}: {what}."""\n\nfrom __future__ import annotations\n\n{imports}\n'
+    quoted = ", ".join(f'"{name}"' for name in names)
+    _write(folder / "scripts" / "__init__.py", f"{head}__all__ = [{quoted}]\n")
 
 
 def _metadata(plan: Plan, references: Sequence[str]) -> dict[str, Any]:

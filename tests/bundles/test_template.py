@@ -210,7 +210,14 @@ def test_a_new_pretraining_bundle(
     page = (folder / "scripts" / "rotation.py").read_text()
     compile(page, "rotation.py", "exec")
     assert "class Settings(PretrainingSettings):" in (folder / "scripts" / "settings.py").read_text()
-    assert "from .settings import Settings\n" in (folder / "scripts" / "__init__.py").read_text()
+    assert (
+        (folder / "scripts" / "__init__.py")
+        .read_text()
+        .endswith(
+            "from .rotation import RotNet, RotNetLoss\nfrom .settings import Settings\n\n"
+            '__all__ = ["RotNet", "RotNetLoss", "Settings"]\n'
+        )
+    )
     assert "class RotNet(nn.Module):" in page
     assert "network(views, index=index)" in page
     assert "class RotNetLoss(nn.Module):" in page

@@ -97,8 +97,8 @@ class Plan:
     @property
     def values(self) -> dict[str, str]:
         """What stands for what in the files that a bundle starts with."""
-        words = {"bundle": self.name, "title": self.title, "class": re.sub(r"\W", "", self.title)}
-        return words | {"method": _method(self.name)}
+        identifier = re.sub(r"\W", "", self.title)
+        return {"bundle": self.name, "title": self.title, "class": identifier, "method": _method(self.name)}
 
 
 def start(plan: Plan) -> None:
@@ -131,6 +131,7 @@ def steps(plan: Plan) -> list[str]:
             f"- lessismore_transforms/methods.py: a row for {values['method']}, with bundle={plan.name!r}",
             f"- scripts/{values['method']}.py: the network and its loss",
             f"- configs/train.json, scripts/settings.py: what is still that of {plan.like.name}{rest}",
+            f"- scripts/experiments/tiny.json: settings by which {plan.title} trains in seconds, for tests and --tiny",
             f"- tests/bundles/test_{values['method']}_method.py: tests of values for the network and its loss",
         ]
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers import BUNDLES, bundles
+from helpers import BUNDLES, bundles, tiny_settings
 
 from lessismore_transforms.classification.paper import paper_rows, paper_settings
 from lessismore_transforms.classification.tasks import TASKS
@@ -52,6 +52,13 @@ def test_each_pretraining_bundle_is_in_one_row_and_says_its_method() -> None:
     for bundle, name in rows.items():
         assert bundle == f"ct_{name}_pretraining"
         assert f'"method": "{name}"' in (BUNDLES / bundle / "configs" / "train.json").read_text()
+
+
+def test_each_method_with_a_bundle_can_be_made_tiny() -> None:
+    for name, settings in tiny_settings().items():
+        train = json.loads((BUNDLES / f"ct_{name}_pretraining" / "configs" / "train.json").read_text())
+        assert settings
+        assert settings.keys() <= train.keys()
 
 
 def test_the_paper_has_the_methods_whose_rows_say_so() -> None:

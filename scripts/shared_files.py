@@ -10,7 +10,7 @@
   and other rows, are the bundle's.
 - Other texts: a paragraph {{own}} stands for any paragraphs of the bundle.
 
-{{bundle}}, {{methods}}, {{titles}}, {{published}}, {{paper_titles}} and the values of a mark are filled in.
+{{bundle}}, {{methods}}, {{published}}, {{paper_titles}} and the values of a mark are filled in.
 """
 
 from __future__ import annotations
@@ -62,15 +62,12 @@ def as_shared(folder: Path) -> dict[str, str]:
     """
     texts = {}
     for name, templates in shared_files(folder.name).items():
-        path = folder / name
-        text = path.read_text(encoding="utf-8") if path.is_file() else None
+        text = (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else None
         for template in templates:
             try:
-                text = _merged(template, text, folder.name)
+                texts[name] = text = _merged(template, text, folder.name)
             except UserError as error:
                 raise UserError(f"{folder.name}/{name}: {error}") from error
-        assert text is not None
-        texts[name] = text
     return texts
 
 
@@ -125,7 +122,6 @@ def known_values(bundle: str) -> dict[str, str]:
     return {
         "bundle": bundle,
         "methods": _listed([f"`{row.name}`" for row in rows], "or"),
-        "titles": _listed([row.title for row in rows], "and"),
         "published": _listed([row.title for row in rows if row.layout], "and"),
         "paper_titles": ", ".join(f"`{row.title}`" for row in rows if row.paper),
     }

@@ -27,7 +27,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import METHODS
 
 LIKE = {"pretraining": "ct_swav_pretraining", "classification": "covid19_ct_classification"}
-NOT_SETTINGS = ("imports", "bundle_root", "initialize", "run", "finalize")
+NOT_SETTINGS = ("imports", "bundle_root", "schedule", "initialize", "run", "finalize")  # an overlay may give a schedule
 _NOT_COPIED = ("as_released.json", "metadata.json")  # the one is of what was released, the other is made
 
 

@@ -19,12 +19,13 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import METHODS
+from lessismore_transforms.wording import listed
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / "bundles"
@@ -121,15 +122,10 @@ def known_values(bundle: str) -> dict[str, str]:
     rows = METHODS.values()
     return {
         "bundle": bundle,
-        "methods": _listed([f"`{row.name}`" for row in rows], "or"),
-        "published": _listed([row.title for row in rows if row.layout], "and"),
+        "methods": listed([f"`{row.name}`" for row in rows], "or"),
+        "published": listed(row.title for row in rows if row.layout),
         "paper_titles": ", ".join(f"`{row.title}`" for row in rows if row.paper),
     }
-
-
-def _listed(words: Iterable[str], last: str) -> str:
-    *first, end = words
-    return f"{', '.join(first)} {last} {end}"
 
 
 def _equals(path: Path, text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def count(number: int) -> str:
@@ -18,6 +18,12 @@ def counted(number: int, noun: str) -> str:
 def plural(number: int, noun: str) -> str:
     """`slice` for 1, else `slices`."""
     return noun if number == 1 else f"{noun}s"
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Words as a list of two or more: `a, b and c`, or with another word before the last."""
+    *first, end = words
+    return f"{', '.join(first)} {last} {end}"
 
 
 def percent(share: float) -> str:

@@ -18,12 +18,13 @@ from lessismore_transforms.classification.examples import SPLITS, Examples, Spli
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.metrics import METRICS, confusion, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
-from lessismore_transforms.classification.paper import METHODS, Setting, paper_settings
+from lessismore_transforms.classification.paper import Setting, paper_settings
 from lessismore_transforms.classification.plots import draw_evaluation
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
 from lessismore_transforms.classification.settings import ClassificationSettings
 from lessismore_transforms.classification.statistics import bootstrap_interval, unit_of
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.methods import TITLES
 from lessismore_transforms.options import names, plain_values
 from lessismore_transforms.training.checkpoint import LAST
 from lessismore_transforms.training.processes import all_gather_objects, process_rank, share_buffers
@@ -259,7 +260,7 @@ def experiment(mode: str, method: str | None, labels: Sequence[str | None]) -> d
         if label is not None and (known := spelt.get(label.lower(), label)) != label:
             raise UserError(f"expected {name} as the paper spells it, {known}, found {label}: fix it")
     pretrain_dataset, ssl_method, reduction = labels
-    ours = METHODS.get(method or "")
-    if ours and ssl_method in METHODS.values() and ssl_method != ours:
+    ours = TITLES.get(method or "")
+    if ours and ssl_method in TITLES.values() and ssl_method != ours:
         raise UserError(f"expected ssl_method {ours}, by which the weights were trained, found {ssl_method}: drop it")
     return dict(zip(names, (pretrain_dataset, ssl_method or ours, reduction), strict=True))

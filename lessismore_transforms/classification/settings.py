@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.methods import METHODS
 from lessismore_transforms.options import option, parse_bools
+from lessismore_transforms.wording import listed
 
 MODES = ("finetune", "linear", "scratch")
 _TRAINING = "training"  # the phase of what an evaluation of a trained network does not choose again
@@ -44,7 +46,7 @@ class ClassificationSettings:
     )
     method: str | None = option(
         None,
-        help="what the file must be of: `swav`, `moco`, `byol` or `spark`; none takes any",
+        help=f"what the file must be of: {listed([f'`{name}`' for name in METHODS], 'or')}; none takes any",
         role="setting",
         phase=_TRAINING,
     )
@@ -53,7 +55,8 @@ class ClassificationSettings:
     )
     ssl_method: str | None = option(
         None,
-        help="label for the table: `SwAV`, `MoCoV2`, `SparK`; told by the weights where they are ours or published",
+        help=f"label for the table: {', '.join(f'`{row.title}`' for row in METHODS.values() if row.paper)}; "
+        "told by the weights where they are ours or published",
         role="label",
     )
     reduction: str | None = option(None, help="label for the table: `ALL`, `HASH-6`, `SSIM-10%`, ...", role="label")

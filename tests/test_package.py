@@ -24,7 +24,7 @@ def test_an_import_of_the_package_imports_nothing_big() -> None:
     assert version == lessismore_transforms.__version__
     imported = set(modules.split())
     assert "lessismore_transforms" in imported
-    assert not imported & {"torch", "monai", "numpy", "pandas", "matplotlib", "nibabel", "pydicom", "typing"}
+    assert not imported & {"torch", "monai", "numpy", "pandas", "matplotlib", "nibabel", "pydicom"}
 
 
 def test_reading_volumes_and_slices_imports_no_torch() -> None:

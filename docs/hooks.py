@@ -6,6 +6,7 @@ an edit here.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import posixpath
@@ -27,7 +28,7 @@ TEXTS = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGEL
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill in the parts of the navigation that follow from folders."""
     pages = {
-        "Bundles": [{bundle.name: f"bundles/{bundle.name}.md"} for bundle in _bundles()],
+        "Bundles": [f"bundles/{bundle.name}.md" for bundle in _bundles()],
         "API": ["api/index.md", *({name: f"api/{name}.md"} for name in [*_rooms(), "files"])],
     }
     for section in config.nav or []:
@@ -42,8 +43,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, target in _elsewhere().items():
         files.append(File.generated(config, target, abs_src_path=str(source)))
     pages = {"commands.md": _commands(), "api/index.md": _names()}
-    pages |= {f"api/{room}.md": f"# {room}\n\n::: {PACKAGE}.{room}\n" for room in _rooms()}
-    pages["api/files.md"] = "# Files beside the rooms\n\n" + "\n".join(f"::: {PACKAGE}.{name}\n" for name in _modules())
+    pages |= {f"api/{room}.md": _room(room) for room in _rooms()}
+    pages["api/files.md"] = "# Files beside the rooms\n\n" + _described(ROOT / PACKAGE)
     for target, content in pages.items():
         files.append(File.generated(config, target, content=content))
     return files
@@ -85,8 +86,20 @@ def _rooms() -> list[str]:
     return sorted({path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py")} - {"cli"})
 
 
-def _modules() -> list[str]:
-    return sorted(path.stem for path in (ROOT / PACKAGE).glob("[a-z]*.py"))
+def _room(name: str) -> str:
+    """The page of a room: what its `__init__.py` says and defines itself, then its files."""
+    folder = ROOT / PACKAGE / name
+    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+    own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
+    parts = [f"# {name}", ast.get_docstring(tree) or ""]
+    parts += [f"::: {PACKAGE}.{name}.{each}" for each in own]
+    return "\n\n".join([*parts, _described(folder)])
+
+
+def _described(folder: Path) -> str:
+    """The API of the files in a folder."""
+    package = ".".join(folder.relative_to(ROOT).parts)
+    return "".join(f"::: {package}.{path.stem}\n\n" for path in sorted(folder.glob("[a-z]*.py")))
 
 
 def _commands() -> str:
@@ -108,22 +121,29 @@ def _help(*command: str) -> str:
 
 
 def _names() -> str:
-    """The first page of the API: the names that the package itself offers, and where each is told about."""
+    """The first page of the API: the rooms, and the names that the package itself offers of each."""
     homes = json.loads(_python("-c", f"import json, {PACKAGE}; print(json.dumps({PACKAGE}._HOMES))"))
-    rows: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name, home in homes.items():
-        rows.setdefault(home.split(".")[1], []).append(f"[`{name}`][{home}.{name}]")
-    lines = [
-        "# API",
-        "",
-        f"What users take is imported from the package itself, `from {PACKAGE} import SliceSelectionDataset`. That import "
-        "is free: a name is looked up in its room when it is first used.",
-        "",
-        "| room | names |",
-        "|---|---|",
-        *(f"| {room} | {', '.join(names)} |" for room, names in sorted(rows.items())),
+        names.setdefault(home.split(".")[1], []).append(f"[`{name}`][{home}.{name}]")
+    rows = [
+        f"| [{room}]({room}.md) | {_says(ROOT / PACKAGE / room / '__init__.py')} | {', '.join(names.get(room, []))} |"
+        for room in _rooms()
     ]
-    return "\n".join(lines) + "\n"
+    rows += [
+        f"| [{name}](files.md) | {_says(ROOT / PACKAGE / f'{name}.py')} | {', '.join(names[name])} |"
+        for name in sorted(set(names) - set(_rooms()))
+    ]
+    return (
+        f"# API\n\nWhat users take is imported from the package itself, `from {PACKAGE} import SliceSelectionDataset`. "
+        "That import is free: a name is looked up in its room when it is first used.\n\n"
+        "| room | holds | offered by the package itself |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def _says(path: Path) -> str:
+    """The first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def _python(*arguments: str) -> str:

@@ -65,7 +65,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             target = elsewhere.get(path, "")
         return f"]({posixpath.relpath(target, here or '.')}" if target else match[0]
 
-    return re.sub(r"\]\((?![a-z]+:|#)([^)#\s]+)", moved, markdown)
+    plain = re.sub(r"^<!--.*-->$", "", markdown, flags=re.MULTILINE)  # marks for those who edit the file
+    return re.sub(r"\]\((?![a-z]+:|#)([^)#\s]+)", moved, plain)
 
 
 def _elsewhere() -> dict[Path, str]:

@@ -30,7 +30,7 @@ F1_OF_ORGMNIST = (
 class Setting(NamedTuple):
     """What an encoder was pre-trained on and how; all three are `none` for training from scratch.
 
-    Args:
+    Attributes:
         pretrain_dataset: `LIDC`, `PET-CT` or `none`.
         ssl_method: `SwAV`, `MoCoV2`, `SparK` or `none`.
         reduction: `ALL`, `EveryN-10%`, `HASH-6` and so on, or `none`.

@@ -286,7 +286,8 @@ def _reduce(options: argparse.Namespace) -> int:
 
     if options.workers != 0:
         start_context()  # imports while this process does
-    from lessismore_transforms.pipeline.run import estimate, reduce_dataset
+    from lessismore_transforms.pipeline.estimate import estimate
+    from lessismore_transforms.pipeline.run import reduce_dataset
     from lessismore_transforms.pipeline.settings import Encoder, Settings
 
     if options.window and options.pixels == "released":
@@ -339,7 +340,7 @@ def _reduce(options: argparse.Namespace) -> int:
 
 
 def _select(options: argparse.Namespace) -> int:
-    from lessismore_transforms.pipeline.run import select
+    from lessismore_transforms.reduced.select import select
     from lessismore_transforms.reduced.store import fill_store
 
     target = _target(options)
@@ -364,7 +365,8 @@ def _duplicates(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from lessismore_transforms.atomic import atomic_write
-    from lessismore_transforms.reduced.duplicates import CORRELATION, images_in, near_duplicates
+    from lessismore_transforms.reduced.pictures import images_in
+    from lessismore_transforms.reduction.near_duplicates import CORRELATION, near_duplicates
 
     correlation = CORRELATION if options.correlation is None else options.correlation
     first = tqdm(images_in(options.first), desc="compare", unit=" images", disable=None)
@@ -377,7 +379,9 @@ def _duplicates(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from lessismore_transforms.report.overlap import as_text, compare, named_outputs, write_comparison
+    from lessismore_transforms.reduced.overlap import compare, named_outputs
+    from lessismore_transforms.report.overlap_page import write_comparison
+    from lessismore_transforms.report.overlap_text import as_text
 
     outputs = named_outputs(options.outputs, options.selections)
     comparison = compare(outputs)

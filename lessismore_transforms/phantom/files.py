@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lessismore_transforms.atomic import writing
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom.scan import phantom_scan
-from lessismore_transforms.reduced.manifest import slice_id
+from lessismore_transforms.reduced.table_files import slice_id
 from lessismore_transforms.volumes import volume_id
 
 if TYPE_CHECKING:

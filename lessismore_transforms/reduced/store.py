@@ -19,11 +19,15 @@ from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, lock, writing
 from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.reduced.manifest import Manifest, Selection, slice_id
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduced.table_files import parse_slice_id, slice_id
 from lessismore_transforms.volumes import Crc32, Volume, find_volumes, read_slices
 from lessismore_transforms.volumes.pixels import to_pixels
+from lessismore_transforms.wording import counted, plural
 
 STORE = "store"
+RUN_LOG = "run.jsonl"  # what happened when, and where the volumes were
 
 
 def write_volume(output_dir: Path, volume: str, pixels: NDArray[np.uint8]) -> None:
@@ -66,7 +70,7 @@ def last_dataset_dir(output_dir: Path) -> Path:
     Raises:
         ManifestError: run.jsonl does not tell.
     """
-    log = output_dir / "run.jsonl"
+    log = output_dir / RUN_LOG
     folders = []
     if log.is_file():
         for line in log.read_text(encoding="utf-8").splitlines():
@@ -94,7 +98,8 @@ def find_again(manifest: Manifest, dataset_dir: Path) -> dict[str, Volume]:
     missing = [record["path"] for record in manifest.volumes if record["volume"] not in volumes]
     if missing:
         raise ManifestError(
-            f"{len(missing)} volumes of the manifest (the first: {missing[0]}) are not below {dataset_dir}: "
+            f"{counted(len(missing), 'volume')} of the manifest (the first: {missing[0]}) "
+            f"{plural(len(missing), 'is', 'are')} not below {dataset_dir}: "
             "name the folder that was reduced with dataset_dir"
         )
     return volumes
@@ -140,7 +145,7 @@ def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | 
         VolumeError: a volume cannot be read or changed since.
     """
     output_dir = Path(output_dir)
-    with writing(output_dir), (output_dir / "run.jsonl").open("a", encoding="utf-8") as log:
+    with writing(output_dir), (output_dir / RUN_LOG).open("a", encoding="utf-8") as log:
         lock(log, output_dir)
         return _fill_store(output_dir, selection, dataset_dir)
 
@@ -149,11 +154,13 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
     manifest, rows = Manifest.read(output_dir), read_index(output_dir)
     stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
     for name in sorted(rows, key=rows.__getitem__):
-        stored[name.rpartition("_")[0]].append(int(name.rpartition("_")[2]))
+        volume, index = parse_slice_id(name)
+        stored[volume].append(index)
     lacking: dict[str, list[int]] = defaultdict(list)
     for name in selection.kept_ids:
         if name not in rows:
-            lacking[name.rpartition("_")[0]].append(int(name.rpartition("_")[2]))
+            volume, index = parse_slice_id(name)
+            lacking[volume].append(index)
     if not lacking:
         return 0
     folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)

@@ -12,7 +12,8 @@ from helpers import tree
 
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.phantom import phantom_scan, write_nifti
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -1,0 +1,87 @@
+"""The tables and records of an output folder as files, and the names and numbers that stand in their cells."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.errors import ManifestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def slice_id(volume: str, index: int) -> str:
+    """Name of a slice that does not depend on paths outside the data set or on the patient key."""
+    return f"{volume}_{index:04d}"
+
+
+def parse_slice_id(name: str) -> tuple[str, int]:
+    """Volume and index of a slice from its name."""
+    volume, _, index = name.rpartition("_")
+    return volume, int(index)
+
+
+def format_number(value: float) -> str:
+    """A distance as the tables hold it: whole numbers without a point, nothing for nan."""
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of texts with the expected columns.
+
+    Raises:
+        ManifestError: it has other columns.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if tuple(table.columns) != tuple(columns):
+        raise ManifestError(f"{path}: expected the columns {', '.join(columns)}, found {', '.join(table.columns)}")
+    return table
+
+
+def parse_column(texts: list[str], parse: Callable[[str], Any], path: Path, column: str) -> list[Any]:
+    """The values of a column.
+
+    Raises:
+        ManifestError: a text is none; its line is named.
+    """
+    values = []
+    for line, text in enumerate(texts, start=2):
+        try:
+            values.append(parse(text))
+        except ValueError:
+            raise ManifestError(
+                f"{path}, line {line}: {text!r} is no {column}: undo the edit or reduce again"
+            ) from None
+    return values
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table of texts."""
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a JSON file of an output folder holds.
+
+    Raises:
+        ManifestError: it is no JSON.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ManifestError(f"{path} is no JSON ({error}): it was damaged, reduce again") from error
+    return content

@@ -94,9 +94,8 @@ def reduce_dataset(
             results in place of processes of this machine; they have to see both folders under the same names.
 
     Raises:
-        NotADirectoryError: `dataset_dir` is no folder.
-        ConnectionError: there is no scheduler, or it has no workers.
-        RunError: there are no volumes, or the output belongs to another run.
+        UserError: `dataset_dir` is no folder.
+        RunError: there are no volumes, no scheduler or no workers of it, or the output belongs to another run.
         OutputError: the output cannot be written, or another run is writing it; what is finished is kept.
         VolumeError: with `strict`, the first volume that cannot be read.
     """
@@ -177,7 +176,7 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
     """The volumes below `dataset_dir` that `settings` ask for.
 
     Raises:
-        NotADirectoryError: `dataset_dir` is no folder.
+        UserError: `dataset_dir` is no folder.
         RunError: it holds no volume.
     """
 
@@ -459,9 +458,9 @@ class _Log:
 
     def __init__(self, output_dir: Path) -> None:
         self._path = output_dir / "run.jsonl"
-        if output_dir.is_dir() and any(output_dir.iterdir()) and not self._path.is_file():
-            raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
         with writing(output_dir):
+            if output_dir.is_dir() and any(output_dir.iterdir()) and not self._path.is_file():
+                raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
             output_dir.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a+", encoding="utf-8")
         try:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write, write_json, writing
-from lessismore_transforms.errors import ManifestError, UserError
+from lessismore_transforms.errors import ManifestError, UserError, first_line, reading
 from lessismore_transforms.reduction.hashing import hamming_distances, parse_hash
 from lessismore_transforms.reduction.measures import MEASURES, rank_slices
 from lessismore_transforms.reduction.selection import Ranking
@@ -86,21 +86,17 @@ class Manifest:
         Raises:
             ManifestError: there is none, or its content contradicts itself.
         """
-        import pandas as pd
-
         table, record = Path(output_dir) / "manifest.csv", Path(output_dir) / "manifest.json"
         for path in (record, table):
-            if not path.is_file():
+            with reading(path, ManifestError):
+                there = path.is_file()
+            if not there:
                 raise ManifestError(f"{path} is missing: expected the output folder of a finished `reduce`")
         info = _read_json(record)
         if info.get("format") != FORMAT:
             found = info.get("format")
             raise ManifestError(f"{record}: expected format {FORMAT}, found {found}: reduce again with this version")
-        slices = pd.read_csv(table, dtype=str, keep_default_na=False)
-        if tuple(slices.columns) != COLUMNS:
-            raise ManifestError(
-                f"{table}: expected the columns {', '.join(COLUMNS)}, found {', '.join(slices.columns)}"
-            )
+        slices = _read_table(table, COLUMNS)
         for column, parse, dtype in (
             ("index", int, np.int64),
             ("height", int, np.int64),
@@ -216,18 +212,13 @@ class Selection:
         Raises:
             ManifestError: there is none of that name, or it was damaged.
         """
-        import pandas as pd
-
         folder = Path(output_dir) / "selections"
         check_name(name)
         table, record = folder / f"{name}.csv", folder / f"{name}.json"
         if not (table.is_file() and record.is_file()):
             names = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
             raise ManifestError(f"no selection {name!r} in {folder} (there: {names}): make it with `select`")
-        slices = pd.read_csv(table, dtype=str, keep_default_na=False)
-        if tuple(slices.columns) != SELECTION_COLUMNS:
-            expected, found = ", ".join(SELECTION_COLUMNS), ", ".join(slices.columns)
-            raise ManifestError(f"{table}: expected the columns {expected}, found {found}")
+        slices = _read_table(table, SELECTION_COLUMNS)
         slices["kept"] = _parse(slices["kept"].tolist(), lambda text: bool(("0", "1").index(text)), table, "kept")
         slices["distance"] = _parse(slices["distance"].tolist(), lambda text: float(text or "nan"), table, "distance")
         content = _read_json(record)
@@ -307,11 +298,27 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str
         writer.writerows(rows)
 
 
+def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        with reading(path, ManifestError):
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ManifestError(f"{path} is no table ({first_line(error)}): undo the edit or reduce again") from error
+    if tuple(table.columns) != columns:
+        raise ManifestError(f"{path}: expected the columns {', '.join(columns)}, found {', '.join(table.columns)}")
+    return table
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        with reading(path, ManifestError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
         raise ManifestError(f"{path} is no JSON ({error}): it was damaged, reduce again") from error
+    if not isinstance(content, dict):
+        raise ManifestError(f"{path}: expected an object, found {type(content).__name__}: reduce again")
     return content
 
 

@@ -1,4 +1,4 @@
-"""What a user adds to `python -m monai.bundle run`: checked before the work starts, and handed to our command line.
+"""What a user adds to `python -m monai.bundle run`, checked before the work starts.
 
 MONAI takes a misspelt override for a new entry of the configuration that nobody reads, hands booleans over as they
 were typed (`--resume false` is the text "false") and buries a user's mistake in a page of tracebacks. So each of our
@@ -16,15 +16,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from lessismore_transforms.errors import OutputError, UserError, VolumeError, first_line
-
-MISTAKES = (ValueError, OutputError, VolumeError, ModuleNotFoundError)  # what we raise as a sentence for the user
+from lessismore_transforms.errors import UserError, first_line
 
 # MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
 _MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
@@ -50,13 +48,13 @@ def parse_bool(value: object) -> bool:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn a ValueError inside, which is a user's mistake, into its sentence on stderr and exit code 2.
+    """Turn a user's mistake inside into its sentence on stderr and exit code 2.
 
     SystemExit is the one exception that MONAI does not wrap when the expressions of a configuration raise it.
     """
     try:
         yield
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -73,7 +71,7 @@ def check_overrides() -> None:
         SystemExit: an override is misspelt; a sentence on stderr names the closest id.
     """
     sys.excepthook = _say_mistake
-    workflow = _calling_workflow()
+    workflow = calling_workflow()
     with one_sentence():
         config = workflow.parser.get()
         files = sorted(workflow.config_root_path.glob("*.json"))
@@ -95,7 +93,7 @@ def check_settled(names: Iterable[str]) -> None:
     Raises:
         SystemExit: one of them is overridden; a sentence on stderr names it.
     """
-    workflow = _calling_workflow()
+    workflow = calling_workflow()
     config = workflow.parser.get()
     run = config.get("run")
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in workflow.config_root_path.glob("*.json")]
@@ -190,19 +188,19 @@ def _say_mistake(kind: type[BaseException], error: BaseException, traceback: Tra
         print(f"error: {mistake}", file=sys.stderr)
 
 
-def _mistake_behind(error: BaseException | None) -> Exception | None:
-    """The first of an exception and its causes that our code raised as a sentence for the user."""
+def _mistake_behind(error: BaseException | None) -> UserError | None:
+    """The first user's mistake among an exception and its causes."""
     component = ""
     while error is not None:
-        if isinstance(error, MISTAKES) and _raised_by_us(error):
-            return error
+        if isinstance(error, UserError):
+            return UserError(str(error).splitlines()[-1].partition("Error: ")[2]) if _of_a_loader(error) else error
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
             return UserError(
                 f"{first_line(error)}: perhaps it lacked memory; --resume True goes on, with fewer --workers"
             )
         if found := _COMPONENT.match(str(error)):
             component = found[1]
-        elif component and isinstance(error, (ValueError, TypeError, RuntimeError, AssertionError)):
+        elif component and _refuses(component, error):
             return UserError(f"{component} cannot take what it was given: {first_line(error)} ({_SHOW}=1 shows where)")
         else:
             component = ""
@@ -210,12 +208,23 @@ def _mistake_behind(error: BaseException | None) -> Exception | None:
     return None
 
 
-def _raised_by_us(error: Exception) -> bool:
+def _of_a_loader(error: UserError) -> bool:
+    """Whether torch brought a mistake from a worker of a DataLoader: with its traceback, the sentence last."""
+    return "in DataLoader worker process" in first_line(error)
+
+
+def _refuses(component: str, error: BaseException) -> bool:
+    """Whether a component of a library refused what it was given, or one of ours an argument that it does not have.
+
+    Ours say what else they refuse by themselves: any other exception in them is a defect.
+    """
+    if component.partition(".")[0] not in ("lessismore_transforms", "scripts"):
+        return isinstance(error, (ValueError, TypeError, RuntimeError, AssertionError))
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    name = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
-    return name.partition(".")[0] in ("lessismore_transforms", "scripts")
+    called_from = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
+    return isinstance(error, TypeError) and called_from.startswith("monai.")
 
 
 def _text(content: Any) -> str:
@@ -231,7 +240,7 @@ def _ids(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def configuration() -> dict[str, Any]:
     """The configuration that calls this, as merged from files and overrides, without the folder it lies in."""
-    config = _calling_workflow().parser.get()
+    config = calling_workflow().parser.get()
     content: dict[str, Any] = json.loads(_text(config))
     return {name: value for name, value in content.items() if name not in ("bundle_root", _META)}
 
@@ -247,7 +256,7 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _calling_workflow() -> Any:
+def calling_workflow() -> Any:
     """The `monai.bundle.ConfigWorkflow` whose configuration is being evaluated.
 
     An expression is given neither the workflow nor the names of all ids, so the callers are asked.
@@ -261,28 +270,3 @@ def _calling_workflow() -> Any:
             return caller
         frame = frame.f_back
     raise RuntimeError("check_overrides was called outside of a bundle: call it in the configuration, in `initialize`")
-
-
-def run_command(command: str, arguments: Sequence[object] = (), **options: Any) -> None:
-    """Run a command of `python -m lessismore_transforms` with options as they stand in a configuration.
-
-    Args:
-        command: its name, such as `reduce`.
-        arguments: what comes without a name.
-        options: by name without dashes; None leaves one out, true and false (text too) stand for a flag, and a list
-            repeats the option.
-
-    Raises:
-        SystemExit: the command did not end well; its sentences are on stderr.
-    """
-    from lessismore_transforms.cli.main import main
-
-    line = [command, *map(str, arguments)]
-    for name, value in options.items():
-        if str(value).lower() in ("true", "false"):
-            line += [f"--{name}"] if parse_bool(value) else []
-        elif value is not None:
-            values = value if isinstance(value, (list, tuple)) else [value]
-            line += [f"--{name}={item}" for item in values]
-    if code := main(line):
-        raise SystemExit(code)

@@ -17,7 +17,7 @@ import numpy as np
 from lessismore_transforms.classification.metrics import METRICS
 from lessismore_transforms.classification.paper import Setting
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import UserError, reading
 
 METRICS_FILE = "metrics.json"
 _SAME_DIGITS = 5e-4  # between metrics.json and predictions.csv: half of the last digit that a table shows
@@ -134,8 +134,9 @@ def difference(one: Predictions, other: Predictions) -> str:
 def _record(path: Path) -> dict[str, Any]:
     """A checked metrics.json."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        with reading(path):
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
         raise UserError(f"expected JSON in {path}, found a damaged file ({error}); evaluate again") from error
     for key, kind in _PARTS.items():
         if not isinstance(record, dict) or not isinstance(record.get(key), kind):

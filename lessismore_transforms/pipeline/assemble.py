@@ -12,12 +12,12 @@ import numpy as np
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import writing
-from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, THUMBNAILS, sweep
+from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, sweep
 from lessismore_transforms.pipeline.part import kept_indices, read_part
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.manifest import write_manifest
 from lessismore_transforms.reduced.selection import write_selection
-from lessismore_transforms.reduced.store import STORE, read_index, write_index
+from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_index, write_index
 from lessismore_transforms.reduced.table_files import parse_slice_id
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found

@@ -25,9 +25,9 @@ class EventLog:
 
     def __init__(self, output_dir: Path) -> None:
         self._path = output_dir / RUN_LOG
-        if output_dir.is_dir() and any(output_dir.iterdir()) and not self._path.is_file():
-            raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
         with writing(output_dir):
+            if output_dir.is_dir() and any(output_dir.iterdir()) and not self._path.is_file():
+                raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
             output_dir.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a+", encoding="utf-8")
         try:

@@ -19,7 +19,7 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
     """The volumes below `dataset_dir` that `settings` ask for.
 
     Raises:
-        NotADirectoryError: `dataset_dir` is no folder.
+        UserError: `dataset_dir` is no folder.
         RunError: it holds no volume.
     """
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from lessismore_transforms.atomic import remove_temporaries
 from lessismore_transforms.reduced.manifest import DISTANCES
-from lessismore_transforms.reduced.store import STORE
+from lessismore_transforms.reduced.store import STORE, THUMBNAILS
 
 PARTS = "parts"
 RUNNING = f"{PARTS}/settings.json"  # while this stands, the parts count and not the manifest
-THUMBNAILS = f"{STORE}/thumbnails"
 
 
 def make_folders(output_dir: Path, *, distances: bool) -> None:

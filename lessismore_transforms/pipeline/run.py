@@ -67,7 +67,7 @@ def reduce_dataset(
             results in place of processes of this machine; they have to see both folders under the same names.
 
     Raises:
-        NotADirectoryError: `dataset_dir` is no folder.
+        UserError: `dataset_dir` is no folder.
         RunError: there are no volumes, the output belongs to another run, or there is no scheduler with workers.
         OutputError: the output cannot be written, or another run is writing it; what is finished is kept.
         VolumeError: with `strict`, the first volume that cannot be read.

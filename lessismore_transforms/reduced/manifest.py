@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import write_json
-from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.errors import ManifestError, reading
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import (
     parse_column,
@@ -79,7 +79,9 @@ class Manifest:
         """
         table, record = Path(output_dir) / "manifest.csv", Path(output_dir) / "manifest.json"
         for path in (record, table):
-            if not path.is_file():
+            with reading(path, ManifestError):
+                there = path.is_file()
+            if not there:
                 raise ManifestError(f"{path} is missing: expected the output folder of a finished `reduce`")
         info = read_record(record)
         if info.get("format") != FORMAT:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, lock, writing
-from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.errors import ManifestError, VolumeError, first_line, reading
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import parse_slice_id, slice_id
@@ -27,6 +27,7 @@ from lessismore_transforms.volumes.pixels import to_pixels
 from lessismore_transforms.wording import counted, plural
 
 STORE = "store"
+THUMBNAILS = f"{STORE}/thumbnails"
 RUN_LOG = "run.jsonl"  # what happened when, and where the volumes were
 
 
@@ -60,8 +61,29 @@ def read_index(output_dir: Path) -> dict[str, int]:
     path = output_dir / STORE / "index.csv"
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["slice_id"]: int(row["row"]) for row in csv.DictReader(file)}
+    with reading(path, ManifestError), path.open(encoding="utf-8", newline="") as file:
+        try:
+            return {row["slice_id"]: int(row["row"]) for row in csv.DictReader(file)}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ManifestError(f"{path} was damaged: undo the edit or reduce again") from error
+
+
+def open_stored(path: Path) -> NDArray[np.uint8]:
+    """The stored slices (k, rows, columns) of a volume, memory-mapped.
+
+    Raises:
+        ManifestError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
+    try:
+        with reading(path, ManifestError):
+            stored: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        if isinstance(error, ManifestError):
+            raise
+        raise ManifestError(f"{path} was damaged ({first_line(error)}): reduce again into a new folder") from error
+    return stored
 
 
 def last_dataset_dir(output_dir: Path) -> Path:
@@ -73,7 +95,9 @@ def last_dataset_dir(output_dir: Path) -> Path:
     log = output_dir / RUN_LOG
     folders = []
     if log.is_file():
-        for line in log.read_text(encoding="utf-8").splitlines():
+        with reading(log, ManifestError):
+            lines = log.read_text(encoding="utf-8").splitlines()
+        for line in lines:
             with suppress(ValueError):  # a killed run may have left half a line
                 folders += [event["dataset_dir"]] if "dataset_dir" in (event := json.loads(line)) else []
     if not folders:
@@ -118,13 +142,14 @@ def read_pixels(
     wanted = set(indices)
     pictures: dict[int, NDArray[np.uint8]] = {}
     crc = Crc32()
-    for ct_slice in read_slices(volume, dataset_dir, crc):
-        if ct_slice.index in wanted:
-            if ct_slice.reason:
-                raise ManifestError(f"slice {ct_slice.index} can no longer be read: {ct_slice.reason}")
-            _, pictures[ct_slice.index] = to_pixels(
-                ct_slice, volume.format, settings["pixels"], as_released=settings["as_released"]
-            )
+    with reading(dataset_dir / volume.path, VolumeError):
+        for ct_slice in read_slices(volume, dataset_dir, crc):
+            if ct_slice.index in wanted:
+                if ct_slice.reason:
+                    raise ManifestError(f"slice {ct_slice.index} can no longer be read: {ct_slice.reason}")
+                _, pictures[ct_slice.index] = to_pixels(
+                    ct_slice, volume.format, settings["pixels"], as_released=settings["as_released"]
+                )
     if crc32 not in (None, str(crc)):
         raise ManifestError(f"{volume.path} changed since it was reduced: reduce again")
     return np.stack([pictures[index] for index in indices])
@@ -145,7 +170,9 @@ def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | 
         VolumeError: a volume cannot be read or changed since.
     """
     output_dir = Path(output_dir)
-    with writing(output_dir), (output_dir / RUN_LOG).open("a", encoding="utf-8") as log:
+    with writing(output_dir):
+        log = (output_dir / RUN_LOG).open("a", encoding="utf-8")
+    with log:
         lock(log, output_dir)
         return _fill_store(output_dir, selection, dataset_dir)
 
@@ -170,7 +197,7 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
         pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
         path = output_dir / STORE / f"{volume}.npy"
         if stored[volume]:
-            pixels = np.concatenate([np.load(path)[: len(stored[volume])], pixels])
+            pixels = np.concatenate([open_stored(path)[: len(stored[volume])], pixels])
         write_volume(output_dir, volume, pixels)
         stored[volume] += indices
         write_index(output_dir, stored.items())

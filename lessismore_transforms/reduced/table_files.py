@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lessismore_transforms.atomic import atomic_write
-from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.errors import ManifestError, first_line, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +39,15 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """A table of texts with the expected columns.
 
     Raises:
-        ManifestError: it has other columns.
+        ManifestError: it cannot be read, is no table or has other columns.
     """
     import pandas as pd
 
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        with reading(path, ManifestError):
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ManifestError(f"{path} is no table ({first_line(error)}): undo the edit or reduce again") from error
     if tuple(table.columns) != tuple(columns):
         raise ManifestError(f"{path}: expected the columns {', '.join(columns)}, found {', '.join(table.columns)}")
     return table
@@ -78,10 +82,13 @@ def read_record(path: Path) -> dict[str, Any]:
     """What a JSON file of an output folder holds.
 
     Raises:
-        ManifestError: it is no JSON.
+        ManifestError: it cannot be read or is no JSON object.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        with reading(path, ManifestError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
         raise ManifestError(f"{path} is no JSON ({error}): it was damaged, reduce again") from error
+    if not isinstance(content, dict):
+        raise ManifestError(f"{path}: expected an object, found {type(content).__name__}: reduce again")
     return content

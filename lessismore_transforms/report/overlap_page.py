@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write, writing
-from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.reduced.overlap import Comparison, Mask, Overlap, write_overlaps
 from lessismore_transforms.report.html import data_url, page, stylesheet
 from lessismore_transforms.report.overlap_text import FIRST_STAYS, PAPER, READ, cells
-from lessismore_transforms.report.slice_pictures import as_webp, bar_code, ends_of
+from lessismore_transforms.report.slice_pictures import as_webp, bar_code, ends_of, read_thumbnails
 from lessismore_transforms.wording import count, counted, percent, plural
 
 _FIRST = 10  # kept slices in the figure
@@ -129,11 +128,8 @@ def _thumbnails(comparison: Comparison) -> tuple[int, NDArray[np.uint8]] | None:
     volumes = comparison.volumes
     for place in sorted(range(len(volumes)), key=lambda place: -volumes[place]["slices"]):
         for choice in comparison.choices:
-            path = choice.output_dir / "store" / "thumbnails" / f"{volumes[place]['volume']}.npy"
-            if path.is_file():
-                thumbnails: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-                if thumbnails.ndim != 3 or len(thumbnails) != volumes[place]["slices"]:
-                    raise ManifestError(f"{path}: the thumbnails do not fit their volume: delete it or reduce again")
+            thumbnails = read_thumbnails(choice.output_dir, volumes[place]["volume"], volumes[place]["slices"])
+            if thumbnails is not None:
                 return place, thumbnails
     return None
 

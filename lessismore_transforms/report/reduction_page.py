@@ -54,7 +54,7 @@ def write_report(output_dir: str | Path, selection: str = "default") -> Path:
     output_dir = Path(output_dir)
     manifest, chosen = read_reduction(output_dir, selection)
     volumes = list(summarise(manifest, chosen))
-    sheets = read_sheets(output_dir / "store" / "thumbnails", volumes, chosen.target)
+    sheets = read_sheets(output_dir, volumes, chosen.target)
     public = anonymiser(manifest)
     sections = [_head(manifest, chosen, volumes, selection)]
     if volumes:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.reduced.store import THUMBNAILS, open_stored
 from lessismore_transforms.wording import plural
 
 _ENDS = {"axial": ("feet", "head"), "coronal": ("front", "back"), "sagittal": ("right", "left")}
@@ -15,6 +18,22 @@ _ENDS = {"axial": ("feet", "head"), "coronal": ("front", "back"), "sagittal": ("
 def ends_of(plane: str) -> tuple[str, str]:
     """What the first and the last slice of a volume in canonical order are near to."""
     return _ENDS.get(plane, ("first", "last"))
+
+
+def read_thumbnails(output_dir: Path, volume: str, count: int) -> NDArray[np.uint8] | None:
+    """The thumbnails (n, rows, columns) of a volume of `count` slices, memory-mapped; None where it has none.
+
+    Raises:
+        ManifestError: they cannot be read or do not fit their volume.
+    """
+    path = output_dir / THUMBNAILS / f"{volume}.npy"
+    if not path.is_file():
+        return None
+    thumbnails = open_stored(path)
+    if thumbnails.ndim != 3 or len(thumbnails) != count or thumbnails.dtype != np.uint8:
+        expected, found = f"uint8 ({count}, rows, columns)", f"{thumbnails.dtype} {thumbnails.shape}"
+        raise ManifestError(f"{path}: expected {expected}, found {found}: delete it or reduce again")
+    return thumbnails
 
 
 def as_webp(thumbnails: NDArray[np.uint8], rows: int, columns: int) -> bytes:

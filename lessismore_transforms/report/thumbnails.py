@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.report.html import amount, data_url, ranges
-from lessismore_transforms.report.slice_pictures import as_webp, bar_code, ends_of
+from lessismore_transforms.report.slice_pictures import as_webp, bar_code, ends_of, read_thumbnails
 from lessismore_transforms.report.summary import (
     Group,
     VolumeSummary,
@@ -61,8 +60,8 @@ class Sheet:
         return f'<span class="tile {kind}" role="img" aria-label="slice {index}, {kind}" style="{position}"></span>'
 
 
-def read_sheets(folder: Path, volumes: Sequence[VolumeSummary], target: Target) -> list[Sheet]:
-    """A sheet for each of the volumes that have thumbnails, uint8 (n, rows, columns), in `folder`.
+def read_sheets(output_dir: Path, volumes: Sequence[VolumeSummary], target: Target) -> list[Sheet]:
+    """A sheet for each of the volumes that have thumbnails in `output_dir`.
 
     Raises:
         ManifestError: thumbnails that do not fit their volume.
@@ -70,12 +69,8 @@ def read_sheets(folder: Path, volumes: Sequence[VolumeSummary], target: Target) 
     sheets: list[Sheet] = []
     marks = _marks(volumes, target)
     for volume in volumes:
-        path = folder / f"{volume.name}.npy"
-        if path.is_file():
-            thumbnails = np.load(path, mmap_mode="r", allow_pickle=False)
-            if thumbnails.ndim != 3 or len(thumbnails) != len(volume) or thumbnails.dtype != np.uint8:
-                expected, found = f"uint8 ({len(volume)}, rows, columns)", f"{thumbnails.dtype} {thumbnails.shape}"
-                raise ManifestError(f"{path}: expected {expected}, found {found}: delete it or reduce again")
+        thumbnails = read_thumbnails(output_dir, volume.name, len(volume))
+        if thumbnails is not None:
             sheets.append(_sheet(f"volume{len(sheets)}", volume, thumbnails, target, marks))
     return sheets
 

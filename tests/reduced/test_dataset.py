@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lessismore_transforms.errors import ManifestError, VolumeError
+from lessismore_transforms.errors import ManifestError, UserError, VolumeError
 from lessismore_transforms.phantom import write_demo_data
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
@@ -68,7 +68,7 @@ def test_direct_reading_of_another_place(small_data: Path, output: Path, tmp_pat
     log = output / "run.jsonl"
     log.write_text(log.read_text().replace(str(small_data), "/gone"))
     assert_same(pictures(SliceSelectionDataset(output, dataset_dir=moved)), pictures(SliceSelectionDataset(finished)))
-    with pytest.raises(NotADirectoryError, match="/gone"):
+    with pytest.raises(UserError, match="/gone"):
         SliceSelectionDataset(output)[0]
 
 

@@ -18,6 +18,7 @@ from lessismore_transforms.atomic import write_json
 from lessismore_transforms.errors import ManifestError, reading
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import (
+    open_array,
     parse_column,
     parse_slice_id,
     read_record,
@@ -29,6 +30,7 @@ from lessismore_transforms.reduction.hashing import hamming_distances, parse_has
 from lessismore_transforms.reduction.measures import MEASURES, rank_slices
 from lessismore_transforms.reduction.selection import Ranking
 from lessismore_transforms.reduction.target import Target, choose, text_order
+from lessismore_transforms.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,10 +176,20 @@ class Manifest:
             return None
         if target.method == "hash":
             return lambda index: hamming_distances(hashes[index : index + 1], hashes)[0]
-        path = self.folder / DISTANCES / f"{volume}.npy"
-        if not path.is_file():
+        matrix = self.kept_distances(volume)
+        if matrix is None:
+            path = self.folder / DISTANCES / f"{volume}.npy"
             raise ManifestError(f"{path} is missing: the exemplar rule needs a run with --keep_distances")
-        return matrix_rows(np.load(path, mmap_mode="r"), candidate)
+        return matrix_rows(matrix, candidate)
+
+    def kept_distances(self, volume: str) -> NDArray[Any] | None:
+        """The distances (c, c) of a volume's candidates, memory-mapped; None where the run did not keep them.
+
+        Raises:
+            ManifestError: the file cannot be read.
+        """
+        path = self.folder / DISTANCES / f"{volume}.npy"
+        return open_array(path, "reduce again into a new folder") if path.is_file() else None
 
 
 def read_reduction(output_dir: str | Path, selection: str = "default") -> tuple[Manifest, Selection]:
@@ -248,7 +260,7 @@ def _check(slices: pd.DataFrame, volumes: list[dict[str, Any]], table: Path) -> 
         if volume not in counts:
             refuse(row, f"unknown volume {volume}")
         if not 0 <= index < counts[volume]:
-            refuse(row, f"slice {index} is out of range, volume {volume} has {counts[volume]} slices")
+            refuse(row, f"slice {index} is out of range, volume {volume} has {counted(counts[volume], 'slice')}")
         if (volume, index) in seen:
             refuse(row, f"a second row for slice {index} of volume {volume}")
         seen.add((volume, index))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import ManifestError, UserError
-from lessismore_transforms.reduced.manifest import DISTANCES, Manifest, candidates, record_order
+from lessismore_transforms.reduced.manifest import Manifest, candidates, record_order
 from lessismore_transforms.reduction.hashing import hamming_distances
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.selection import (
@@ -224,8 +224,8 @@ def _reversed(manifest: Manifest, target: Target) -> Mask | None:
         if target.method == "hash":
             hashes = rows["hash"].to_numpy()[candidate]
             matrix = hamming_distances(hashes, hashes)
-        elif (path := manifest.folder / DISTANCES / f"{record['volume']}.npy").is_file():
-            matrix = np.load(path, allow_pickle=False)
+        elif (distances := manifest.kept_distances(record["volume"])) is not None:
+            matrix = distances
         else:
             return None
         order = record_order(record) if target.rule == "exemplars" else None

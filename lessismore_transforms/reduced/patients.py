@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lessismore_transforms.atomic import writing
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.wording import counted
 
 
 def default_key_path() -> Path:
@@ -35,7 +36,9 @@ def load_key(path: Path | None = None) -> bytes:
     except OSError as error:
         raise UserError(f"cannot read the patient key {path}: {error.strerror}: name an existing file") from error
     if len(key) < 16:
-        raise UserError(f"the patient key {path} has {len(key)} characters: expected at least 16 random ones")
+        raise UserError(
+            f"the patient key {path} has {counted(len(key), 'character')}: expected at least 16 random ones"
+        )
     return key
 
 

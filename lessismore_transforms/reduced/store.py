@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, lock, writing
-from lessismore_transforms.errors import ManifestError, VolumeError, first_line, reading
+from lessismore_transforms.errors import ManifestError, VolumeError, reading
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.table_files import parse_slice_id, slice_id
+from lessismore_transforms.reduced.table_files import open_array, parse_slice_id, slice_id
 from lessismore_transforms.volumes import Crc32, Volume, find_volumes, read_slices
 from lessismore_transforms.volumes.pixels import to_pixels
 from lessismore_transforms.wording import counted, plural
@@ -76,14 +76,7 @@ def open_stored(path: Path) -> NDArray[np.uint8]:
     """
     if not path.is_file():
         raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
-    try:
-        with reading(path, ManifestError):
-            stored: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        if isinstance(error, ManifestError):
-            raise
-        raise ManifestError(f"{path} was damaged ({first_line(error)}): reduce again into a new folder") from error
-    return stored
+    return open_array(path, "reduce again into a new folder")
 
 
 def last_dataset_dir(output_dir: Path) -> Path:

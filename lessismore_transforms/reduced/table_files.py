@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import ManifestError, first_line, reading
@@ -68,6 +69,22 @@ def parse_column(texts: list[str], parse: Callable[[str], Any], path: Path, colu
                 f"{path}, line {line}: {text!r} is no {column}: undo the edit or reduce again"
             ) from None
     return values
+
+
+def open_array(path: Path, remedy: str) -> NDArray[Any]:
+    """An array of an output folder, memory-mapped.
+
+    Raises:
+        ManifestError: it cannot be read or was damaged; `remedy` is what to do.
+    """
+    try:
+        with reading(path, ManifestError):
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        if isinstance(error, ManifestError):
+            raise
+        raise ManifestError(f"{path} was damaged ({first_line(error)}): {remedy}") from error
+    return array
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -169,7 +169,8 @@ def _outlier_section(volumes: Sequence[VolumeSummary], public: Callable[[str], s
     caption = """A point is a volume. Slices far apart differ more, so the kept share rises with the spacing; a volume
 far off the others of its spacing may be noisy, damaged, padded outside the field of view, badly ordered or of another
 kind."""
-    alt = f"Kept share of {count(len(volumes))} volumes against the distance between their slices in mm."
+    whose = f"{counted(len(volumes), 'volume')} against the distance between {plural(len(volumes), 'its', 'their')}"
+    alt = f"Kept share of {whose} slices in mm."
     return f"""<section id="outliers"><h2>4. Volumes to look at</h2>
 {plot(charts.shares_by_spacing(volumes, outliers), alt, caption)}
 {_outlier_table(volumes, outliers, z)}

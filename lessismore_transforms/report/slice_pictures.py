@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.reduced.store import THUMBNAILS, open_stored
+from lessismore_transforms.reduced.store import THUMBNAILS
+from lessismore_transforms.reduced.table_files import open_array
 from lessismore_transforms.wording import plural
 
 _ENDS = {"axial": ("feet", "head"), "coronal": ("front", "back"), "sagittal": ("right", "left")}
@@ -29,7 +30,7 @@ def read_thumbnails(output_dir: Path, volume: str, count: int) -> NDArray[np.uin
     path = output_dir / THUMBNAILS / f"{volume}.npy"
     if not path.is_file():
         return None
-    thumbnails = open_stored(path)
+    thumbnails: NDArray[np.uint8] = open_array(path, "delete it or reduce again")
     if thumbnails.ndim != 3 or len(thumbnails) != count or thumbnails.dtype != np.uint8:
         expected, found = f"uint8 ({count}, rows, columns)", f"{thumbnails.dtype} {thumbnails.shape}"
         raise ManifestError(f"{path}: expected {expected}, found {found}: delete it or reduce again")

@@ -113,23 +113,20 @@ class Target:
             raise UserError(f"the scope {scope} goes with HASH, a threshold and the rule exemplars: drop one")
         if rule is not None and rule not in RULES:
             raise UserError(f"expected a rule out of {', '.join(RULES)}, found {rule!r}")
-        amounts = {"threshold": threshold, "fraction": fraction, "step": step, "step_mm": step_mm}
-        given = {name: value for name, value in amounts.items() if value is not None}
-        allowed = {"all": (), "every_n": ("fraction", "step", "step_mm")}.get(method, ("threshold", "fraction"))
-        if wrong := [name for name in given if name not in allowed]:
-            expected = " or a ".join(allowed) or "nothing more"
-            raise UserError(f"expected for {method} a {expected}, found a {wrong[0]}: drop it")
-        if len(given) > 1:
-            found = " and ".join(f"{name} {value:g}" for name, value in given.items())
-            raise UserError(f"expected a {' or a '.join(given)}, found both ({found}): drop one")
-        if fraction is not None and not 0 < fraction <= 1:
-            raise UserError(f"expected a fraction above 0 and up to 1, found {fraction:g}")
+        _check_amounts(method, {"threshold": threshold, "fraction": fraction, "step": step, "step_mm": step_mm})
         if method not in MEASURES:
             if rule is not None:
                 raise UserError(f"the method {method} has no rule {rule!r}: drop it")
             return cls(method, method, **_steps(fraction, step, step_mm, offset) if method == "every_n" else {})
         if offset:
             raise UserError(f"only every_n has an offset, found {offset:g} for {method}: drop it")
+        return cls._of_measure(method, rule, threshold, fraction, scope)
+
+    @classmethod
+    def _of_measure(
+        cls, method: str, rule: str | None, threshold: float | None, fraction: float | None, scope: str
+    ) -> Target:
+        """The checked target of a method that compares slices."""
         if rule == "exemplars" and fraction is not None:
             raise UserError("the exemplar rule cannot hit a fraction: give a threshold, or the rule pairs")
         if threshold is None and fraction is None and (method != "hash" or rule == "pairs"):
@@ -170,6 +167,20 @@ class Target:
             amount = f"at {self.threshold:g}" + (f" {plural(self.threshold, 'bit')}" if self.method == "hash" else "")
         scope = {"volume": "", "patient": ", within each patient", "all": ", among all slices"}[self.scope]
         return f"{name} {amount}" + (f", rule {self.rule}" if self.rule in RULES else "") + scope
+
+
+def _check_amounts(method: str, amounts: dict[str, float | None]) -> None:
+    """Refuse an amount that does not belong to the method, several of them, and a fraction out of range."""
+    given = {name: value for name, value in amounts.items() if value is not None}
+    allowed = {"all": (), "every_n": ("fraction", "step", "step_mm")}.get(method, ("threshold", "fraction"))
+    if wrong := [name for name in given if name not in allowed]:
+        expected = " or a ".join(allowed) or "nothing more"
+        raise UserError(f"expected for {method} a {expected}, found a {wrong[0]}: drop it")
+    if len(given) > 1:
+        found = " and ".join(f"{name} {value:g}" for name, value in given.items())
+        raise UserError(f"expected a {' or a '.join(given)}, found both ({found}): drop one")
+    if not 0 < given.get("fraction", 1) <= 1:
+        raise UserError(f"expected a fraction above 0 and up to 1, found {given['fraction']:g}")
 
 
 def _steps(fraction: float | None, step: int | None, step_mm: float | None, offset: float) -> dict[str, Any]:

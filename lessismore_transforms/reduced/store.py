@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, lock, writing
-from lessismore_transforms.errors import ManifestError, VolumeError, first_line, reading
-from lessismore_transforms.reduced.manifest import Manifest, Selection, slice_id
+from lessismore_transforms.errors import ManifestError, VolumeError, reading
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduced.table_files import open_array, parse_slice_id, slice_id
 from lessismore_transforms.volumes import Crc32, Volume, find_volumes, read_slices
 from lessismore_transforms.volumes.pixels import to_pixels
+from lessismore_transforms.wording import counted, plural
 
 STORE = "store"
+RUN_LOG = "run.jsonl"  # what happened when, and where the volumes were
 
 
 def write_volume(output_dir: Path, volume: str, pixels: NDArray[np.uint8]) -> None:
@@ -63,31 +67,13 @@ def read_index(output_dir: Path) -> dict[str, int]:
             raise ManifestError(f"{path} was damaged: undo the edit or reduce again") from error
 
 
-def open_stored(path: Path) -> NDArray[np.uint8]:
-    """The stored slices (k, rows, columns) of a volume, memory-mapped.
-
-    Raises:
-        ManifestError: the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
-    try:
-        with reading(path, ManifestError):
-            stored: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        if isinstance(error, ManifestError):
-            raise
-        raise ManifestError(f"{path} was damaged ({first_line(error)}): reduce again into a new folder") from error
-    return stored
-
-
 def last_dataset_dir(output_dir: Path) -> Path:
     """The data set's folder that the last run into `output_dir` read, from run.jsonl.
 
     Raises:
         ManifestError: run.jsonl does not tell.
     """
-    log = output_dir / "run.jsonl"
+    log = output_dir / RUN_LOG
     folders = []
     if log.is_file():
         with reading(log, ManifestError):
@@ -117,7 +103,8 @@ def find_again(manifest: Manifest, dataset_dir: Path) -> dict[str, Volume]:
     missing = [record["path"] for record in manifest.volumes if record["volume"] not in volumes]
     if missing:
         raise ManifestError(
-            f"{len(missing)} volumes of the manifest (the first: {missing[0]}) are not below {dataset_dir}: "
+            f"{counted(len(missing), 'volume')} of the manifest (the first: {missing[0]}) "
+            f"{plural(len(missing), 'is', 'are')} not below {dataset_dir}: "
             "name the folder that was reduced with dataset_dir"
         )
     return volumes
@@ -165,7 +152,7 @@ def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | 
     """
     output_dir = Path(output_dir)
     with writing(output_dir):
-        log = (output_dir / "run.jsonl").open("a", encoding="utf-8")
+        log = (output_dir / RUN_LOG).open("a", encoding="utf-8")
     with log:
         lock(log, output_dir)
         return _fill_store(output_dir, selection, dataset_dir)
@@ -175,11 +162,13 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
     manifest, rows = Manifest.read(output_dir), read_index(output_dir)
     stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
     for name in sorted(rows, key=rows.__getitem__):
-        stored[name.rpartition("_")[0]].append(int(name.rpartition("_")[2]))
+        volume, index = parse_slice_id(name)
+        stored[volume].append(index)
     lacking: dict[str, list[int]] = defaultdict(list)
     for name in selection.kept_ids:
         if name not in rows:
-            lacking[name.rpartition("_")[0]].append(int(name.rpartition("_")[2]))
+            volume, index = parse_slice_id(name)
+            lacking[volume].append(index)
     if not lacking:
         return 0
     folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)
@@ -189,7 +178,7 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
         pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
         path = output_dir / STORE / f"{volume}.npy"
         if stored[volume]:
-            pixels = np.concatenate([open_stored(path)[: len(stored[volume])], pixels])
+            pixels = np.concatenate([open_array(path)[: len(stored[volume])], pixels])
         write_volume(output_dir, volume, pixels)
         stored[volume] += indices
         write_index(output_dir, stored.items())

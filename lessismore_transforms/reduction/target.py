@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.measures import MEASURES
-from lessismore_transforms.reduction.selection import Ranking, evenly, every_mm, every_nth, exemplars, target_count
+from lessismore_transforms.reduction.selection import (
+    Ranking,
+    evenly,
+    every_mm,
+    every_nth,
+    exemplar_walk,
+    exemplars,
+    target_count,
+)
+from lessismore_transforms.wording import counted, plural
 
 METHODS = (*MEASURES, "every_n", "all")
 RULES = ("exemplars", "pairs")
@@ -153,11 +162,12 @@ class Target:
         if self.fraction is not None:
             amount = f"to {self.fraction:.4g} of each volume"
         elif self.step is not None:
-            amount = f"every {self.step} slices"
+            amount = f"every {counted(self.step, 'slice')}"
         elif self.step_mm is not None:
             amount = f"every {self.step_mm:g} mm"
         else:
-            amount = f"at {self.threshold:g}{' bits' if self.method == 'hash' else ''}"
+            assert self.threshold is not None
+            amount = f"at {self.threshold:g}" + (f" {plural(self.threshold, 'bit')}" if self.method == "hash" else "")
         scope = {"volume": "", "patient": ", within each patient", "all": ", among all slices"}[self.scope]
         return f"{name} {amount}" + (f", rule {self.rule}" if self.rule in RULES else "") + scope
 
@@ -231,7 +241,7 @@ def choose(
 
 def _too_far(target: Target, unranked: int, count: int) -> str:
     return (
-        f"{target} goes beyond the ranking, which stopped at {unranked} of {count} slices of a volume: "
+        f"{target} goes beyond the ranking, which stopped at {unranked} of {counted(count, 'slice')} of a volume: "
         "ask for more slices, or reduce again with a threshold or a smaller fraction"
     )
 
@@ -258,8 +268,7 @@ def _choose_exemplars(
     order: NDArray[np.int64] | None,
 ) -> Kept:
     assert target.threshold is not None
-    walk = np.arange(len(candidate)) if order is None else order
-    walk = walk[candidate[walk]]
+    walk = exemplar_walk(candidate, order)
     similarity = MEASURES[target.method].similarity
     result = exemplars(
         lambda place: distances_from(int(walk[place]))[walk], len(walk), target.threshold, similarity=similarity

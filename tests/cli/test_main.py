@@ -16,7 +16,8 @@ from lessismore_transforms.cli import main as command_line
 from lessismore_transforms.cli.main import COMMANDS, main
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom import phantom_scan, write_nifti
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -17,20 +17,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.reduced.manifest import Manifest, Selection, format_number, slice_id, write_manifest
+from lessismore_transforms.reduced.manifest import Manifest, write_manifest
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduced.table_files import format_number, slice_id
 from lessismore_transforms.reduction.hashing import format_hash
 from lessismore_transforms.reduction.measures import rank_slices
 from lessismore_transforms.reduction.selection import Ranking, target_count
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.report import exemplar_counts, pair_counts, write_report
+from lessismore_transforms.report import write_report
 from lessismore_transforms.report.anonymise import anonymiser
 from lessismore_transforms.report.html import ranges
 from lessismore_transforms.report.summary import (
     VolumeSummary,
+    exemplar_counts,
     groups,
     levels,
     marginal_pairs,
     nearest_pairs,
+    pair_counts,
     robust_z,
     summarise,
 )
@@ -743,7 +747,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path) -> None:
         write_report(tmp_path)
     for name in ("default.csv", "default.json"):
         (other / "selections" / name).write_bytes((out / "selections" / name).read_bytes())
-    with pytest.raises(ManifestError, match="the selection names other slices"):
+    with pytest.raises(ManifestError, match=r"the selection default in .* names other slices than manifest\.csv"):
         write_report(other)
     np.save(out / "store" / "thumbnails" / f"{volume_id('0')}.npy", np.zeros((2, 96, 96), dtype=np.uint8))
     with pytest.raises(ManifestError, match=r"expected uint8 \(3, rows, columns\), found uint8 \(2, 96, 96\)"):

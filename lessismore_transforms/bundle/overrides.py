@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from lessismore_transforms.errors import UserError, first_line
+from lessismore_transforms.options import parse_bool
 
 # MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
 _MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
@@ -31,19 +32,6 @@ _COMPONENT = re.compile(r"Failed to instantiate component '([\w.]+)'")  # MONAI'
 _SECTIONS = ("imports", "initialize", "run", "finalize")
 _META = "_meta_"  # where MONAI keeps metadata.json
 _REFERENCE = re.compile(r"@(\w+(?:#\w+)*)")
-
-
-def parse_bool(value: object) -> bool:
-    """The truth value of an override: a bool, or `true` or `false` in any case.
-
-    Raises:
-        UserError: the value is none of these.
-    """
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise UserError(f"expected true or false, found {value!r}")
 
 
 @contextmanager

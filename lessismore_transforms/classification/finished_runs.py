@@ -86,10 +86,12 @@ def read_finished_runs(folder: Path | str) -> FinishedRuns:
         UserError: the folder holds no finished run, a damaged one, one twice, or runs of several settings.
     """
     folder = Path(folder)
-    paths = sorted(path for path in folder.glob("run_*") if path.is_dir())
-    finished = [path for path in paths if (path / METRICS_FILE).is_file()]
+    with reading(folder):
+        paths = sorted(path for path in folder.glob("run_*") if path.is_dir())
+        finished = [path for path in paths if (path / METRICS_FILE).is_file()]
+        itself = (folder / METRICS_FILE).is_file()
     if not paths:
-        hint = f"name its parent {folder.parent}" if (folder / METRICS_FILE).is_file() else "fix the path"
+        hint = f"name its parent {folder.parent}" if itself else "fix the path"
         raise UserError(f"expected an evaluation, the folder that holds run_00 and so on, found {folder}; {hint}")
     if not finished:
         raise UserError(

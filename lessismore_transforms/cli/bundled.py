@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lessismore_transforms.bundle.overrides import calling_workflow, parse_bool
+from lessismore_transforms.bundle.overrides import calling_workflow
 from lessismore_transforms.cli import main as command_line
-from lessismore_transforms.options import names, options_of
+from lessismore_transforms.options import names, options_of, parse_bool
 
 
 def run_command(name: str, **given: Any) -> None:

@@ -118,12 +118,12 @@ def write_demo_data(
     """
     folder = Path(folder)
     labels = folder / "labels.csv"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not labels.is_file() or not labels.read_bytes().startswith(_LABEL_HEADER):
-            raise UserError(f"expected an empty folder or earlier demo data, found {folder}; choose another folder")
-        for old in (*folder.glob("phantom_*/ct.nii.gz"), *folder.glob("phantom_*/study/series/IM_*.dcm")):
-            old.unlink()
     with writing(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not labels.is_file() or not labels.read_bytes().startswith(_LABEL_HEADER):
+                raise UserError(f"expected an empty folder or earlier demo data, found {folder}; choose another folder")
+            for old in (*folder.glob("phantom_*/ct.nii.gz"), *folder.glob("phantom_*/study/series/IM_*.dcm")):
+                old.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         labels.write_bytes(_LABEL_HEADER)  # first, so that an interrupted run can be repeated
         written = []

@@ -259,13 +259,12 @@ class NearCopies(Monitor):
     Training pushes them away from the picture although they show what it shows. Trouble is one or more per picture.
 
     Args:
-        hashes: int64 (n,), with `volumes` what `slice_table` gives.
-        volumes: int64 (n,).
+        slices: hashes and volumes, int64 (n,) each, as `slice_table` gives them.
         network: the bare `MoCo`, where negatives come from its queue; by default they are the rest of the batch.
     """
 
-    def __init__(self, hashes: torch.Tensor, volumes: torch.Tensor, network: Any = None) -> None:
-        self.hashes, self.volumes, self.network = hashes, volumes, network
+    def __init__(self, slices: tuple[torch.Tensor, torch.Tensor], network: Any = None) -> None:
+        (self.hashes, self.volumes), self.network = slices, network
 
     def __call__(self, engine: Any) -> dict[str, float]:
         """`near_copies`, a share of the negatives, and `near_copies_per_picture`; nothing without negatives."""
@@ -295,7 +294,7 @@ class LossConstant(Monitor):
     SparK. Trouble is a mean loss since the last look of 99 % of it or more, long after the start.
 
     Args:
-        constant: that value; see `swav_constant` and `moco_constant`.
+        constant: that value, which `chance_loss` of the method gives.
         grace: iterations before which there is no trouble, such as the warm-up and a tenth of the training.
     """
 
@@ -332,13 +331,3 @@ class LossConstant(Monitor):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with them."""
         self._sum, self._count = state["sum"], state["count"]
-
-
-def swav_constant(prototypes: int) -> float:
-    """The loss of SwAV where every prototype is as likely as any other: ln K."""
-    return math.log(prototypes)
-
-
-def moco_constant(queue_length: int) -> float:
-    """The loss of MoCo where the right key is as likely as any in the queue: ln(1 + K)."""
-    return math.log1p(queue_length)

@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.reduced.manifest import Manifest, read_reduction
-from lessismore_transforms.reduced.store import (
-    STORE,
-    find_again,
-    last_dataset_dir,
-    open_stored,
-    read_index,
-    read_pixels,
-)
-from lessismore_transforms.reduced.table_files import parse_slice_id
+from lessismore_transforms.reduced.store import STORE, find_again, last_dataset_dir, read_index, read_pixels
+from lessismore_transforms.reduced.table_files import open_array, parse_slice_id
 from lessismore_transforms.volumes import Volume
 from lessismore_transforms.wording import counted, plural
 
@@ -111,7 +104,10 @@ class SliceSelectionDataset:
     def _stored(self, number: int, name: str, row: int) -> NDArray[np.uint8]:
         key = (number, parse_slice_id(name)[0])
         if key not in self._opened:
-            self._opened[key] = open_stored(self._folders[number] / STORE / f"{key[1]}.npy")
+            path = self._folders[number] / STORE / f"{key[1]}.npy"
+            if not path.is_file():
+                raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
+            self._opened[key] = open_array(path)
             if len(self._opened) > _OPEN_FILES:  # each holds a file descriptor, of which many systems give 1024
                 self._opened.popitem(last=False)
         self._opened.move_to_end(key)

@@ -89,6 +89,8 @@ class Manifest:
         if info.get("format") != FORMAT:
             found = info.get("format")
             raise ManifestError(f"{record}: expected format {FORMAT}, found {found}: reduce again with this version")
+        if lacking := [name for name in ("settings", "volumes", "failures", "skipped") if name not in info]:
+            raise ManifestError(f"{record} lacks {lacking[0]}: undo the edit or reduce again")
         slices = read_table(table, COLUMNS)
         for column, parse, dtype in (
             ("index", int, np.int64),
@@ -189,7 +191,7 @@ class Manifest:
             ManifestError: the file cannot be read.
         """
         path = self.folder / DISTANCES / f"{volume}.npy"
-        return open_array(path, "reduce again into a new folder") if path.is_file() else None
+        return open_array(path) if path.is_file() else None
 
 
 def read_reduction(output_dir: str | Path, selection: str = "default") -> tuple[Manifest, Selection]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lessismore_transforms.atomic import write_json, writing
-from lessismore_transforms.errors import ManifestError, UserError
+from lessismore_transforms.errors import ManifestError, UserError, reading
 from lessismore_transforms.reduced.table_files import (
     format_number,
     parse_column,
@@ -54,7 +54,9 @@ class Selection:
         folder = Path(output_dir) / "selections"
         check_name(name)
         table, record = folder / f"{name}.csv", folder / f"{name}.json"
-        if not (table.is_file() and record.is_file()):
+        with reading(folder, ManifestError):
+            there = table.is_file() and record.is_file()
+        if not there:
             names = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
             raise ManifestError(f"no selection {name!r} in {folder} (there: {names}): make it with `select`")
         slices = read_table(table, SELECTION_COLUMNS)

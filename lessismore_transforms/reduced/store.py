@@ -68,17 +68,6 @@ def read_index(output_dir: Path) -> dict[str, int]:
             raise ManifestError(f"{path} was damaged: undo the edit or reduce again") from error
 
 
-def open_stored(path: Path) -> NDArray[np.uint8]:
-    """The stored slices (k, rows, columns) of a volume, memory-mapped.
-
-    Raises:
-        ManifestError: the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
-    return open_array(path, "reduce again into a new folder")
-
-
 def last_dataset_dir(output_dir: Path) -> Path:
     """The data set's folder that the last run into `output_dir` read, from run.jsonl.
 
@@ -190,7 +179,7 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
         pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
         path = output_dir / STORE / f"{volume}.npy"
         if stored[volume]:
-            pixels = np.concatenate([open_stored(path)[: len(stored[volume])], pixels])
+            pixels = np.concatenate([open_array(path)[: len(stored[volume])], pixels])
         write_volume(output_dir, volume, pixels)
         stored[volume] += indices
         write_index(output_dir, stored.items())

@@ -71,22 +71,6 @@ def parse_column(texts: list[str], parse: Callable[[str], Any], path: Path, colu
     return values
 
 
-def open_array(path: Path, remedy: str) -> NDArray[Any]:
-    """An array of an output folder, memory-mapped.
-
-    Raises:
-        ManifestError: it cannot be read or was damaged; `remedy` is what to do.
-    """
-    try:
-        with reading(path, ManifestError):
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        if isinstance(error, ManifestError):
-            raise
-        raise ManifestError(f"{path} was damaged ({first_line(error)}): {remedy}") from error
-    return array
-
-
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table of texts."""
     with atomic_write(path) as file:
@@ -109,3 +93,17 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ManifestError(f"{path}: expected an object, found {type(content).__name__}: reduce again")
     return content
+
+
+def open_array(path: Path, advice: str = "reduce again into a new folder") -> NDArray[Any]:
+    """An array of an output folder, memory-mapped.
+
+    Raises:
+        ManifestError: it is missing or damaged, and what to do then.
+    """
+    with reading(path, ManifestError):
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:  # NumPy would say that the file may hold pickled objects
+            raise ManifestError(f"{path} was damaged, it is no array: {advice}") from error
+    return array

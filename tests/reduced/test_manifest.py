@@ -104,3 +104,9 @@ def test_paths_stay_inside() -> None:
     assert inside("a/..b/c")
     assert inside("scan 10:30/a.nii.gz")
     assert not any(map(inside, ("", "/a", "a/../../b", "..")))
+
+
+def test_a_record_without_its_parts_is_refused(output: Path) -> None:
+    (output / "manifest.json").write_text('{"format": 1, "settings": {}}')
+    with pytest.raises(ManifestError, match=r"manifest\.json lacks volumes: undo the edit or reduce again"):
+        Manifest.read(output)

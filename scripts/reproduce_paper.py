@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from reproduction.experiment import TASKS, Experiment, read_experiment, tiny
+from reproduction.experiment import Experiment, read_experiment, tiny
 from reproduction.processes import interruptible, last_error, run
 from reproduction.steps import LAST, Book, Step, all_steps
 
 from lessismore_transforms.atomic import TEMPORARY, writing
+from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.cli.parser import Parser
 from lessismore_transforms.errors import OutputError, UserError
 
@@ -184,7 +185,7 @@ def _write_tiny_data(data: Mapping[str, Path], wanted: set[str]) -> None:
         if name not in wanted or folder.exists():
             continue
         if name in TASKS:
-            write_demo_task(folder, TASKS[name])
+            write_demo_task(folder, TASKS[name].phantom)
             continue
         partial = folder.with_name(f"{TEMPORARY}{name}")
         shutil.rmtree(partial, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from lessismore_transforms.bundle.overrides import calling_workflow
@@ -18,7 +19,10 @@ def read_settings(kind: str) -> Any:
     Raises:
         UserError: a value makes no sense.
     """
+    workflow = calling_workflow()
+    root = str(workflow.config_root_path.parent)
+    if root not in sys.path:
+        sys.path.insert(1, root)  # as MONAI does, but not before `run`
     module, _, name = kind.rpartition(".")
     settings = getattr(importlib.import_module(module), name)
-    parser = calling_workflow().parser
-    return settings(**{option: parser.get_parsed_content(option) for option in names(settings)})
+    return settings(**{option: workflow.parser.get_parsed_content(option) for option in names(settings)})

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lessismore_transforms.errors import OutputError
+from lessismore_transforms.pipeline.executors import processes_for
 from lessismore_transforms.pipeline.find import find
 from lessismore_transforms.pipeline.output_folder import make_folders
 from lessismore_transforms.pipeline.settings import Settings
@@ -33,9 +34,16 @@ class Estimate:
 
 
 def estimate(dataset_dir: str | Path, settings: Settings, *, workers: int | None = None) -> Estimate:
-    """What `reduce_dataset` will take; writes nothing but to a temporary folder."""
+    """What `reduce_dataset` will take; writes nothing but to a temporary folder.
+
+    Raises:
+        UserError: `dataset_dir` is no folder.
+        RunError: it holds no volume, or there is no such device.
+    """
     dataset_dir = Path(dataset_dir).resolve()
     workers = available_cores() if workers is None else workers
+    if settings.device is not None:
+        workers = min(workers, processes_for(settings.device))
     found = find(dataset_dir, settings, workers)
     seconds = kept = store = 0.0
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,8 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from lessismore_transforms.errors import RunError
+from lessismore_transforms.errors import RunError, first_line
+from lessismore_transforms.processors import available_cores
 
 _CONNECT_SECONDS = 10
 _RETRIES = 2  # of a task that dask lost for other reasons than its worker's death
@@ -74,6 +75,23 @@ class ClusterExecutor(Executor):
         """Leave the scheduler."""
         self._executor.shutdown(wait=wait and not cancel_futures)
         self._client.close()
+
+
+def processes_for(device: str) -> int:
+    """How many processes may share a torch device: one, unless it is the CPU.
+
+    Raises:
+        RunError: there is no such device.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        raise RunError(
+            f"the device {device!r} cannot be used ({first_line(error)}): name another or leave --device out"
+        ) from error
+    return available_cores() if torch.device(device).type == "cpu" else 1
 
 
 def make_executor(workers: int, scheduler: str | None = None) -> Executor:

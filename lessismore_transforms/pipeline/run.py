@@ -14,10 +14,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lessismore_transforms import __version__
-from lessismore_transforms.errors import OutputError, RunError, VolumeError, first_line
+from lessismore_transforms.errors import OutputError, RunError, VolumeError
 from lessismore_transforms.pipeline.assemble import assemble, list_failures
 from lessismore_transforms.pipeline.event_log import EventLog
-from lessismore_transforms.pipeline.executors import ClusterExecutor, start_context
+from lessismore_transforms.pipeline.executors import ClusterExecutor, processes_for, start_context
 from lessismore_transforms.pipeline.find import find
 from lessismore_transforms.pipeline.png import write_png_again
 from lessismore_transforms.pipeline.pool import run_tasks
@@ -114,27 +114,10 @@ def _start_workers(workers: int | None, device: str | None, scheduler: str | Non
             tqdm.write(words, file=sys.stderr)
             return slots
     if device is not None:
-        workers = min(workers, _processes_for(device))
+        workers = min(workers, processes_for(device))
     if workers:
         start_context()
     return workers
-
-
-def _processes_for(device: str) -> int:
-    """How many processes may share a torch device: one, unless it is the CPU.
-
-    Raises:
-        RunError: there is no such device.
-    """
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
-        raise RunError(
-            f"the device {device!r} cannot be used ({first_line(error)}): name another or leave --device out"
-        ) from error
-    return available_cores() if torch.device(device).type == "cpu" else 1
 
 
 def _check_outside(dataset_dir: Path, *folders: Path | None) -> None:

@@ -69,6 +69,9 @@ def make_engine(
     compile_network: bool = False,
 ) -> SupervisedTrainer:
     """MONAI's trainer with these parts; handlers act in their order."""
+    for handler in handlers:
+        if hasattr(handler, "output_transform"):
+            handler.output_transform = _single(handler.output_transform)
     return SupervisedTrainer(
         max_epochs=max_epochs,
         epoch_length=plan.batches_per_epoch,
@@ -88,6 +91,20 @@ def make_engine(
         optim_set_to_none=True,
         decollate=False,
     )
+
+
+def _single(transform: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The transform of a handler of MONAI without a tuple around its only value.
+
+    `from_engine(["loss"], first=True)`, which `--tracking` and most configurations use, gives the bare loss where a
+    trainer decollates its output, but a tuple where it does not.
+    """
+
+    def unpacked(output: Any) -> Any:
+        values = transform(output)
+        return values[0] if isinstance(values, tuple) and len(values) == 1 else values
+
+    return unpacked
 
 
 def described(loader: StepLoader, prepare_batch: Any, handlers: Sequence[Any]) -> dict[str, Any]:

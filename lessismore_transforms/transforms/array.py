@@ -100,7 +100,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
     The affine of what is returned places the first and the last slice where they were, and the step between is their
     mean distance: exact where the kept slices are evenly spaced, else `kept_slices` tells the true places.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> volume = np.zeros((1, 32, 32, 3), dtype=np.float32)
         >>> volume[:, :16, :, 2] = 100.0

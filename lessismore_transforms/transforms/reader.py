@@ -29,7 +29,7 @@ class CTVolumeReader(ImageReader):  # type: ignore[misc]
     (see `volumes.geometry`), and the RAS+ affine in mm says so. NaN and infinite voxels count as the lowest of their
     slice. What is odd about the volume (gaps in mm, gantry tilt) stands in the metadata under `notes`.
 
-    Example:
+    Examples:
         >>> from monai.transforms import LoadImaged
         >>> load = LoadImaged("image", reader=CTVolumeReader())
 

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import UserError, first_line
-from lessismore_transforms.weights.layouts import LAYOUTS, check_method, must_exist, read_backbone
+from lessismore_transforms.methods import method_of
+from lessismore_transforms.weights.layouts import LAYOUTS, must_exist, read_backbone
 
 if TYPE_CHECKING:
     import torch
@@ -47,13 +48,13 @@ def build_backbone(
 
     Args:
         name: a classification model of torchvision, or `timm:NAME` where timm is installed.
-        weights: a file of any layout that `checkpoints.read_backbone` knows; "imagenet", torchvision's first weights
+        weights: a file of any layout that `layouts.read_backbone` knows; "imagenet", torchvision's first weights
             of that network (IMAGENET1K_V1 for a ResNet50), downloaded where they are not in its cache; or "random".
             None is refused.
         output: "pooled" gives what the last layer receives, (N, 2048) for a ResNet50, and needs no weights of that
             layer; "logits" its output, (N, 1000).
         seed: of the random weights; the caller's random numbers are left as they are.
-        method: by which a file must have been pre-trained, out of `checkpoints.METHODS`; None takes any.
+        method: by which a file must have been pre-trained, out of `methods.METHODS`; None takes any.
 
     Raises:
         UserError: the network is unknown, its weights are not there, or are those of another network or method, or
@@ -66,7 +67,7 @@ def build_backbone(
     if weights is None or not str(weights):
         raise UserError(f"expected weights for {name}, found none; give a file, or imagenet, or random")
     if method is not None and weights in ("imagenet", "random"):
-        raise UserError(f"expected a file of weights for method {check_method(method)}, found {weights}; give one")
+        raise UserError(f"expected a file of weights for method {method_of(method).name}, found {weights}; give one")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         build = _build_timm if name.startswith(_TIMM) else _build_torchvision

@@ -54,7 +54,7 @@ def listing(
 
     Raises:
         UserError: the file is missing, is not what it should be, or does not hold labelled pictures.
-        ModuleNotFoundError: medmnist is wanted and not installed.
+        UserError: medmnist is wanted and not installed.
     """
     if size not in MD5:
         raise UserError(f"expected a size of {', '.join(map(str, MD5))} pixels, found {size}: choose one of these")
@@ -84,7 +84,7 @@ def _download(folder: Path, size: int) -> None:
     try:
         import medmnist
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise UserError(
             "the download needs the package medmnist, which is not installed: "
             "pip install 'lessismore-transforms[download]', or copy the npz file there yourself"
         ) from error

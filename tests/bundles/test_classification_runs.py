@@ -243,6 +243,11 @@ def test_two_processes_leave_a_frozen_encoder_as_it_was(tmp_path: Path, data: Pa
     for name, value in network.backbone.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert metrics(tmp_path / "eval" / "run_00")["mode"] == "linear"
+    overrides |= {"output_dir": "alone"}
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
+    assert "error" not in in_bundle(tmp_path, COVID, runs_of(COVID, (["train"], given)) + "print(run(workflows[0]))")
+    expected = losses(tmp_path / "alone" / "run_00")
+    assert losses(tmp_path / "eval" / "run_00") == [(step, pytest.approx(loss, rel=1e-5)) for step, loss in expected]
 
 
 def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:

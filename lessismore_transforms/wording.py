@@ -29,4 +29,4 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
     """Rows of cells as lines of text: the first `left` columns to the left, the numbers behind them to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     form = "  ".join(f"{{:{'<' if place < left else '>'}{width}}}" for place, width in enumerate(widths))
-    return "\n".join(form.format(*row) for row in rows)
+    return "\n".join(form.format(*row).rstrip() for row in rows)

@@ -394,7 +394,8 @@ def _curves(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from lessismore_transforms.classification.tables import as_text, check_output, make_table, write_table
+    from lessismore_transforms.classification.comparison import make_table
+    from lessismore_transforms.classification.tables import as_text, check_output, write_table
 
     if options.output is not None:
         check_output(options.output)

@@ -7,14 +7,13 @@ as long as the storage keeps up. All volumes of a set have its mean number of sl
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from bench_pipeline import as_scan
-from bench_tools import Bench, cpu_timed, nifti_slices, pictures_of, say
+from bench_tools import Bench, measured, median_s, nifti_slices, pictures_of, say
 
 CORE_HOUR = 0.04  # dollars
 H200_HOUR = 4.00  # dollars
@@ -101,8 +100,8 @@ def reading_cost(bench: Bench, kind: str) -> tuple[float, float]:
     dataset = bench.new("plan")
     slices = write_dataset(bench, kind, dataset)
     size = sum(path.stat().st_size for path in dataset.rglob("*") if path.is_file())
-    seconds = [cpu_timed(lambda: read_and_hash(bench, dataset))[1] for _ in range(4)][1:]
-    return statistics.median(seconds) / slices, size / slices
+    times = [measured(lambda: read_and_hash(bench, dataset))[1] for _ in range(4)][1:]  # the first warms up
+    return median_s(times) / slices, size / slices
 
 
 def write_dataset(bench: Bench, kind: str, dataset: Path) -> int:
@@ -148,7 +147,7 @@ def cosine_cost() -> float:
     torch.set_num_threads(1)
     count = 534
     features: npt.NDArray[np.float32] = np.random.default_rng(0).normal(size=(count, 2048)).astype(np.float32)
-    return min(cpu_timed(lambda: cosine_matrix(features))[1] for _ in range(3)) / (count * (count - 1) / 2)
+    return min(measured(lambda: cosine_matrix(features))[1].cpu for _ in range(3)) / (count * (count - 1) / 2)
 
 
 def embedding_cost(bench: Bench) -> float:
@@ -163,7 +162,7 @@ def embedding_cost(bench: Bench) -> float:
     encoder = to_encoder(build_backbone(weights="random"))
     pictures = pictures_of(bench.volumes[0])[:16]
     embed(pictures[:4], encoder)
-    return statistics.median(cpu_timed(lambda: embed(pictures, encoder))[1] for _ in range(3)) / len(pictures)
+    return median_s([measured(lambda: embed(pictures, encoder))[1] for _ in range(3)]) / len(pictures)
 
 
 def measured_table(costs: Costs) -> str:

@@ -45,7 +45,7 @@ def _load(path: Path) -> Any:
 
 
 def find(path: str, root: Path, *, stored: bool = False) -> Volume | Skipped:
-    """The volume in the file `path` below `root`, or why it is none."""
+    """The volume in the file `path` below `root`, or the reason why it holds none."""
     try:
         image = _load(root / path)
         shape = image.shape

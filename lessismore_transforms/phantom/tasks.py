@@ -97,7 +97,7 @@ def _write_covid(folder: Path, patients: int, size: int, seed: int) -> None:
 
 
 def _chests(seed: int, size: int, *, opacities: bool) -> list[Pixels]:
-    """The slices of a patient that show most lung; some patients have ground-glass opacities."""
+    """The slices of a patient that show most lung, with or without ground-glass opacities."""
     rng = np.random.default_rng(seed)
     scan = phantom_scan(seed, slices=_SLICES, size=size)
     trunk = np.arange(size)[:, None] < size * 2 / 3  # without the foam of the table, as thin as a lung

@@ -12,13 +12,13 @@ from lessismore_transforms.errors import UserError
 
 
 def seed_for(*parts: int | str) -> int:
-    """A 63-bit seed that any change of the parts changes."""
+    """A 63-bit seed made of the parts; another part gives another seed."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def run_seed(seed: int, run_index: int) -> int:
-    """The seed of one of several runs that are alike but for chance.
+    """The seed of one of several runs that differ by chance only.
 
     Raises:
         UserError: a number is negative, or there are more than 1000 runs.
@@ -44,5 +44,5 @@ class SeedIterations:
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Seed the iteration that begins."""
+        """Seed the generators for the iteration that begins."""
         torch.manual_seed(seed_for("iteration", self.seed, self.rank, engine.state.iteration))

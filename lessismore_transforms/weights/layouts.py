@@ -1,8 +1,8 @@
-"""Whose checkpoint a file is, told by its keys, and the tensors of the backbone in it by torchvision's names.
+"""The method of a checkpoint, recognised by its keys, and the tensors of its backbone by torchvision's names.
 
-Read are our own backbones and checkpoints, the state_dict of a plain network, and the layouts in which SwAV, MoCo v2,
-BYOL (all Lightning's) and SparK are published, with or without the `module.` of a distributed run. Nothing in a file is
-executed: its tensors are taken, a few harmless types beside them are passed over, anything else is refused by name.
+The layouts that can be read are our own backbones and checkpoints, the state_dict of a plain network, and the published
+ones of SwAV, MoCo v2, BYOL (all of Lightning) and SparK, with or without the `module.` of a distributed run. Nothing in
+a file is executed: tensors are read, objects of a few harmless types are skipped, any other object is refused by name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HARMLESS = (  # what training scripts leave in their checkpoints beside tensors
 
 
 class _Layout(NamedTuple):
-    """Where a method keeps its backbone."""
+    """The place of the backbone in the checkpoints of a method."""
 
     method: str
     mark: str  # keys that only this layout has
@@ -53,19 +53,19 @@ _LAYOUTS = (
 
 
 def read_backbone(path: Path | str, *, method: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
-    """Read the tensors of a backbone and find out how it was trained.
+    """The tensors of a backbone by name, and the method that trained it.
 
     The heads of the known methods are left out; the last layer of a plain network is not.
 
     Args:
         path: a file in .safetensors, .pt, .pth, .ckpt or .pth.tar.
-        method: what the file must be of; a plain network agrees with every method. None takes any file.
+        method: the method that the file must be of; a plain network agrees with every method. None takes any file.
 
     Returns:
-        The tensors by name, and one of METHODS, or PLAIN, or what a backbone of ours says of itself.
+        The tensors by name, and one of METHODS, or PLAIN, or the method in the header of a backbone of ours.
 
     Raises:
-        UserError: the file is not there, damaged, unsafe, of no known layout or of another method, or there is no
+        UserError: the file is missing, damaged, unsafe, of no known layout or of another method, or there is no
             such method.
     """
     wanted = None if method is None else check_method(method)
@@ -82,7 +82,7 @@ def read_backbone(path: Path | str, *, method: str | None = None) -> tuple[dict[
 
 
 def check_method(name: str) -> str:
-    """A method as METHODS calls it: "SwAV" is swav, "MoCo v2" is moco.
+    """The name of a method in METHODS: "SwAV" is swav, "MoCo v2" is moco.
 
     Raises:
         UserError: there is no such method.
@@ -96,27 +96,31 @@ def check_method(name: str) -> str:
 
 
 def must_exist(path: Path) -> None:
-    """Raise a ValueError unless there is such a file."""
+    """Refuse a path where there is no file.
+
+    Raises:
+        UserError: there is no such file.
+    """
     if not path.is_file():
         raise UserError(f"expected a file of weights at {path}, found none; fix the path")
 
 
 class _PassedOver:
-    """Stands for an object of a harmless type, so that not even that type's own code runs."""
+    """A stand-in for an object of a harmless type, so that not even that type's own code runs."""
 
     def __new__(cls, *args: Any) -> _PassedOver:
-        """Take what the type would be made of."""
+        """Accept the arguments of the type, whatever they are."""
         return super().__new__(cls)
 
     def __init__(self, *args: Any) -> None:
-        """Forget it."""
+        """Ignore the arguments."""
 
     def __setstate__(self, state: Any) -> None:
-        """Forget that, too."""
+        """Ignore the state."""
 
 
 def _read(path: Path) -> tuple[Any, str | None]:
-    """What a file holds, and the method that its header names."""
+    """The content of a file, and the method in its header."""
     import torch
     from safetensors import safe_open
 
@@ -143,7 +147,7 @@ def _read(path: Path) -> tuple[Any, str | None]:
 
 
 def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor], str]:
-    """The tensors of the backbone in what a file holds, and the method that left them like this."""
+    """The tensors of the backbone in the content of a file, and the method to which this layout belongs."""
     if not isinstance(content, Mapping):
         raise _unknown(path, type(content).__name__)
     if own := _own(content):

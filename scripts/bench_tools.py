@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 import resource
@@ -135,10 +137,32 @@ class Bench:
 
 def timed(command: Sequence[str]) -> Times:
     """Times of a command that has to succeed; its output is shown only if it does not."""
-    done, times = measured(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
+    adopt_orphans()
+    before, stop = set(descendants(os.getpid())), stopwatch()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wall = stop().wall
+    while left := [pid for pid in descendants(os.getpid()) if pid not in before]:
+        for pid in left:
+            wait_for(pid)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} ... failed:\n{done.stdout}{done.stderr}")
-    return times
+    return Times(wall, stop().cpu)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes that outlive a command.
+
+    The server that forks the workers of a pool ends after the command itself. Only the times of children are counted,
+    so that the workers' times would be lost.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def wait_for(pid: int) -> None:
+    """Wait for the end of a child; a process below a child is left to its own parent."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def measured(call: Callable[[], Result]) -> tuple[Result, Times]:

@@ -15,9 +15,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {plural(number, noun)}"
 
 
-def plural(number: int, noun: str) -> str:
-    """`slice` for 1, else `slices`."""
-    return noun if number == 1 else f"{noun}s"
+def plural(number: float, noun: str, several: str | None = None) -> str:
+    """`slice` for 1, else `slices`; or the given form for several, as in `plural(number, "is", "are")`."""
+    if number == 1:
+        return noun
+    return f"{noun}s" if several is None else several
 
 
 def percent(share: float) -> str:
@@ -26,7 +28,10 @@ def percent(share: float) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Rows of cells as lines of text: the first `left` columns to the left, the numbers behind them to the right."""
+    """Rows of cells as lines of text: the first `left` columns to the left, the numbers behind them to the right.
+
+    No line ends in blanks.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     form = "  ".join(f"{{:{'<' if place < left else '>'}{width}}}" for place, width in enumerate(widths))
     return "\n".join(form.format(*row).rstrip() for row in rows)

@@ -33,6 +33,7 @@ from lessismore_transforms.volumes.geometry import (
     slice_normal,
 )
 from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, StoredSlice, Volume, to_hu, volume_id
+from lessismore_transforms.wording import plural
 
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "PatientID", "SeriesInstanceUID",
@@ -342,7 +343,10 @@ def _notes(headers: list[Header], positions: Array, repeated: int) -> tuple[str,
         if tilt > _TILT_DEGREES:
             notes.append(f"gantry tilt of {tilt:.1f} degrees: slices are taken as they are, sheared against each other")
     if repeated:
-        notes.append(f"{repeated} slices at positions that were taken already are left out (listed as skipped)")
+        what = plural(
+            repeated, "slice at a position that was taken already is", "slices at positions that were taken already are"
+        )
+        notes.append(f"{repeated} {what} left out (listed as skipped)")
     if any(len(header.pixel_spacing) != 2 for header in headers):
         notes.append("PixelSpacing is missing: 1 mm taken")
     if any(header.rescale is None for header in headers):

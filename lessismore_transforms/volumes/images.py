@@ -28,6 +28,7 @@ from lessismore_transforms.volumes.volume import (
     to_hu,
     volume_id,
 )
+from lessismore_transforms.wording import plural
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -103,7 +104,7 @@ def _build(key: str, patient: str, members: list[tuple[int, str]], size: tuple[i
     missing = max(index for index, _ in members) - min(index for index, _ in members) + 1 - len(members)
     notes = ["2-D images: grey values for HU, slice numbers for positions"]
     if missing:
-        notes.append(f"{missing} slice numbers are missing")
+        notes.append(f"{missing} slice {plural(missing, 'number is', 'numbers are')} missing")
     folders = Counter(str(PurePosixPath(path).parent) for _, path in members)
     return Volume(
         volume=volume_id(key),

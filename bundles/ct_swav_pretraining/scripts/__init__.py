@@ -1,4 +1,4 @@
-"""SwAV: the network, its loss, and what happens around a training step."""
+"""SwAV: the network, its loss, and the handlers around a training step."""
 
 from __future__ import annotations
 

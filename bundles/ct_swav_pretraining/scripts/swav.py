@@ -112,7 +112,8 @@ class SwAV(nn.Module):
 class SwAVLoss(nn.Module):
     """Swapped prediction: cross-entropy between a crop's codes and what the other crops predict (Eq. 1, 2, 6).
 
-    A network that cannot distinguish any pictures has the loss ln K, 6.2146 with 500 prototypes. Training starts near it.
+    A network that cannot distinguish any pictures has the loss ln K, 6.2146 with 500 prototypes; training starts near
+    it.
 
     Args:
         temperature: softness of the predictions.

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from lessismore_transforms.classification.examples import Split
 from lessismore_transforms.errors import UserError
-
-RESIZES = ("area", "bilinear")
+from lessismore_transforms.reduction.network_input import RESIZES, normalise, resize
 
 
 class Prepare:
@@ -48,20 +46,17 @@ class Prepare:
                 "leave them out to take those of the training pictures"
             )
         self.size, self.resize, self.transpose = size, resize, transpose
-        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
+        self.mean, self.std = list(mean), list(std)
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """The item with its picture as float32 (C, size, size)."""
         image = resized(item["image"].mT if self.transpose else item["image"], self.size, self.resize)
-        return {**item, "image": (image - self.mean) / self.std}
+        return {**item, "image": normalise(image, self.mean, self.std)}
 
 
-def resized(image: torch.Tensor, size: int, resize: str = "area") -> torch.Tensor:
+def resized(image: torch.Tensor, size: int, method: str = "area") -> torch.Tensor:
     """A picture uint8 (C, H, W) as float32 (C, size, size) in 0..1."""
-    pixels = image[None].float() / 255
-    if resize == "area":
-        return F.interpolate(pixels, size=(size, size), mode="area")[0]
-    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+    return resize(image[None].float() / 255, size, method)[0]
 
 
 def statistics_of(

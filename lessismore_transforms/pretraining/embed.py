@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from torch import nn
-from torch.nn import functional as F
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.bundle.inference import NUMBER, TableSaver
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.network_input import normalise, resize
 from lessismore_transforms.training.precision import pick_device
 from lessismore_transforms.weights.backbones import build_backbone, three_channels, to_encoder
 from lessismore_transforms.wording import plural
@@ -48,14 +48,8 @@ def prepare(images: torch.Tensor, *, size: int, mean: Sequence[float], std: Sequ
             f"expected pictures uint8 (B, C, H, W) of 1 or 3 channels, found {images.dtype} {tuple(images.shape)}; "
             "convert them first"
         )
-    small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)  # (B, C, size, size)
-    return normalise(small, mean, std)
-
-
-def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Pixels 0..255, float32 (B, C, H, W), less the mean and over the deviation of 0..1, with three channels."""
-    middle, width = (pixels.new_tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
-    return three_channels((pixels / 255 - middle) / width)
+    small = resize(images.float(), size)  # (B, C, size, size)
+    return three_channels(normalise(small / 255, mean, std))
 
 
 class Prepared:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.slice_table import kept_slices
@@ -21,6 +20,7 @@ from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.duplicates import images_in
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
+from lessismore_transforms.reduction.network_input import resize
 from lessismore_transforms.volumes.pictures import SUFFIXES, read_picture
 from lessismore_transforms.wording import counted, plural
 
@@ -194,8 +194,7 @@ def _label_column(table: Path, columns: Sequence[str], label: str | None) -> str
 
 def _resized(picture: Picture, size: int) -> torch.Tensor:
     """A picture (H, W) as uint8 (1, size, size)."""
-    grey = torch.from_numpy(np.array(picture))[None, None].float()
-    small = F.interpolate(grey, size=(size, size), mode="bilinear", antialias=True)
+    small = resize(torch.from_numpy(np.array(picture))[None, None].float(), size)
     return small[0].round().clamp(0, 255).to(torch.uint8)
 
 

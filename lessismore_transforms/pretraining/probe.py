@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.pretraining.embed import normalise
 from lessismore_transforms.pretraining.labelled import LabelledSet
+from lessismore_transforms.reduction.network_input import normalise
 from lessismore_transforms.training.processes import process_rank
+from lessismore_transforms.weights.backbones import three_channels
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -127,8 +128,8 @@ def pooled_features(
     features = []
     with _evaluating(backbone):
         for batch in torch.split(images, _BATCH):
-            views = normalise(batch.to(device).float(), mean, std)  # (B, 3, size, size)
-            features.append(backbone(views.contiguous(memory_format=torch.channels_last)).float())
+            pictures = three_channels(normalise(batch.to(device).float() / 255, mean, std))  # (B, 3, size, size)
+            features.append(backbone(pictures.contiguous(memory_format=torch.channels_last)).float())
     return torch.cat(features)
 
 

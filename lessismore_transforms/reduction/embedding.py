@@ -113,9 +113,10 @@ def _normalise(grey: torch.Tensor, size: int) -> torch.Tensor:
     the border, because the zeros of the padding stand for another grey in each normalised channel.
     """
     import torch
-    from torch.nn import functional as F
 
-    small = F.interpolate(grey[:, None].float(), size=(size, size), mode="bilinear", antialias=True)  # (N, 1, s, s)
+    from lessismore_transforms.reduction.network_input import resize
+
+    small = resize(grey[:, None].float(), size)  # (N, 1, s, s)
     mean, std = torch.tensor(_MEAN, device=grey.device), torch.tensor(_STD, device=grey.device)
     return ((small[:, 0, :, :, None] / 255 - mean) / std).permute(0, 3, 1, 2)
 

@@ -434,9 +434,7 @@ def test_pictures_without_a_row_are_counted(tmp_path, caplog):
     table(tmp_path, "id,label\n" + rows(count=11))
     with caplog.at_level(logging.WARNING):
         assert len(brain(tmp_path).examples) == 11
-    assert [record.getMessage() for record in caplog.records] == [
-        "1 picture has no row in labels.csv and is left out"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["1 picture has no row in labels.csv and is left out"]
 
 
 @pytest.mark.parametrize(

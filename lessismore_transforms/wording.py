@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def count(number: int) -> str:
@@ -20,6 +20,12 @@ def plural(number: float, noun: str, several: str | None = None) -> str:
     if number == 1:
         return noun
     return f"{noun}s" if several is None else several
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Words as a list of two or more: `a, b and c`, or with another word before the last."""
+    *first, end = words
+    return f"{', '.join(first)} {last} {end}"
 
 
 def percent(share: float) -> str:

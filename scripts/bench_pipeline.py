@@ -35,7 +35,7 @@ OURS = """
 import sys
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.pipeline.run import reduce_dataset
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 
 dataset, out, png, released, threshold, workers = sys.argv[1:]
 reduce_dataset(

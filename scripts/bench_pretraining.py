@@ -50,7 +50,7 @@ from torchvision import transforms as tv
 from torchvision.transforms import v2
 
 from lessismore_transforms.pipeline.run import reduce_dataset
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pretraining.loader import SliceBatches
 from lessismore_transforms.pretraining.views import View, Views
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset

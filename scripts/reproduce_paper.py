@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
 
-from reproduction.experiment import TASKS, Experiment, read_experiment, tiny
+from reproduction.experiment import Experiment, read_experiment, tiny
 from reproduction.processes import interruptible, last_error, run
 from reproduction.steps import LAST, Book, Step, all_steps
 
 from lessismore_transforms.atomic import TEMPORARY, writing
+from lessismore_transforms.classification.tasks import TASKS
+from lessismore_transforms.cli.parser import Parser
 from lessismore_transforms.errors import OutputError, UserError
 
 
@@ -45,21 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that answers a mistake in one sentence instead of the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}: see `{self.prog} --help`\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         description="Run what is missing of an experiment of the paper: reduce, pre-train, fine-tune; then write "
         "EXP/tables/EXPERIMENT.csv, .md and .txt with the paper's values beside, and EXPERIMENT.png, AUC against the "
         "duration of pre-training.",
         epilog="Data sets are the experiment's pretrain_datasets (folders of CT volumes) and its tasks, "
         f"{', '.join(TASKS)} (as their bundles want them). Experiments: scripts/experiments/*.json.",
-        allow_abbrev=False,
     )
     parser.add_argument("experiment", metavar="EXPERIMENT.json", type=Path, help="what to compare")
     parser.add_argument("--output_dir", metavar="EXP", type=Path, required=True, help="folder for all results")
@@ -192,7 +185,7 @@ def _write_tiny_data(data: Mapping[str, Path], wanted: set[str]) -> None:
         if name not in wanted or folder.exists():
             continue
         if name in TASKS:
-            write_demo_task(folder, TASKS[name])
+            write_demo_task(folder, TASKS[name].phantom)
             continue
         partial = folder.with_name(f"{TEMPORARY}{name}")
         shutil.rmtree(partial, ignore_errors=True)

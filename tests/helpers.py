@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -15,9 +16,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from lessismore_transforms.methods import METHODS
 from lessismore_transforms.volumes import Found, read_slices
 
 ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = ROOT / "bundles"
+
+
+def bundles(family: str = "") -> list[str]:
+    """The names of all bundles, or of those of a family, `pretraining` or `classification`, in their order.
+
+    They are listed, so that a new bundle is tested without a test file being edited.
+    """
+    ending = f"_{family}" if family else ""
+    return sorted(path.parents[1].name for path in BUNDLES.glob(f"*{ending}/configs/metadata.json"))
+
+
+def tiny_settings() -> dict[str, dict[str, Any]]:
+    """What makes a training small, of each method with a bundle, by its name; the driver's --tiny takes the same."""
+    settings = json.loads((ROOT / "scripts" / "experiments" / "tiny.json").read_text())["pretrain_settings"]
+    return {name: settings[method.title] for name, method in METHODS.items() if method.bundle}
 
 
 def tree(folder: Path, *, without: tuple[str, ...] = ("run.jsonl",)) -> dict[str, bytes]:

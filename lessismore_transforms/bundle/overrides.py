@@ -1,4 +1,4 @@
-"""What a user adds to `python -m monai.bundle run`: checked before the work starts, and handed to our command line.
+"""What a user adds to `python -m monai.bundle run`, checked before the work starts.
 
 MONAI takes a misspelt override for a new entry of the configuration that nobody reads, hands booleans over as they
 were typed (`--resume false` is the text "false") and buries a user's mistake in a page of tracebacks. So each of our
@@ -16,13 +16,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from lessismore_transforms.errors import OutputError, UserError, VolumeError, first_line
+from lessismore_transforms.options import parse_bool
 
 MISTAKES = (ValueError, OutputError, VolumeError, ModuleNotFoundError)  # what we raise as a sentence for the user
 
@@ -33,19 +34,6 @@ _COMPONENT = re.compile(r"Failed to instantiate component '([\w.]+)'")  # MONAI'
 _SECTIONS = ("imports", "initialize", "run", "finalize")
 _META = "_meta_"  # where MONAI keeps metadata.json
 _REFERENCE = re.compile(r"@(\w+(?:#\w+)*)")
-
-
-def parse_bool(value: object) -> bool:
-    """The truth value of an override: a bool, or `true` or `false` in any case.
-
-    Raises:
-        UserError: the value is none of these.
-    """
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise UserError(f"expected true or false, found {value!r}")
 
 
 @contextmanager
@@ -73,7 +61,7 @@ def check_overrides() -> None:
         SystemExit: an override is misspelt; a sentence on stderr names the closest id.
     """
     sys.excepthook = _say_mistake
-    workflow = _calling_workflow()
+    workflow = calling_workflow()
     with one_sentence():
         config = workflow.parser.get()
         files = sorted(workflow.config_root_path.glob("*.json"))
@@ -95,7 +83,7 @@ def check_settled(names: Iterable[str]) -> None:
     Raises:
         SystemExit: one of them is overridden; a sentence on stderr names it.
     """
-    workflow = _calling_workflow()
+    workflow = calling_workflow()
     config = workflow.parser.get()
     run = config.get("run")
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in workflow.config_root_path.glob("*.json")]
@@ -231,7 +219,7 @@ def _ids(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def configuration() -> dict[str, Any]:
     """The configuration that calls this, as merged from files and overrides, without the folder it lies in."""
-    config = _calling_workflow().parser.get()
+    config = calling_workflow().parser.get()
     content: dict[str, Any] = json.loads(_text(config))
     return {name: value for name, value in content.items() if name not in ("bundle_root", _META)}
 
@@ -247,7 +235,7 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _calling_workflow() -> Any:
+def calling_workflow() -> Any:
     """The `monai.bundle.ConfigWorkflow` whose configuration is being evaluated.
 
     An expression is given neither the workflow nor the names of all ids, so the callers are asked.
@@ -261,28 +249,3 @@ def _calling_workflow() -> Any:
             return caller
         frame = frame.f_back
     raise RuntimeError("check_overrides was called outside of a bundle: call it in the configuration, in `initialize`")
-
-
-def run_command(command: str, arguments: Sequence[object] = (), **options: Any) -> None:
-    """Run a command of `python -m lessismore_transforms` with options as they stand in a configuration.
-
-    Args:
-        command: its name, such as `reduce`.
-        arguments: what comes without a name.
-        options: by name without dashes; None leaves one out, true and false (text too) stand for a flag, and a list
-            repeats the option.
-
-    Raises:
-        SystemExit: the command did not end well; its sentences are on stderr.
-    """
-    from lessismore_transforms.cli.main import main
-
-    line = [command, *map(str, arguments)]
-    for name, value in options.items():
-        if str(value).lower() in ("true", "false"):
-            line += [f"--{name}"] if parse_bool(value) else []
-        elif value is not None:
-            values = value if isinstance(value, (list, tuple)) else [value]
-            line += [f"--{name}={item}" for item in values]
-    if code := main(line):
-        raise SystemExit(code)

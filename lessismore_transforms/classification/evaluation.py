@@ -18,25 +18,22 @@ from lessismore_transforms.classification.examples import SPLITS, Examples, Spli
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.metrics import METRICS, confusion, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
-from lessismore_transforms.classification.paper import METHODS, Setting, paper_settings
+from lessismore_transforms.classification.paper import Setting, paper_settings
 from lessismore_transforms.classification.plots import draw_evaluation
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
+from lessismore_transforms.classification.settings import ClassificationSettings
 from lessismore_transforms.classification.statistics import bootstrap_interval, unit_of
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.methods import TITLES
+from lessismore_transforms.options import names, plain_values
 from lessismore_transforms.training.checkpoint import LAST
 from lessismore_transforms.training.processes import all_gather_objects, process_rank, share_buffers
 
 MODEL, FIGURE = "model.safetensors", "evaluation.png"
 LEVEL = 0.95
 _INTERVALS = ("auc", "accuracy", "f1_macro")
-# Settings that say where and how a run was made, not what it is.
-_NOT_TOLD = ("dataset_dir", "output_dir", "pretrained", "pretraining", "labels", "weights", "resume", "header")
 # What an evaluation does not choose again: how the network was trained, and how pictures are prepared for it.
-SETTLED = (
-    *("mode", "pretrained", "method", "resume", "max_epochs", "frozen_epochs", "frozen_batch_norm", "best_by"),
-    *("learning_rate", "weight_decay", "schedule", "flip", "checkpoint_minutes", "log_interval"),
-    *("backbone", "image_size", "channels", "resize", "transpose", "mean", "std"),
-)
+SETTLED = (*names(ClassificationSettings, phase="training"), "schedule")
 _ALSO_SETTLED = ("seed", "batch_size", "processes")  # in the record; an evaluation may have its own, which tell nothing
 
 
@@ -81,7 +78,8 @@ class Predict:
             split.image_ids, split.patients, [split.name] * len(split), split.labels, probabilities
         )
         scores = score(split.labels, probabilities, positive=self.positive)
-        engine.state.metrics = {**scores, "loss": scores["nll"]}
+        numbers = {name: value for name, value in scores.items() if not isinstance(value, (list, dict))}
+        engine.state.metrics = {**numbers, "loss": scores["nll"]}  # what MONAI's handlers log: no lists
 
 
 class FinalEvaluation:
@@ -208,13 +206,10 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
             )
 
 
-def reported(settings: Mapping[str, Any], **resolved: Any) -> dict[str, Any]:
-    """The settings that metrics.json tells: plain values, no paths, and what became of expressions."""
-    plain = {
-        name: value
-        for name, value in settings.items()
-        if name not in _NOT_TOLD and not (isinstance(value, str) and value[:1] in ("$", "@"))
-    }
+def reported(settings: ClassificationSettings, **resolved: Any) -> dict[str, Any]:
+    """Settings that metrics.json reports: plain values, without paths, and what the run made of others."""
+    left_out = {*names(settings, "path"), "resume"}
+    plain = {name: value for name, value in plain_values(settings).items() if name not in left_out}
     return {**plain, **resolved}
 
 
@@ -265,7 +260,7 @@ def experiment(mode: str, method: str | None, labels: Sequence[str | None]) -> d
         if label is not None and (known := spelt.get(label.lower(), label)) != label:
             raise UserError(f"expected {name} as the paper spells it, {known}, found {label}: fix it")
     pretrain_dataset, ssl_method, reduction = labels
-    ours = METHODS.get(method or "")
-    if ours and ssl_method in METHODS.values() and ssl_method != ours:
+    ours = TITLES.get(method or "")
+    if ours and ssl_method in TITLES.values() and ssl_method != ours:
         raise UserError(f"expected ssl_method {ours}, by which the weights were trained, found {ssl_method}: drop it")
     return dict(zip(names, (pretrain_dataset, ssl_method or ours, reduction), strict=True))

@@ -17,17 +17,18 @@ import numpy as np
 from lessismore_transforms.classification.metrics import METRICS
 from lessismore_transforms.classification.paper import Setting
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
+from lessismore_transforms.classification.settings import ClassificationSettings
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.options import names
 
 METRICS_FILE = "metrics.json"
 _SAME_DIGITS = 5e-4  # between metrics.json and predictions.csv: half of the last digit that a table shows
 # Settings in which the runs of one evaluation may differ: which run it is, where its files lie, how fast it went, and
 # what is compared by itself (weights by their id, labels as experiment).
-_MAY_DIFFER = {
-    *("run_index", "seed", "fold", "dataset_dir", "output_dir", "labels", "weights", "pretrained", "pretraining"),
-    *("device", "workers", "resume", "checkpoint_minutes", "log_interval", "bootstrap", "leakage", "download"),
-    *("processes", "pretraining_selection"),
-    *Setting._fields,
+FREE = {
+    *names(ClassificationSettings, "run", "path", "speed", "report", "label"),
+    *("fold", "labels", "download"),  # of single tasks
+    *("weights", "processes"),
 }
 LEAKS = (  # what `leakage.Leakage.summary` counts, but for pictures that are too small to be compared
     *("patients", "sources", "exact", "two_labels", "near"),
@@ -185,7 +186,7 @@ def _comparable(record: dict[str, Any]) -> dict[str, Any]:
     known = {key: record.get(key) for key in ("task", "classes", "positive", "mode", "rescored")}
     pretrained = not record.get("rescored")  # there each run has the weights that its training ended with
     weights = {f"weights {key}": value for key, value in record["weights"].items() if pretrained}
-    settings = {key: value for key, value in record["settings"].items() if key not in _MAY_DIFFER}
+    settings = {key: value for key, value in record["settings"].items() if key not in FREE}
     return {**known, **record["experiment"], **weights, **settings}
 
 

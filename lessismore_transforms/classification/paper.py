@@ -12,11 +12,11 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.errors import UserError
 
-TASK_CLASSES = {"COVID-19": 2, "OrgMNIST": 11, "Brain": 2}  # number of classes of each of the paper's tasks
+TASK_CLASSES = {name: task.classes for name, task in TASKS.items() if task.classes}  # of each of the paper's tasks
 PRINTED = {"auc": "AUC", "f1": "F1", "accuracy": "Accuracy"}  # our name of a metric: the paper's
-METHODS = {"swav": "SwAV", "moco": "MoCoV2", "byol": "BYOL", "spark": "SparK"}  # our name of a method: the paper's
 # Section 2.3; the number of epochs is that of the released code.
 SETTINGS = {"backbone": "resnet50", "image_size": 224, "batch_size": 64, "learning_rate": 1e-4, "max_epochs": 70}
 BRAIN_DATA = "the paper's pictures of Brain are not public: its numbers are of other data"
@@ -30,7 +30,7 @@ F1_OF_ORGMNIST = (
 class Setting(NamedTuple):
     """A pre-training as the paper names it: data set, method, reduction; all three are `none` without one.
 
-    Args:
+    Attributes:
         pretrain_dataset: `LIDC`, `PET-CT` or `none`.
         ssl_method: `SwAV`, `MoCoV2`, `SparK` or `none`.
         reduction: `ALL`, `EveryN-10%`, `HASH-6` and so on, or `none`.

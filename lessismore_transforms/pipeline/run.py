@@ -35,7 +35,8 @@ from lessismore_transforms.pipeline.executors import (
     map_all,
     start_context,
 )
-from lessismore_transforms.pipeline.task import PARTS, THUMBNAILS, Settings, Task, reduce_volume, write_png
+from lessismore_transforms.pipeline.settings import Settings
+from lessismore_transforms.pipeline.task import PARTS, THUMBNAILS, Task, reduce_volume, write_png
 from lessismore_transforms.processors import available_cores
 from lessismore_transforms.reduced.duplicates import select_across
 from lessismore_transforms.reduced.manifest import (

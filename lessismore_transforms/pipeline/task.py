@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import TEMPORARY, atomic_write, write_json, writing
-from lessismore_transforms.errors import UserError, VolumeError
+from lessismore_transforms.errors import VolumeError
+from lessismore_transforms.pipeline.settings import Encoder, Settings, network
 from lessismore_transforms.reduced.manifest import DISTANCES, format_number, matrix_rows, record_order, slice_id
-from lessismore_transforms.reduced.patients import key_fingerprint
 from lessismore_transforms.reduced.store import STORE, write_pictures, write_volume
 from lessismore_transforms.reduction.hashing import dhash, format_hash, hamming_distances
-from lessismore_transforms.reduction.measures import BINS, features_of, pair_matrix, rank_slices
+from lessismore_transforms.reduction.measures import features_of, pair_matrix, rank_slices
 from lessismore_transforms.reduction.selection import Ranking, target_count
-from lessismore_transforms.reduction.target import Target, choose
+from lessismore_transforms.reduction.target import choose
 from lessismore_transforms.volumes import Crc32, Slice, Volume, read_slices
-from lessismore_transforms.volumes.pixels import check_pixels, to_pixels
+from lessismore_transforms.volumes.pixels import to_pixels
 
 PARTS = "parts"
 THUMBNAILS = f"{STORE}/thumbnails"
@@ -30,78 +30,12 @@ THUMBNAIL_SIZE = 96  # pixels
 _SPOOL_BYTES = 64 << 20  # pixels of a volume beyond this go to disk until it is known which are kept
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """The network of DeepNet, see `backbones.build_backbone` and `reduction.embedding.embed`."""
-
-    name: str = "resnet50"
-    weights: str = "imagenet"
-    output: str = "pooled"
-    precision: str = "float32"
-
-    def as_dict(self) -> dict[str, str]:
-        """What the manifest holds: the weights by their content, not by the file that they came from."""
-        from lessismore_transforms.weights.backbones import weights_id
-
-        content = {"name": self.name, "weights": weights_id(_network(self)), "output": self.output}
-        return {**content, "precision": self.precision}
-
-
-@functools.lru_cache(maxsize=1)
-def _network(encoder: Encoder) -> Any:
-    """The network, built once in each process."""
-    from lessismore_transforms.weights.backbones import build_backbone
-
-    return build_backbone(encoder.name, weights=encoder.weights, output=encoder.output)
-
-
 @functools.lru_cache(maxsize=1)
 def _encoder(encoder: Encoder, device: str) -> Any:
     """The network made fast for inference, once in each process."""
     from lessismore_transforms.weights.backbones import to_encoder
 
-    return to_encoder(_network(encoder), device)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the content of an output folder; see `reduce --help` for each."""
-
-    target: Target = field(default_factory=Target.of)
-    pixels: str = "clipped"
-    as_released: bool = False
-    include: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()
-    keep_patient_ids: bool = False
-    body: bool = False
-    keep_distances: bool = False
-    bins: int = 64
-    encoder: Encoder = field(default_factory=Encoder)
-    device: str | None = None
-    memory_mb: int = 4096
-
-    def __post_init__(self) -> None:
-        check_pixels(self.pixels)
-        if self.target.rule == "exemplars" and self.target.measure != "hash" and not self.keep_distances:
-            raise UserError(f"the exemplar rule for {self.target.method} needs all distances: add --keep_distances")
-        if self.bins not in BINS:
-            raise UserError(f"expected bins out of {', '.join(map(str, BINS))}, found {self.bins}")
-
-    def as_dict(self, key: bytes) -> dict[str, Any]:
-        """What the manifest holds of the settings: all but the target, which its selection holds."""
-        measure = self.target.measure
-        return {
-            "method": measure,
-            **({"bins": self.bins} if measure == "mi" else {}),
-            **({"encoder": self.encoder.as_dict()} if measure == "deepnet" else {}),
-            **({"body": True} if self.body else {}),
-            **({"keep_distances": True} if self.keep_distances else {}),
-            "pixels": self.pixels,
-            "as_released": self.as_released,
-            "include": list(self.include),
-            "patterns": list(self.patterns),
-            "patients": "as found" if self.keep_patient_ids else f"hashed with key {key_fingerprint(key)}",
-        }
+    return to_encoder(network(encoder), device)
 
 
 @dataclass(frozen=True)

@@ -267,13 +267,12 @@ class NearCopies(Monitor):
     Training pushes them away from the picture although they show what it shows. One or more per picture is a problem.
 
     Args:
-        hashes: int64 (n,), as `slice_table` gives them.
-        volumes: int64 (n,), as `slice_table` gives them.
+        slices: hashes and volumes, int64 (n,) each, as `slice_table` gives them.
         network: the bare `MoCo`, where negatives come from its queue; by default they are the rest of the batch.
     """
 
-    def __init__(self, hashes: torch.Tensor, volumes: torch.Tensor, network: Any = None) -> None:
-        self.hashes, self.volumes, self.network = hashes, volumes, network
+    def __init__(self, slices: tuple[torch.Tensor, torch.Tensor], network: Any = None) -> None:
+        (self.hashes, self.volumes), self.network = slices, network
 
     def __call__(self, engine: Any) -> dict[str, float]:
         """`near_copies` (share of the negatives) and `near_copies_per_picture`; nothing without negatives."""
@@ -304,7 +303,7 @@ class LossConstant(Monitor):
     start.
 
     Args:
-        constant: that loss; see `swav_constant` and `moco_constant`.
+        constant: that loss, which `chance_loss` of the method gives.
         grace: iterations before which nothing is reported, such as the warm-up and a tenth of the training.
     """
 
@@ -341,13 +340,3 @@ class LossConstant(Monitor):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the losses of a saved state."""
         self._sum, self._count = state["sum"], state["count"]
-
-
-def swav_constant(prototypes: int) -> float:
-    """The loss of SwAV where every prototype is as likely as any other: ln K."""
-    return math.log(prototypes)
-
-
-def moco_constant(queue_length: int) -> float:
-    """The loss of MoCo where the right key is as likely as any in the queue: ln(1 + K)."""
-    return math.log1p(queue_length)

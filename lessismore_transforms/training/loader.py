@@ -102,6 +102,9 @@ class StepLoader(DataLoader[dict[str, Any]]):
         workers: processes that read ahead; 0 reads in this one.
         pin_memory: for copies to a GPU that do not wait.
 
+    Attributes:
+        sampler_of_steps: the sampler; a resumed run tells it where to start.
+
     Raises:
         UserError: the number of workers is negative.
     """
@@ -119,6 +122,7 @@ class StepLoader(DataLoader[dict[str, Any]]):
             pin_memory=pin_memory,
             worker_init_fn=leave_signals_to_the_trainer,
         )
+        self.sampler_of_steps = sampler
 
 
 def leave_signals_to_the_trainer(worker: int) -> None:

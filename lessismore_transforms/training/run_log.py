@@ -43,6 +43,9 @@ class RunLog:
         configuration: the whole configuration, for config.json.
         interval: steps between lines.
 
+    Attributes:
+        trainer: what the trainer was put together from, for config.json.
+
     Raises:
         UserError: the interval is below 1.
     """
@@ -63,6 +66,7 @@ class RunLog:
         self.folder, self.optimizer, self.plan = Path(folder), optimizer, plan
         self.batch_size, self.interval = batch_size, interval
         self.settings, self.configuration = dict(settings), dict(configuration or {})
+        self.trainer: dict[str, Any] = {}
         self._losses: torch.Tensor | None = None
         self._count = 0
         self._file: IO[str] | None = None
@@ -134,7 +138,13 @@ class RunLog:
             "processes": process_count(),
         }
         plan = {"steps": self.plan.steps, "epochs": self.plan.max_epochs, "steps_per_epoch": self._epoch_steps}
-        content = {"settings": self.settings, "plan": plan, **run, "configuration": self.configuration}
+        content = {
+            "settings": self.settings,
+            "plan": plan,
+            **run,
+            "configuration": self.configuration,
+            "trainer": self.trainer,
+        }
         write_json(self.folder / CONFIG, content)
         event = {"event": "resume" if step else "begin", "step": step, "time": _now()}
         self._line({**event, **run, "settings": self.settings})

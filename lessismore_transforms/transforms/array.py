@@ -100,7 +100,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
     In the affine of the result the first and the last slice stay where they were, and the step between slices is the
     mean distance. This is exact where the kept slices are evenly spaced; else `kept_slices` gives the true places.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> volume = np.zeros((1, 32, 32, 3), dtype=np.float32)
         >>> volume[:, :16, :, 2] = 100.0

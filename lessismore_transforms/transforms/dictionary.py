@@ -69,7 +69,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
     indices in the volume given (int64). `SplitDimd(key, dim=slice_dim, keepdim=False, list_output=True)` then gives
     2-D slices; name `<key>_slices` among its keys too, so that each slice has its own index.
 
-    Example:
+    Examples:
         >>> from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
         >>> from lessismore_transforms.transforms import CTVolumeReader
         >>> reduce = Compose(

@@ -29,7 +29,7 @@ class CTVolumeReader(ImageReader):  # type: ignore[misc]
     (see `volumes.geometry`), and the RAS+ affine in mm is that of this grid. NaN and infinite voxels get the lowest
     finite value of their slice. Remarks on odd geometry (gaps in mm, gantry tilt) are in the metadata under `notes`.
 
-    Example:
+    Examples:
         >>> from monai.transforms import LoadImaged
         >>> load = LoadImaged("image", reader=CTVolumeReader())
 

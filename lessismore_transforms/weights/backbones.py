@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import UserError, first_line
-from lessismore_transforms.weights.layouts import LAYOUTS, check_method, must_exist, read_backbone
+from lessismore_transforms.methods import method_of
+from lessismore_transforms.weights.layouts import LAYOUTS, must_exist, read_backbone
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ def build_backbone(
         output: "pooled" gives the input of the last layer, (N, 2048) for a ResNet50, and needs no weights of that
             layer; "logits" gives its output, (N, 1000).
         seed: of the random weights; the caller's random numbers are not changed.
-        method: method by which a file must have been pre-trained, out of `layouts.METHODS`; None takes any.
+        method: method by which a file must have been pre-trained, out of `methods.METHODS`; None takes any.
 
     Raises:
         UserError: the network is unknown, or its weights are missing or are those of another network or method.
@@ -65,7 +66,7 @@ def build_backbone(
     if weights is None or not str(weights):
         raise UserError(f"expected weights for {name}, found none; give a file, or imagenet, or random")
     if method is not None and weights in ("imagenet", "random"):
-        raise UserError(f"expected a file of weights for method {check_method(method)}, found {weights}; give one")
+        raise UserError(f"expected a file of weights for method {method_of(method).name}, found {weights}; give one")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         build = _build_timm if name.startswith(_TIMM) else _build_torchvision

@@ -1,29 +1,28 @@
 """The method of a checkpoint, recognised by its keys, and the tensors of its backbone by torchvision's names.
 
 The layouts that can be read are our own backbones and checkpoints, the state_dict of a plain network, and the published
-ones of SwAV, MoCo v2, BYOL (all of Lightning) and SparK, with or without the `module.` of a distributed run. Nothing in
-a file is executed: tensors are read, objects of a few harmless types are skipped, any other object is refused by name.
+ones of methods (`methods.py`), with or without the `module.` of a distributed run. Nothing in a file is executed:
+tensors are read, objects of a few harmless types are skipped, any other object is refused by name.
 """
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lessismore_transforms.errors import UserError, first_line
+from lessismore_transforms.methods import METHODS, Layout, method_of
 
 if TYPE_CHECKING:
     import torch
 
-METHODS = ("swav", "moco", "byol", "spark")
 PLAIN = "plain"  # a network that does not say how it was trained
-LAYOUTS = (
-    "a plain state_dict, our own backbone.safetensors and last.pt, SwAV (model.* with model.prototypes.*), "
-    "MoCo (encoder_q.*), BYOL (online_network.encoder.*), SparK (module with sparse_encoder.sp_cnn.* or bare)"
+_PUBLISHED = {name: method.layout for name, method in METHODS.items() if method.layout}
+LAYOUTS = ", ".join(
+    ("a plain state_dict", "our own backbone.safetensors and last.pt", *(each.text for each in _PUBLISHED.values()))
 )
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pth.tar")
@@ -32,23 +31,6 @@ _HARMLESS = (  # what training scripts leave in their checkpoints beside tensors
     "numpy.dtype",
     "numpy.core.multiarray.scalar",  # NumPy 1
     "numpy._core.multiarray.scalar",
-)
-
-
-class _Layout(NamedTuple):
-    """The place of the backbone in the checkpoints of a method."""
-
-    method: str
-    mark: str  # keys that only this layout has
-    prefix: str  # of the backbone's keys
-    heads: tuple[str, ...] = ()  # layers under that prefix that are not of the backbone
-
-
-_LAYOUTS = (
-    _Layout("swav", "model.prototypes.", "model.", ("projection_head.", "prototypes.")),
-    _Layout("moco", "encoder_q.", "encoder_q.", ("fc.",)),
-    _Layout("byol", "online_network.encoder.", "online_network.encoder."),
-    _Layout("spark", "sparse_encoder.sp_cnn.", "sparse_encoder.sp_cnn."),
 )
 
 
@@ -62,37 +44,23 @@ def read_backbone(path: Path | str, *, method: str | None = None) -> tuple[dict[
         method: the method that the file must be of; a plain network agrees with every method. None takes any file.
 
     Returns:
-        The tensors by name, and one of METHODS, or PLAIN, or the method in the header of a backbone of ours.
+        The tensors by name, and a name of METHODS, or PLAIN, or the method in the header of a backbone of ours.
 
     Raises:
         UserError: the file is missing, damaged, unsafe, of no known layout or of another method, or there is no
             such method.
     """
-    wanted = None if method is None else check_method(method)
-    content, said = _read(Path(path))
+    wanted = None if method is None else method_of(method).name
+    content, header_method = _read(Path(path))
     tensors, found = _recognise(content, path)
-    if found == PLAIN and said:
-        found = said
+    if found == PLAIN and header_method:
+        found = header_method
     if wanted is not None and found not in (PLAIN, wanted):
         raise UserError(
             f"expected weights of method {wanted} in {path}, found those of {found}: "
             f"give method {found}, or another file"
         )
     return tensors, found
-
-
-def check_method(name: str) -> str:
-    """The name of a method in METHODS: "SwAV" is swav, "MoCo v2" is moco.
-
-    Raises:
-        UserError: there is no such method.
-    """
-    plain = re.sub("[^a-z0-9]", "", name.lower()).removesuffix("v2")
-    if plain not in METHODS:
-        close = difflib.get_close_matches(plain, METHODS, n=1)
-        advice = f"did you mean {close[0]}?" if close else "leave it out to take what the file holds"
-        raise UserError(f"expected a method out of {', '.join(METHODS)}, found {name!r}; {advice}")
-    return plain
 
 
 def must_exist(path: Path) -> None:
@@ -131,8 +99,8 @@ def _read(path: Path) -> tuple[Any, str | None]:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                said = (file.metadata() or {}).get("method")
-                return {key: file.get_tensor(key) for key in file.keys()}, said  # noqa: SIM118 (no mapping)
+                method = (file.metadata() or {}).get("method")
+                return {key: file.get_tensor(key) for key in file.keys()}, method  # noqa: SIM118 (no mapping)
         with torch.serialization.safe_globals([(_PassedOver, name) for name in _HARMLESS]):
             return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # what is damaged raises many kinds
@@ -142,8 +110,8 @@ def _read(path: Path) -> tuple[Any, str | None]:
                 "be safe and was not executed: ask for a file with the network's state_dict only"
             ) from error
         reason = re.search(r"WeightsUnpickler error: (.+)", str(error))  # without torch's advice to trust the file
-        said = reason[1] if reason else f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"expected weights in {path}, found a file that is damaged or unsafe ({said})") from error
+        problem = reason[1] if reason else f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"expected weights in {path}, found a file that is damaged or unsafe ({problem})") from error
 
 
 def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor], str]:
@@ -157,24 +125,26 @@ def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor],
     tensors = _tensors(state)
     if tensors and all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    layouts = [layout for layout in _LAYOUTS if any(key.startswith(layout.mark) for key in tensors)]
-    if len(layouts) > 1:
+    found = {name: one for name, one in _PUBLISHED.items() if any(key.startswith(one.mark) for key in tensors)}
+    if len(found) > 1:
         raise UserError(
-            f"expected weights of one method in {path}, found those of {' and '.join(one.method for one in layouts)} "
-            f"({', '.join(one.mark + '*' for one in layouts)}): save the state_dict of the backbone that is meant"
+            f"expected weights of one method in {path}, found those of {' and '.join(found)} ("
+            f"{', '.join(f'{one.mark}*' for one in found.values())}): save the state_dict of the backbone that is meant"
         )
-    if layouts:
-        return _backbone(tensors, layouts[0]), layouts[0].method
+    if found:
+        ((method, layout),) = found.items()
+        return _backbone(tensors, layout), method
     if not tensors or len(tensors) < len(state):
         raise _unknown(path, ", ".join(itertools.islice(map(str, state or content), 5)) or "nothing")
-    return tensors, "spark" if "is_pretrain" in content else PLAIN
+    told = [name for name, layout in _PUBLISHED.items() if layout.entry and layout.entry in content]
+    return tensors, told[0] if told else PLAIN
 
 
 def _own(content: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], str] | None:
     """The backbone in a checkpoint of ours (`training.checkpoint`) and its method; None for other files."""
     match content:
         case {"format": 1, "identity": {"method": str(method)}, "state": {"network": {**network}}}:
-            tensors = _backbone(_tensors(network), _Layout(method, "backbone.", "backbone."))
+            tensors = _backbone(_tensors(network), Layout(method, "backbone.", "backbone."))
             return (tensors, method) if tensors else None
     return None
 
@@ -185,12 +155,12 @@ def _tensors(state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
-def _backbone(tensors: Mapping[str, torch.Tensor], layout: _Layout) -> dict[str, torch.Tensor]:
+def _backbone(tensors: Mapping[str, torch.Tensor], layout: Layout) -> dict[str, torch.Tensor]:
     names = {key: key.removeprefix(layout.prefix) for key in tensors if key.startswith(layout.prefix)}
     return {name: tensors[key] for key, name in names.items() if not name.startswith(layout.heads)}
 
 
-def _unknown(path: Path | str, found: str) -> ValueError:
+def _unknown(path: Path | str, found: str) -> UserError:
     return UserError(
         f"expected weights in {path} in a known layout ({LAYOUTS}), found {found}; save the network's state_dict"
     )

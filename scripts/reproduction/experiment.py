@@ -10,20 +10,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lessismore_transforms.classification import paper
+from lessismore_transforms import methods
+from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ROOT / "bundles"
 TINY = ROOT / "scripts" / "experiments" / "tiny.json"
 
-METHODS = {paper.METHODS[name]: name for name in ("swav", "moco", "spark")}  # those with a bundle
-TASKS = {"COVID-19": "covid19", "OrgMNIST": "organsmnist", "Brain": "brain"}  # the paper's name: that of its phantom
-TASK_BUNDLES = {
-    "COVID-19": "covid19_ct_classification",
-    "OrgMNIST": "organsmnist_ct_classification",
-    "Brain": "brain_hemorrhage_ct_classification",
-}
+METHODS = {method.title: method for method in methods.METHODS.values() if method.bundle}
 MEASURES = {"SSIM": "ssim", "MI": "mi", "DeepNet": "deepnet", "HASH": "hash"}
 STAGES = ("reduce", "pretrain", "evaluate")
 ALL = "all"  # in settings: of every data set, method or task
@@ -115,9 +110,9 @@ class Experiment:
     Args:
         name: of its file, and of what comes out of it; not in the file.
         title: what it is, for people.
-        tasks: that encoders are fine-tuned on, names of `TASKS`.
+        tasks: that encoders are fine-tuned on, names of `classification.tasks.TASKS`.
         pretrain_datasets: any names; --data says where each is.
-        methods: names of `METHODS`.
+        methods: titles of methods that have a bundle.
         reductions: labels as in the paper's tables.
         pretrain_seeds: trainings of each encoder; the paper has one.
         max_epochs: of pre-training, equal for all sets, as in the paper.
@@ -336,10 +331,11 @@ def _check_settings(experiment: Experiment) -> None:
         for option in options:
             if option not in _REDUCE_OPTIONS:
                 raise _unknown("an option of reduce", option, _REDUCE_OPTIONS)
-    pretraining_bundles = {name: f"ct_{short}_pretraining" for name, short in METHODS.items()}
+    pretraining_bundles = {title: method.bundle for title, method in METHODS.items()}
+    task_bundles = {name: task.bundle for name, task in TASKS.items()}
     for stage, used, bundles in (
         ("pretrain", experiment.methods, pretraining_bundles),
-        ("evaluate", experiment.tasks, TASK_BUNDLES),
+        ("evaluate", experiment.tasks, task_bundles),
     ):
         settings: Settings = getattr(experiment, f"{stage}_settings")
         _check_groups(settings, f"{stage}_settings", tuple(bundles))

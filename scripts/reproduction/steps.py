@@ -21,15 +21,8 @@ from typing import Any
 
 from lessismore_transforms.atomic import write_json, writing
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
-from reproduction.experiment import (
-    BUNDLES,
-    METHODS,
-    TASK_BUNDLES,
-    Experiment,
-    Pretraining,
-    Reduction,
-    settings_of,
-)
+from lessismore_transforms.classification.tasks import TASKS
+from reproduction.experiment import BUNDLES, METHODS, Experiment, Pretraining, Reduction, settings_of
 
 # Of a run: its network, and what a training can go on from; importing them from there would import torch.
 MODEL, LAST = "model.safetensors", Path("checkpoints", "last.pt")
@@ -165,7 +158,7 @@ def pretraining_folder(folder: Path, pretraining: Pretraining) -> Path:
 
 def run_names(experiment: Experiment, task: str) -> list[str]:
     """The folders of the runs of a fine-tuning."""
-    return [f"run_{number:02d}" for number in range(experiment.folds if task == "Brain" else experiment.runs)]
+    return [f"run_{number:02d}" for number in range(experiment.folds if TASKS[task].folds else experiment.runs)]
 
 
 def _reduce_steps(experiment: Experiment, folder: Path, data: Mapping[str, Path]) -> Iterator[Step]:
@@ -234,7 +227,7 @@ def _pretrain_steps(experiment: Experiment, folder: Path, data: Mapping[str, Pat
         }
         yield Step(
             f"pretrain/{output.name}",
-            _bundle(f"ct_{METHODS[pretraining.method]}_pretraining", "pretrain" in experiment.as_released, settings),
+            _bundle(METHODS[pretraining.method].bundle, "pretrain" in experiment.as_released, settings),
             output,
             tuple(_weights(experiment, folder, pretraining, epoch) for epoch in experiment.epochs),
             resumable=True,
@@ -257,7 +250,7 @@ def _runs(
     """The runs of one fine-tuning."""
     output = evaluation_folder(folder, task, pretraining, epoch)
     for number, name in enumerate(run_names(experiment, task)):
-        run = {"fold": number, "folds": experiment.folds} if task == "Brain" else {"run_index": number}
+        run = {"fold": number, "folds": experiment.folds} if TASKS[task].folds else {"run_index": number}
         settings = {
             "dataset_dir": place,
             "output_dir": output,
@@ -269,7 +262,7 @@ def _runs(
             settings.pop("frozen_epochs", None)  # random features are not worth keeping
         yield Step(
             f"evaluate/{task}/{output.name}/{name}",
-            _bundle(TASK_BUNDLES[task], "evaluate" in experiment.as_released, settings),
+            _bundle(TASKS[task].bundle, "evaluate" in experiment.as_released, settings),
             output / name,
             (output / name / METRICS_FILE,),
             resumable=True,
@@ -286,7 +279,7 @@ def _encoder(
         return {"mode": "scratch"}
     return {
         "pretrained": _weights(experiment, folder, pretraining, epoch),
-        "method": METHODS[pretraining.method],
+        "method": METHODS[pretraining.method].name,
         "pretrain_dataset": pretraining.dataset,
         "ssl_method": pretraining.method,
         "reduction": pretraining.reduction.label,

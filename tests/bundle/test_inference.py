@@ -11,7 +11,7 @@ from PIL import Image
 from lessismore_transforms.bundle.inference import Pictures
 from lessismore_transforms.phantom import write_demo_data
 from lessismore_transforms.pipeline.run import reduce_dataset
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pretraining.embed import Prepared
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduction.target import Target

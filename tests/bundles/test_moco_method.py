@@ -455,3 +455,9 @@ def test_a_training_is_the_same_in_two_groups_and_in_two_processes(norm):
         assert part.keys() == alone.keys()
         for name, value in alone.items():
             assert part[name].numpy() == pytest.approx(value.numpy(), abs=1e-5), name
+
+
+def test_the_loss_of_a_network_that_tells_nothing_apart() -> None:
+    assert scripts.chance_loss(65_536) == pytest.approx(11.0904, abs=5e-5)
+    uniform = F.cross_entropy(torch.zeros(3, 1 + 160), torch.zeros(3, dtype=torch.int64))
+    assert scripts.chance_loss(160) == pytest.approx(uniform.item())

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lessismore_transforms.pipeline.run import reduce_dataset
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.weights.backbones import build_backbone, save_backbone

@@ -524,3 +524,7 @@ def test_the_readme_has_every_setting_with_its_default():
             assert default == "none" or name == "probe_label"
         elif not isinstance(value, str):
             assert default == str(value).lower(), name
+
+
+def test_the_loss_of_a_network_that_tells_nothing_apart() -> None:
+    assert scripts.chance_loss(500) == pytest.approx(6.2146, abs=5e-5)

@@ -4,45 +4,11 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from lessismore_transforms.classification.freezing import (
-    FreezeEncoder,
-    encoder_weights,
-    frozen_epochs,
-    released_factor,
-)
+from lessismore_transforms.classification.freezing import FreezeEncoder, released_factor
 from lessismore_transforms.classification.network import build_classifier
 from lessismore_transforms.training.schedules import Schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.mark.parametrize(
-    ("mode", "pretrained", "sentence"),
-    [
-        ("finetune", None, "expected pre-trained weights for mode finetune, found none: give --pretrained FILE, or"),
-        ("linear", "", "expected pre-trained weights for mode linear, found none"),
-        ("scratch", "a.pt", "expected no weights for mode scratch, found a.pt: leave out pretrained or mode"),
-        ("fine", None, "expected a mode out of finetune, linear, scratch, found 'fine'; finetune is usual"),
-    ],
-)
-def test_a_mode_that_does_not_go_with_the_weights(mode: str, pretrained: str | None, sentence: str) -> None:
-    with pytest.raises(ValueError, match="^" + sentence):
-        encoder_weights(mode, pretrained)
-
-
-def test_weights_and_epochs_of_each_mode() -> None:
-    assert [encoder_weights(mode, "a.pt") for mode in ("finetune", "linear")] == ["a.pt", "a.pt"]
-    assert encoder_weights("scratch", None) == "random"
-    assert [frozen_epochs(mode, 70) for mode in ("finetune", "linear", "scratch")] == [10, 70, 0]
-    assert [frozen_epochs(mode, 70, 3) for mode in ("finetune", "linear", "scratch")] == [3, 70, 3]
-    with pytest.raises(ValueError, match="expected frozen_epochs of 0 or more, found -1"):
-        frozen_epochs("finetune", 70, -1)
-    words = r"more epochs than the 10 in which the encoder is frozen, found max_epochs 10: give --frozen_epochs 0 to 9"
-    with pytest.raises(ValueError, match=words):
-        frozen_epochs("finetune", 10)
-    assert frozen_epochs("finetune", 10, 9) == 9
-    with pytest.raises(ValueError, match="more epochs than the 5 in which"):
-        frozen_epochs("scratch", 2, 5)
 
 
 def run(epochs: int, *handlers: object) -> list[tuple[float, bool, bool]]:

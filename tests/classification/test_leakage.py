@@ -19,7 +19,7 @@ from lessismore_transforms.classification.examples import SPLITS, Example, Examp
 from lessismore_transforms.classification.leakage import COLUMNS, PRETRAINING, check_leakage
 from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.pipeline.run import reduce_dataset
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.duplicates import images_in
 from lessismore_transforms.reduced.patients import hash_patient, load_key
 from lessismore_transforms.training.processes import process_rank

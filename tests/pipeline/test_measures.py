@@ -19,7 +19,7 @@ from skimage.metrics import structural_similarity
 from lessismore_transforms.errors import ManifestError, OutputError, RunError
 from lessismore_transforms.phantom import phantom_scan, write_nifti
 from lessismore_transforms.pipeline.run import reduce_dataset, select
-from lessismore_transforms.pipeline.task import Encoder, Settings
+from lessismore_transforms.pipeline.settings import Encoder, Settings
 from lessismore_transforms.reduced.manifest import Manifest, Selection
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.target import Target

@@ -23,7 +23,7 @@ from lessismore_transforms import executor, patients, runner, task
 from lessismore_transforms.errors import ManifestError, OutputError, RunError, VolumeError
 from lessismore_transforms.phantom import phantom_scan, write_demo_data, write_dicom, write_nifti
 from lessismore_transforms.pipeline.run import estimate, reduce_dataset, select
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest, Selection
 from lessismore_transforms.reduced.store import fill_store, read_index

@@ -22,8 +22,6 @@ from lessismore_transforms.pretraining.health import (
     NearCopies,
     PrototypeUsage,
     QueueAge,
-    moco_constant,
-    swav_constant,
 )
 from lessismore_transforms.pretraining.indicators import near_copies, popcount, prototype_usage, rank_me, spread
 
@@ -309,12 +307,12 @@ def test_a_queue_that_outgrows_the_set_is_told_at_once() -> None:
 def test_near_copies_of_a_batch_and_of_a_queue() -> None:
     hashes, volumes = torch.tensor([0, 1, 3, 0]), torch.tensor([0, 0, 0, 1])
     batch = state(index=torch.arange(4))
-    figures = NearCopies(hashes, volumes)(batch)
+    figures = NearCopies((hashes, volumes))(batch)
     assert figures == {"near_copies": 6 / 12, "near_copies_per_picture": 6 / 4}
     queue = SimpleNamespace(queue_index=torch.tensor([3, 3, 3, -1]))
-    monitor = NearCopies(hashes, volumes, queue)
+    monitor = NearCopies((hashes, volumes), queue)
     assert monitor(batch) == {"near_copies": 0.0, "near_copies_per_picture": 0.0}
-    sentence = told(NearCopies(hashes, volumes), batch)
+    sentence = told(NearCopies((hashes, volumes)), batch)
     assert sentence is not None
     assert "1.5 per picture (0.5 of all)" in sentence
     assert "shorten the queue" not in sentence
@@ -322,14 +320,7 @@ def test_near_copies_of_a_batch_and_of_a_queue() -> None:
     assert "or shorten the queue" in (told(monitor, batch) or "")
     queue.queue_index = torch.full((4,), -1)
     assert monitor(batch) == {}
-    assert told(NearCopies(hashes, volumes), state(index=torch.tensor([0, 3]))) is None
-
-
-def test_constants_of_the_losses() -> None:
-    assert swav_constant(500) == pytest.approx(6.2146, abs=5e-5)
-    assert moco_constant(65_536) == pytest.approx(11.0904, abs=5e-5)
-    uniform = F.cross_entropy(torch.zeros(3, 1 + 160), torch.zeros(3, dtype=torch.int64))
-    assert moco_constant(160) == pytest.approx(uniform.item())
+    assert told(NearCopies((hashes, volumes)), state(index=torch.tensor([0, 3]))) is None
 
 
 def test_a_loss_at_its_constant_is_told_after_the_grace_only() -> None:

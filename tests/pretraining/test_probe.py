@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from lessismore_transforms.pipeline.run import reduce_dataset
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pretraining.labelled import LabelledSet, read_labelled
 from lessismore_transforms.pretraining.probe import KNNProbe, nearest_classes, pooled_features
 from lessismore_transforms.pretraining.slice_table import kept_slices, slice_table

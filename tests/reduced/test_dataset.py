@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from lessismore_transforms.errors import ManifestError, VolumeError
 from lessismore_transforms.phantom import write_demo_data
 from lessismore_transforms.pipeline.run import reduce_dataset, select
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest, Selection
 from lessismore_transforms.reduced.store import fill_store, read_index

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lessismore_transforms.phantom import phantom_scan
 from lessismore_transforms.pipeline.run import reduce_dataset
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.duplicates import (
     CORRELATION,
     RADIUS,

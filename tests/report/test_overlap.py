@@ -16,7 +16,7 @@ from scipy import stats
 
 from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.pipeline.run import reduce_dataset, select
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.manifest import Manifest, Selection, slice_id, write_manifest
 from lessismore_transforms.reduction.hashing import format_hash
 from lessismore_transforms.reduction.target import Target

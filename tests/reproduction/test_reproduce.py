@@ -18,7 +18,7 @@ import pytest
 import reproduce_paper
 from helpers import ROOT
 from reproduction import steps
-from reproduction.experiment import STAGES, TASK_BUNDLES, Experiment, Reduction, read_experiment, tiny
+from reproduction.experiment import STAGES, Experiment, Reduction, read_experiment, tiny
 from reproduction.processes import last_error
 from reproduction.results import PAPER_HOURS, outcomes, training_hours
 
@@ -26,6 +26,7 @@ from lessismore_transforms.classification import evaluation
 from lessismore_transforms.classification.metrics import METRICS
 from lessismore_transforms.classification.paper import paper_rows, paper_settings, paper_value
 from lessismore_transforms.classification.predictions import Predictions
+from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.training import checkpoint
 
 EXPERIMENTS = ROOT / "scripts" / "experiments"
@@ -52,7 +53,7 @@ def test_the_experiments_are_the_tables_of_the_paper(table: int) -> None:
     expected = {tuple(setting) for setting in paper_settings(table)}
     assert found == (set() if experiment.scratch else expected)
     assert experiment.scratch == (expected == {("none", "none", "none")})
-    assert set(experiment.tasks) == {row.task for row in paper_rows(table)} == set(TASK_BUNDLES)
+    assert set(experiment.tasks) == {row.task for row in paper_rows(table)} == set(TASKS)
     assert (experiment.runs, experiment.folds, experiment.max_epochs) == (5, 5, 800)
     assert experiment.epochs == (tuple(range(50, 801, 50)) if found else (800,))
 
@@ -573,7 +574,7 @@ def environment() -> dict[str, str]:
 
 def test_the_whole_way_on_synthetic_data(tmp_path: Path) -> None:
     """Demo data, reduce, select, pre-train, fine-tune, table; interrupted once."""
-    path = experiment_file(tmp_path, tasks=list(TASK_BUNDLES), reductions=["HASH-6"], runs=1)
+    path = experiment_file(tmp_path, tasks=list(TASKS), reductions=["HASH-6"], runs=1)
     script = ROOT / "scripts" / "reproduce_paper.py"
     line = [sys.executable, str(script), str(path), "--output_dir", str(tmp_path / "exp"), "--tiny"]
     options: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "text": True, "stderr": subprocess.PIPE}

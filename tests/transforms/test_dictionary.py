@@ -16,7 +16,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientati
 import lessismore_transforms.transforms as transforms
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
 from lessismore_transforms.pipeline.run import reduce_dataset
-from lessismore_transforms.pipeline.task import Settings
+from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.transforms import CTVolumeReader, ScaleToUint8d, SelectSlicesd, WindowToUint8d
 from lessismore_transforms.volumes import find_volumes

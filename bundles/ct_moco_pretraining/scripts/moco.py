@@ -203,6 +203,11 @@ class InfoNCE(nn.Module):
         return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
 
+def chance_loss(queue_length: int) -> float:
+    """Loss of a network that tells nothing apart: the right key is as likely as any in the queue, ln(1 + K)."""
+    return math.log1p(queue_length)
+
+
 def default_queue_length(slices: int, batch_size: int) -> int:
     """The number of keys to keep: whole batches, at most 65,536, at most half of the data set, at least one batch.
 

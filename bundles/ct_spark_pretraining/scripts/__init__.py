@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .settings import Settings
 from .spark import SparK, SparKLoss, draw_mask, parameter_groups, patchify, reconstruct, unpatchify
 
-__all__ = ["SparK", "SparKLoss", "draw_mask", "parameter_groups", "patchify", "reconstruct", "unpatchify"]
+__all__ = ["Settings", "SparK", "SparKLoss", "draw_mask", "parameter_groups", "patchify", "reconstruct", "unpatchify"]

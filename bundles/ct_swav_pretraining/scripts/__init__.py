@@ -1,7 +1,8 @@
-"""SwAV: the network, its loss, and the handlers around a training step."""
+"""SwAV: the network, its loss, the handlers around a training step, and its settings."""
 
 from __future__ import annotations
 
-from .swav import FreezePrototypes, StartQueue, SwAV, SwAVLoss, sinkhorn
+from .settings import Settings
+from .swav import FreezePrototypes, StartQueue, SwAV, SwAVLoss, chance_loss, sinkhorn
 
-__all__ = ["FreezePrototypes", "StartQueue", "SwAV", "SwAVLoss", "sinkhorn"]
+__all__ = ["FreezePrototypes", "Settings", "StartQueue", "SwAV", "SwAVLoss", "chance_loss", "sinkhorn"]

@@ -10,6 +10,7 @@ large crops only (Section 3.1, online clustering); every other crop learns to pr
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -187,6 +188,11 @@ def sinkhorn(
         log_q = log_q.log_softmax(dim=1)  # pictures of equal weight
     own = process_rank() * len(scores)
     return log_q[own : own + len(scores)].exp()
+
+
+def chance_loss(prototypes: int) -> float:
+    """Loss of a network that tells nothing apart: every prototype is as likely as any other, ln K."""
+    return math.log(prototypes)
 
 
 class FreezePrototypes:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .listing import listing
+from .settings import Settings
 
-__all__ = ["listing"]
+__all__ = ["Settings", "listing"]

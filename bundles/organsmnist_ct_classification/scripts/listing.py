@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.bundle.overrides import parse_bool
 from lessismore_transforms.classification.examples import SPLITS, Example, Listing
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.options import parse_bool
 from lessismore_transforms.volumes.pictures import with_channels
 
 CLASSES = (

@@ -1,0 +1,28 @@
+"""The settings at the top of a configuration as one object."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from lessismore_transforms.bundle.overrides import calling_workflow
+from lessismore_transforms.options import names
+
+
+def read_settings(kind: str) -> Any:
+    """Settings of the configuration that calls this, each by its name at the top.
+
+    Args:
+        kind: dotted name of a dataclass of options; the configuration has an entry for each.
+
+    Raises:
+        UserError: a value makes no sense.
+    """
+    workflow = calling_workflow()
+    root = str(workflow.config_root_path.parent)
+    if root not in sys.path:
+        sys.path.insert(1, root)  # as MONAI does, but not before `run`
+    module, _, name = kind.rpartition(".")
+    settings = getattr(importlib.import_module(module), name)
+    return settings(**{option: workflow.parser.get_parsed_content(option) for option in names(settings)})

@@ -1,0 +1,327 @@
+"""Training and evaluation of a classifier: loaders, engines and the standard handlers, in the one order that works.
+
+What a task may change is given: the pictures, network, loss, optimizer, and further handlers. All else is put together
+here, from the settings that all tasks share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
+from torch.optim import Optimizer
+
+from lessismore_transforms.classification.best import KeepBest
+from lessismore_transforms.classification.evaluation import (
+    FinalEvaluation,
+    Predict,
+    counts,
+    experiment,
+    reported,
+    rescored,
+)
+from lessismore_transforms.classification.examples import Examples, Split
+from lessismore_transforms.classification.finished_runs import METRICS_FILE
+from lessismore_transforms.classification.freezing import FreezeEncoder
+from lessismore_transforms.classification.leakage import Leakage, check_leakage
+from lessismore_transforms.classification.loader import EvaluationLoader, ExampleBatches, PrepareExamples
+from lessismore_transforms.classification.network import Classifier, weights_of
+from lessismore_transforms.classification.preprocessing import statistics_of
+from lessismore_transforms.classification.settings import ClassificationSettings
+from lessismore_transforms.options import names, plain_values
+from lessismore_transforms.training.assembly import described, make_engine, make_loader
+from lessismore_transforms.training.checkpoint import Checkpoint
+from lessismore_transforms.training.curves import Curves
+from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.precision import AutocastInferer
+from lessismore_transforms.training.processes import process_count, process_rank
+from lessismore_transforms.training.run_log import RunLog
+from lessismore_transforms.training.schedules import Schedule
+from lessismore_transforms.training.seeding import SeedIterations
+from lessismore_transforms.training.stopping import StopOnNan, StopOnSignal
+
+__all__ = [
+    "Examples",
+    "KeepBest",
+    "Split",
+    "find_leaks",
+    "make_evaluation",
+    "make_evaluator",
+    "make_plan",
+    "make_trainer",
+    "training_statistics",
+    "weights_of",
+]
+
+
+def make_plan(settings: ClassificationSettings, dataset: Split) -> Plan:
+    """Length of a training on these pictures.
+
+    Raises:
+        UserError: a number makes no sense, or there are too few pictures.
+    """
+    return Plan.of(
+        len(dataset),
+        batch_size=settings.batch_size,
+        max_epochs=settings.max_epochs,
+        processes=process_count(),
+        drop_last=False,
+    )
+
+
+def training_statistics(settings: ClassificationSettings, examples: Examples) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation by which pictures are normalised, see `statistics_of`."""
+    return statistics_of(
+        Split(examples, "train"),
+        settings.image_size,
+        resize=settings.resize,
+        mean=settings.mean,
+        std=settings.std,
+    )
+
+
+def find_leaks(settings: ClassificationSettings, examples: Examples) -> Leakage:
+    """What is in two places that should not be, see `check_leakage`; leakage.csv is written into the run's folder."""
+    return check_leakage(
+        examples,
+        policy=settings.leakage,
+        pretraining=settings.pretraining,
+        selection=settings.pretraining_selection,
+        folder=settings.run_dir,
+    )
+
+
+def make_evaluator(
+    settings: ClassificationSettings,
+    *,
+    dataset: Split,
+    bare_network: Classifier,
+    network: nn.Module,
+    inferer: AutocastInferer,
+    val_handlers: Sequence[Any] = (),
+) -> SupervisedEvaluator:
+    """Evaluator of a split: its predictions are in `state.predictions`, their scores in `state.metrics`.
+
+    Args:
+        settings: what all tasks share.
+        dataset: the split, with the transform that prepares pictures.
+        bare_network: the network as it is before anything wraps it.
+        network: the same on its device.
+        inferer: runs the network in its precision.
+        val_handlers: further handlers; they act after the predictions are scored.
+    """
+    return SupervisedEvaluator(
+        device=torch.device(settings.device),
+        val_data_loader=EvaluationLoader(
+            dataset,
+            settings.batch_size,
+            workers=settings.workers,
+            pin_memory=torch.device(settings.device).type == "cuda",
+        ),
+        network=network,
+        inferer=inferer,
+        prepare_batch=PrepareExamples(),
+        non_blocking=True,
+        val_handlers=[Predict(dataset, bare_network, positive=settings.positive), *val_handlers],
+        decollate=False,
+    )
+
+
+def make_trainer(
+    settings: ClassificationSettings,
+    *,
+    plan: Plan,
+    examples: Examples,
+    dataset: Split,
+    origin: Mapping[str, Any],
+    bare_network: Classifier,
+    network: nn.Module,
+    loss_function: Callable[..., torch.Tensor],
+    optimizer: Optimizer,
+    schedule: Callable[[int], float] | None,
+    inferer: AutocastInferer,
+    best: KeepBest,
+    train_handlers: Sequence[Any] = (),
+    max_epochs: int | None = None,
+    configuration: Mapping[str, Any] | None = None,
+) -> SupervisedTrainer:
+    """Trainer of a classifier.
+
+    Args:
+        settings: what all tasks share; `resume` takes the state of checkpoints/last.pt at once.
+        plan: how long the training is.
+        examples: all pictures.
+        dataset: the training split, with the transform that prepares pictures.
+        origin: of the encoder's weights, see `weights_of`.
+        bare_network: the network as it is before anything wraps it.
+        network: the same on its device, perhaps wrapped for several processes.
+        loss_function: of logits and labels.
+        optimizer: of the network's parameters.
+        schedule: factor of the learning rate, of the iteration counted from 0; None for 1 throughout.
+        inferer: runs the network in its precision.
+        best: validates after each epoch and keeps the best network.
+        train_handlers: further handlers; they act behind the schedule and before the loss is judged.
+        max_epochs: after which the engine ends; by default the plan's.
+        configuration: all that was configured, for config.json.
+
+    Raises:
+        UserError: settings, data and a checkpoint that is resumed do not fit each other.
+        OutputError: the output folder cannot be written.
+    """
+    loader = make_loader(
+        ExampleBatches(dataset),
+        plan,
+        batch_size=settings.batch_size,
+        seed=settings.run_seed,
+        workers=settings.workers,
+        device=settings.device,
+        drop_last=False,
+    )
+    log = RunLog(
+        settings.run_dir,
+        optimizer,
+        plan,
+        batch_size=settings.batch_size,
+        settings=plain_values(settings) | {"device": str(settings.device), "precision": inferer.precision},
+        configuration=configuration,
+        interval=settings.log_interval,
+    )
+    checkpoint = Checkpoint(
+        settings.run_dir,
+        bare_network,
+        {"optimizer": optimizer, "best": best, "log": log},
+        identity=_identity(settings, examples, origin) | {"schedule": schedule is not None},
+        sampler=loader.sampler_of_steps,
+        plan=plan,
+        resume=settings.resume,
+        minutes=settings.checkpoint_minutes,
+        after=settings.run_dir / METRICS_FILE,
+    )
+    handlers = [
+        SeedIterations(settings.run_seed, process_rank()),
+        FreezeEncoder(bare_network, settings.frozen, batch_norm=settings.frozen_batch_norm),
+        *([] if schedule is None else [Schedule(optimizer, schedule)]),
+        *train_handlers,
+        StopOnNan(bare_network),  # before what saves
+        best,  # behind what may stop the run, before what logs and saves
+        log,
+        StopOnSignal(),
+        checkpoint,
+        Curves(settings.run_dir),
+    ]
+    prepare_batch = PrepareExamples(settings.flip, seed=settings.run_seed, transpose=settings.transpose)
+    log.trainer = described(loader, prepare_batch, handlers)
+    return make_engine(
+        plan,
+        max_epochs=plan.max_epochs if max_epochs is None else max_epochs,
+        device=settings.device,
+        loader=loader,
+        network=network,
+        loss_function=loss_function,
+        optimizer=optimizer,
+        inferer=inferer,
+        prepare_batch=prepare_batch,
+        handlers=handlers,
+    )
+
+
+def make_evaluation(
+    settings: ClassificationSettings,
+    *,
+    examples: Examples,
+    leaks: Leakage,
+    statistics: tuple[Sequence[float], Sequence[float]],
+    origin: Mapping[str, Any],
+    bare_network: Classifier,
+    evaluators: Mapping[str, SupervisedEvaluator],
+    precision: str,
+    schedule: Callable[[int], float] | None = None,
+    best: KeepBest | None = None,
+    trained: Mapping[str, Any] | None = None,
+) -> FinalEvaluation:
+    """Evaluation of a network at the end of its training, or of one that was trained before.
+
+    Args:
+        settings: what all tasks share.
+        examples: all pictures.
+        leaks: what the leakage gate found.
+        statistics: mean and standard deviation by which pictures are normalised.
+        origin: of the weights, see `weights_of`.
+        bare_network: the network as it is before anything wraps it.
+        evaluators: by the names of their splits, val and test.
+        precision: of the computation, see `AutocastInferer`.
+        schedule: of the learning rate; that there is none is reported among the settings.
+        best: whose weights are restored first.
+        trained: header of the file of a network that was trained before; its record is kept and no network is written.
+
+    Raises:
+        UserError: labels contradict the weights, or the folder holds a run that would be lost.
+    """
+    about = {
+        "task": examples.task,
+        "classes": list(examples.classes),
+        "positive": settings.positive,
+        "run": settings.run_index,
+        "weights": dict(origin),
+        "counts": counts(examples),
+        "leakage": leaks.summary(),
+    }
+    resolved = {"precision": precision, "processes": process_count()}
+    resolved |= {"schedule": None} if schedule is None else {}
+    if trained is None:
+        header = _header(settings, examples, statistics)
+        record = {
+            "mode": settings.mode,
+            "experiment": experiment(settings.mode, origin["method"], settings.table_labels),
+            "epochs": settings.max_epochs,
+            "settings": reported(settings, **resolved, frozen_epochs=settings.frozen),
+        }
+    else:
+        header, record = None, rescored(trained, settings.table_labels, reported(settings, **resolved))
+    return FinalEvaluation(
+        settings.run_dir,
+        bare_network,
+        evaluators,
+        best=best,
+        header=header,
+        about=about,
+        record=record,
+        bootstrap=settings.bootstrap,
+    )
+
+
+def _identity(settings: ClassificationSettings, examples: Examples, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training that goes on must share."""
+    return {
+        "task": examples.task,
+        "classes": list(examples.classes),
+        "examples": examples.identity(),
+        "weights": origin["id"],
+        **{name: getattr(settings, name) for name in names(settings, "identity")},
+        "seed": settings.run_seed,
+    }
+
+
+def _header(
+    settings: ClassificationSettings, examples: Examples, statistics: tuple[Sequence[float], Sequence[float]]
+) -> dict[str, Any]:
+    """What the file of a network says of itself: how pictures are prepared for it, and which ones it has seen."""
+    own = set(names(settings, "identity")) - set(names(ClassificationSettings))
+    return {
+        "task": examples.task,
+        "classes": list(examples.classes),
+        "positive": settings.positive,
+        "backbone": settings.backbone,
+        "channels": settings.channels,
+        "image_size": settings.image_size,
+        "resize": settings.resize,
+        "transpose": settings.transpose,
+        "mean": statistics[0],
+        "std": statistics[1],
+        **{name: getattr(settings, name) for name in names(settings) if name in own},
+        "splits": examples.splits(),
+        "trained_on": "".join(examples.pixels("train")),
+    }

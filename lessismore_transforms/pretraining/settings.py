@@ -1,0 +1,63 @@
+"""What every pre-training can be told; a method adds its own and other defaults in its bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lessismore_transforms.options import option, parse_bools
+
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """Settings that all methods share, in the order in which they stand at the top of a configuration."""
+
+    dataset_dir: Paths = option(help="output folder of the reduction, or a list of them", role="path")
+    selection: str = option("default", help="which of its selections", role="path")
+    output_dir: str | Path = option("run", help="folder for the results", role="path")
+    resume: bool = option(False, help="go on with the run in `output_dir`", role="speed")
+    max_epochs: int = option(800, help="how often each slice is seen", role="setting")
+    max_steps: int | None = option(None, help="updates of the weights instead, whatever the epochs", role="setting")
+    batch_size: int = option(128, help="slices per iteration, of all processes together")
+    accumulation: int = option(1, help="iterations whose gradients are added up for one update")
+    seed: int = option(0, help="of weights, order of slices and views")
+    device: Any = option(None, help="torch device, such as `cuda:1`", role="speed")
+    precision: str = option(
+        "auto", help="`fp32`, `bf16` or `fp16`; auto is bf16 on a GPU that has it, else fp32", role="setting"
+    )
+    channels_last: bool = option(True, help="memory format of the convolutions", role="setting")
+    compile: bool = option(False, help="`torch.compile`", role="setting")
+    workers: int = option(4, help="processes that read slices; 0 reads in the main one", role="speed")
+    backbone: str = option(
+        "resnet50", help="a CNN of torchvision that takes pictures of any size, or `timm:NAME`", role="identity"
+    )
+    clip_norm: float | None = option(None, help="largest length of all gradients together", role="setting")
+    mean: Sequence[float] = option(
+        (0.1806,), help="what is subtracted from grey values of 0..1; three values make three channels", role="setting"
+    )
+    std: Sequence[float] = option((0.1907,), help="what they are divided by", role="setting")
+    log_interval: int = option(10, help="steps between lines of the log", role="speed")
+    health_interval: int = option(20, help="iterations between looks at the health", role="report")
+    checkpoint_minutes: float = option(
+        5.0, help="time between two checkpoints; 0 writes one after every epoch", role="speed"
+    )
+    export_epochs: int = option(
+        50, help="epochs between exports of the backbone; 0 for the last one only", role="speed"
+    )
+    probe: str | Path | None = option(
+        None,
+        help="labelled pictures, not those that are trained on: a folder of class folders, or a CSV file",
+        role="report",
+    )
+    probe_label: str | None = option(None, help="column of the labels in that CSV file", role="report")
+    probe_output: str | Path | None = option(
+        None, help="output folder of the reduction whose slices the CSV file names by `slice_id`", role="report"
+    )
+    probe_epochs: int = option(10, help="epochs between looks at the probe", role="report")
+
+    def __post_init__(self) -> None:
+        parse_bools(self)

@@ -1,0 +1,124 @@
+"""The parts of a trainer that pre-training and classification put together alike: loader, engine, what was added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+from torch import nn
+from torch.optim import Optimizer
+
+from lessismore_transforms.training.loader import StepLoader, StepSampler
+from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.precision import AutocastInferer
+from lessismore_transforms.training.processes import process_count, process_rank
+
+
+def make_loader(
+    batches: Any,
+    plan: Plan,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int,
+    device: str | torch.device,
+    drop_last: bool = True,
+) -> StepLoader:
+    """Loader of this process's share of each batch of a training.
+
+    Args:
+        batches: a data set of finished batches, such as `SliceBatches`.
+        plan: how long the training is.
+        batch_size: of all processes together.
+        seed: of the order.
+        workers: processes that read ahead; 0 reads in this one.
+        device: where the network is; memory is pinned for a GPU.
+        drop_last: leave out what does not fill a batch.
+
+    Raises:
+        UserError: a number makes no sense for this data set.
+    """
+    sampler = StepSampler(
+        len(batches),
+        batch_size,
+        plan.iterations,
+        batches_per_epoch=plan.batches_per_epoch,
+        seed=seed,
+        rank=process_rank(),
+        processes=process_count(),
+        drop_last=drop_last,
+    )
+    return StepLoader(batches, sampler, workers=workers, pin_memory=torch.device(device).type == "cuda")
+
+
+def make_engine(
+    plan: Plan,
+    *,
+    max_epochs: int,
+    device: str | torch.device,
+    loader: StepLoader,
+    network: nn.Module,
+    loss_function: Callable[..., torch.Tensor],
+    optimizer: Optimizer,
+    inferer: AutocastInferer,
+    prepare_batch: Callable[..., Any],
+    handlers: Sequence[Any],
+    accumulation: int = 1,
+    compile_network: bool = False,
+) -> SupervisedTrainer:
+    """MONAI's trainer with these parts; handlers act in their order."""
+    for handler in handlers:
+        if hasattr(handler, "output_transform"):
+            handler.output_transform = _single(handler.output_transform)
+    return SupervisedTrainer(
+        max_epochs=max_epochs,
+        epoch_length=plan.batches_per_epoch,
+        device=torch.device(device),
+        train_data_loader=loader,
+        network=network,
+        loss_function=loss_function,
+        optimizer=optimizer,
+        inferer=inferer,
+        prepare_batch=prepare_batch,
+        non_blocking=True,
+        train_handlers=list(handlers),
+        amp=inferer.scaled,
+        amp_kwargs={"dtype": inferer.dtype},
+        accumulation_steps=accumulation,
+        compile=compile_network,
+        optim_set_to_none=True,
+        decollate=False,
+    )
+
+
+def _single(transform: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The transform of a handler of MONAI without a tuple around its only value.
+
+    `from_engine(["loss"], first=True)`, which `--tracking` and most configurations use, gives the bare loss of a list of
+    decollated items, but a tuple of the output of a trainer that does not decollate.
+    """
+
+    def unpacked(output: Any) -> Any:
+        values = transform(output)
+        return values[0] if isinstance(values, tuple) and len(values) == 1 else values
+
+    return unpacked
+
+
+def described(loader: StepLoader, prepare_batch: Any, handlers: Sequence[Any]) -> dict[str, Any]:
+    """Names of the classes that a trainer was put together from, for config.json."""
+    parts = {
+        "batches": loader.dataset,
+        "sampler": loader.sampler_of_steps,
+        "loader": loader,
+        "prepare_batch": prepare_batch,
+    }
+    content: dict[str, Any] = {name: _class_of(part) for name, part in parts.items()}
+    return {**content, "handlers": [_class_of(handler) for handler in handlers]}
+
+
+def _class_of(part: Any) -> str:
+    kind = type(part)
+    return f"{kind.__module__}.{kind.__qualname__}"

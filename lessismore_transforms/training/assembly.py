@@ -96,8 +96,8 @@ def make_engine(
 def _single(transform: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The transform of a handler of MONAI without a tuple around its only value.
 
-    `from_engine(["loss"], first=True)`, which `--tracking` and most configurations use, gives the bare loss of a list of
-    decollated items, but a tuple of the output of a trainer that does not decollate.
+    `from_engine(["loss"], first=True)`, which `--tracking` and most configurations use, gives the bare loss where a
+    trainer decollates its output, but a tuple where it does not.
     """
 
     def unpacked(output: Any) -> Any:

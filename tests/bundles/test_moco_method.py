@@ -10,6 +10,7 @@ import torch
 from helpers import bundle_scripts, in_processes
 from monai.engines import SupervisedTrainer
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 

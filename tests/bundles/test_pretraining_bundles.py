@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import ROOT, run_workflow
+from helpers import ROOT, bundles, run_workflow
 from monai.bundle import ConfigWorkflow, ckpt_export
 from PIL import Image
 from safetensors.torch import load_file
@@ -24,7 +24,7 @@ from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
-BUNDLES = ("ct_swav_pretraining", "ct_moco_pretraining", "ct_spark_pretraining")
+BUNDLES = bundles("pretraining")
 SIZE, MEAN, STD = 64, 0.2, 0.3
 
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES)
@@ -179,7 +179,7 @@ def test_the_inferences_differ_in_the_place_of_the_data_alone() -> None:
     contents = [json.loads(config(bundle).read_text()) for bundle in BUNDLES]
     for bundle, content in zip(BUNDLES, contents, strict=True):
         assert content.pop("dataset_dir") == f"/workspace/data/{bundle}"
-    assert contents[0] == contents[1] == contents[2]
+    assert all(content == contents[0] for content in contents)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")

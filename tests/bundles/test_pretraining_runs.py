@@ -13,17 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ROOT, bundle_environment, in_bundle, workflows
+from helpers import ROOT, bundle_environment, in_bundle, tiny_settings, workflows
 
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.weights.backbones import build_backbone, read_metadata
 
 SMALL = {"backbone": "resnet18", "batch_size": 8, "workers": 0, "log_interval": 1, "health_interval": 2}
-TINY: dict[str, dict[str, Any]] = {
-    "swav": {"large_size": 32, "small_size": 16, "small_crops": 2, "warmup_epochs": 0, "prototypes": 20},
-    "moco": {"image_size": 32, "learning_rate": 0.01},
-    "spark": {"image_size": 64, "decoder_width": 32, "warmup_epochs": 0},
-}
+TINY = tiny_settings()
 METHODS = sorted(TINY)
 
 
@@ -83,8 +79,13 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
     with torch.no_grad():
         assert backbone(torch.zeros(1, 3, 64, 64)).isfinite().all()
     assert read_metadata(tmp_path / "whole" / "backbone.safetensors")["method"] == method
-    settings = json.loads((tmp_path / "whole" / "config.json").read_text())["settings"]
-    assert (settings["max_steps"], settings["batch_size"]) == (24, 8)
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert (config["settings"]["max_steps"], config["settings"]["batch_size"]) == (24, 8)
+    handlers = [name.rpartition(".")[2] for name in config["trainer"]["handlers"]]
+    assert handlers[:2] == ["SeedIterations", "Schedule"]
+    last = ["RunLog", "BackboneExport", "StopOnSignal", "StopAtEnd", "Checkpoint", "Curves"]
+    assert handlers[-8:] == ["StopOnNan", "HealthMonitor", *last]
+    assert config["trainer"]["sampler"].endswith(".StepSampler")
 
     process = subprocess.Popen(
         command(method, dataset_dir=reduced, output_dir="parts", max_steps=24),

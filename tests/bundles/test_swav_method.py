@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, bundle_scripts, in_processes
+from helpers import bundle_scripts, in_processes
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from timm.optim import Lars
@@ -507,23 +505,6 @@ def test_lars_of_timm_decays_where_only_the_gradient_is_zero():
     weight.grad = torch.zeros_like(weight)
     Lars([weight], lr=0.15, momentum=0.9, weight_decay=1e-6, trust_coeff=0.001).step()
     torch.testing.assert_close(weight.data, torch.full((3,), 1 - 0.15 * 1e-6, dtype=torch.float64), rtol=1e-15, atol=0)
-
-
-# The README.
-
-
-def test_the_readme_has_every_setting_with_its_default():
-    bundle = ROOT / "bundles" / "ct_swav_pretraining"
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", (bundle / "docs" / "README.md").read_text(), re.MULTILINE))
-    wiring = ("imports", "bundle_root", "network", "initialize", "run", "finalize")
-    for name, value in json.loads((bundle / "configs" / "train.json").read_text()).items():
-        if name in wiring or isinstance(value, dict):
-            continue
-        default = rows[name].replace("`", "")
-        if value is None:
-            assert default == "none" or name == "probe_label"
-        elif not isinstance(value, str):
-            assert default == str(value).lower(), name
 
 
 def test_the_loss_of_a_network_that_tells_nothing_apart() -> None:

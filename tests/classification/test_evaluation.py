@@ -20,7 +20,6 @@ from lessismore_transforms.classification.evaluation import (
     check_trained,
     counts,
     experiment,
-    reported,
     rescored,
 )
 from lessismore_transforms.classification.examples import Example, Examples, Split
@@ -241,15 +240,3 @@ def test_an_evaluation_does_not_overwrite_a_run(tmp_path: Path) -> None:
         ValueError, match=r"found a run in .* \(metrics.json\), whose results would be lost: name another"
     ):
         FinalEvaluation(tmp_path, network, {}, best=None, header=None, about={}, record={})
-
-
-def test_settings_are_told_without_expressions_and_paths() -> None:
-    settings = {
-        "backbone": "resnet18",
-        "run_dir": "$@output_dir",
-        "network": "@placed",
-        "pretrained": "a/b",
-        "flip": 0.5,
-    }
-    expected = {"backbone": "resnet18", "flip": 0.5, "precision": "fp32"}
-    assert reported(settings | {"precision": "auto"}, precision="fp32") == expected

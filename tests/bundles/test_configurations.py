@@ -1,0 +1,68 @@
+"""What holds for the configurations of every bundle: short, without references by position, alike in a family."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import BUNDLES, bundles
+
+MOST_LINES = {"pretraining": 120, "classification": 130}
+
+
+def contents(bundle: str, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((BUNDLES / bundle / "configs" / name).read_text())
+    return content
+
+
+def by_position(text: str) -> list[str]:
+    """References to an element of a list by its number, such as `@train#handlers#6`."""
+    return re.findall(r"[@%][\w.]+(?:(?:#|::)\w+)*(?:#|::)\d+\b", text)
+
+
+def test_references_by_position_are_seen() -> None:
+    assert by_position('"best": "@train#handlers#4", "a": "@plan", "b": "$@table[0]"') == ["@train#handlers#4"]
+    assert by_position("$@train::handlers::9.bytes_to_come(3)") == ["@train::handlers::9"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(BUNDLES.glob("*/configs/*.json")), ids=lambda p: f"{p.parents[1].name}-{p.stem}"
+)
+def test_nothing_is_referred_to_by_its_position(path: Path) -> None:
+    assert by_position(path.read_text()) == []
+
+
+@pytest.mark.parametrize("family", sorted(MOST_LINES))
+def test_a_training_is_configured_on_a_page(family: str) -> None:
+    lines = {
+        bundle: len((BUNDLES / bundle / "configs" / "train.json").read_text().splitlines())
+        for bundle in bundles(family)
+    }
+    assert lines
+    assert {bundle: count for bundle, count in lines.items() if count > MOST_LINES[family]} == {}
+
+
+def test_the_trainings_of_a_family_are_wired_alike() -> None:
+    for family, own in (
+        ("pretraining", {"method", "image_size"}),
+        ("classification", set()),
+    ):
+        trainers = []
+        for bundle in bundles(family):
+            trainer = contents(bundle, "train.json")["train"]["trainer"]
+            trainers.append({name: value for name, value in trainer.items() if name not in own})
+        assert all(trainer == trainers[0] for trainer in trainers)
+        assert {"max_epochs", "train_handlers", "settings", "configuration"} <= trainers[0].keys()
+
+
+def test_the_evaluations_of_classifiers_differ_in_their_data_alone() -> None:
+    rest = []
+    for bundle in bundles("classification"):
+        content = contents(bundle, "evaluate.json")
+        for name in ("run_index", "fold", "folds", "validation", "split_seed", "window"):
+            content.pop(name, None)
+        rest.append(content)
+    assert all(content == rest[0] for content in rest)

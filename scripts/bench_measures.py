@@ -1,4 +1,4 @@
-"""P4 to P9: measures and rules on arrays in memory, beside what others or a plain loop take for the same.
+"""P4 to P9: measures and rules on arrays in memory, beside other packages or a plain loop for the same result.
 
 Steps on one thread are judged by CPU time, which is what "per core" means and what other programs hardly change.
 """
@@ -229,7 +229,7 @@ def exemplars(bench: Bench) -> Iterator[Row]:
 
 
 def many_hashes(bench: Bench) -> npt.NDArray[np.uint64]:
-    """As many hashes as PET-CT has slices: those of the volumes here, stretched, with noise by volume and slice."""
+    """As many hashes as PET-CT has slices: those of the volumes, stretched, with noise by volume and slice."""
     from lessismore_transforms.reduction.hashing import dhash
 
     rng = np.random.default_rng(0)
@@ -262,7 +262,7 @@ def released_prefix(bits: npt.NDArray[np.bool_], threshold: int, seconds: float)
 def neighbours_plain(
     hashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], radius: int
 ) -> tuple[npt.NDArray[Any], ...]:
-    """What `neighbours_within` gives, from all distances."""
+    """The result of `neighbours_within`, from all distances."""
     rows, columns, distances = [], [], []
     for row, value in enumerate(hashes):
         distance = np.bitwise_count(others ^ value)
@@ -299,7 +299,7 @@ def pair_rule(bench: Bench) -> Iterator[Row]:
 
 
 def sorted_pairs(similarity: Scores) -> npt.NDArray[np.int64]:
-    """The ranks (n,) by the pair rule as the paper tells it: sort all pairs, walk down, drop the later one."""
+    """The ranks (n,) by the pair rule as in the paper: sort all pairs, then drop the later slice of each."""
     pairs = sorted((-value, i, j) for j, row in enumerate(similarity.tolist()) for i, value in enumerate(row[:j]))
     rank = np.zeros(len(similarity), np.int64)
     left = len(similarity)
@@ -312,7 +312,7 @@ def sorted_pairs(similarity: Scores) -> npt.NDArray[np.int64]:
 
 
 def peak_of(call: Callable[[], Any]) -> float:
-    """MiB that a call takes at most, by tracemalloc."""
+    """The largest memory of a call in MiB, by tracemalloc."""
     tracemalloc.start()
     call()
     peak = tracemalloc.get_traced_memory()[1]
@@ -417,13 +417,13 @@ def pair_count(stack: Pictures) -> int:
 
 
 def middle(stack: Pictures, count: int) -> Pictures:
-    """So many slices in a row from the middle, or all."""
+    """`count` slices in a row from the middle, or all slices."""
     start = max(0, len(stack) - count) // 2
     return stack[start : start + count]
 
 
 def middle_block(matrix: Scores, count: int) -> Scores:
-    """The pairs of `middle`'s slices."""
+    """The pairs of the slices that `middle` takes."""
     start = max(0, len(matrix) - count) // 2
     return np.ascontiguousarray(matrix[start : start + count, start : start + count])
 

@@ -184,7 +184,7 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def start(bench: Bench) -> Iterator[Row]:
-    """P12: how soon a command answers, and what it imports for it."""
+    """P12: the time until a command answers, and the large packages that it imports."""
     from lessismore_transforms.phantom import write_demo_data
 
     write_demo_data(bench.new("small"), patients=2, slices=20, size=64)
@@ -225,7 +225,7 @@ def start(bench: Bench) -> Iterator[Row]:
 def ours(
     dataset: Path, out: Path, *, png: str = "", released: str = "", threshold: int = 6, workers: str = ""
 ) -> list[str]:
-    """The command that reduces `dataset` into `out`; as the released scripts do where `released` is not empty."""
+    """The command that reduces `dataset` into `out`; with the released scripts' settings if `released` is not empty."""
     return [sys.executable, "-c", OURS, str(dataset), str(out), png, released, str(threshold), workers]
 
 
@@ -289,7 +289,7 @@ def equal_folders(ours: Path, theirs: Path) -> bool:
 
 
 def warm_up(bench: Bench) -> None:
-    """Compile the kernels, which are cached on disk, and read the files once, so that no round pays for it."""
+    """Compile the kernels, which are cached on disk, and read the files once, so that no round includes this."""
     from lessismore_transforms.phantom import write_demo_data
 
     say("warming up")
@@ -310,7 +310,7 @@ def warm_up(bench: Bench) -> None:
 
 
 def link_volumes(bench: Bench, name: str, least: int) -> tuple[Path, int]:
-    """A data set PATIENT/STUDY/CT.nii.gz of links to the volumes, over and over, and its number of slices."""
+    """A data set PATIENT/STUDY/CT.nii.gz of repeated links to the volumes, and its number of slices."""
     dataset, count = bench.new(name), 0
     for number, path in enumerate(cycle(bench.volumes)):
         if count >= least:
@@ -323,7 +323,7 @@ def link_volumes(bench: Bench, name: str, least: int) -> tuple[Path, int]:
 
 
 def as_scan(patient: str, hu: npt.NDArray[np.int16]) -> Any:
-    """HU (S, H, W) as the scan of a patient that the phantom's writers take."""
+    """HU (S, H, W) as the scan of a patient, for the phantom's writers."""
     from lessismore_transforms.phantom import PhantomScan
 
     return PhantomScan(hu, (1.0, 0.8, 0.8), (-200.0, -200.0, 0.0), patient, (), ())

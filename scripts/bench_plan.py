@@ -1,7 +1,7 @@
-"""What larger data and more machines would take: costs of this run, multiplied by the sizes of the data sets.
+"""Time and cost for larger data and more machines: the costs measured in this run times the sizes of the data sets.
 
-Assumptions, here to be changed. Volumes are independent tasks of one core each, so n cores take one n-th of the time,
-as long as the storage keeps up. All volumes of a set have its mean number of slices.
+The assumptions are constants below. Volumes are independent tasks of one core each, so n cores take one n-th of the
+time if the storage is fast enough. All volumes of a set have its mean number of slices.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMATS = ("DICOM", "NIfTI.gz", "PNG")
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set to project to, and the hours that the paper took for it (RTX 3090; HASH on a CPU)."""
+    """A data set of the projection, and the hours that the paper took for it (RTX 3090; HASH on a CPU)."""
 
     name: str
     slices: int
@@ -70,14 +70,14 @@ class Costs:
 
 
 def plan(bench: Bench) -> str:
-    """The projection as Markdown; `bench.costs` has those of P5 and P6 already."""
+    """The projection as Markdown; `bench.costs` has to hold the costs of P5 and P6."""
     costs = measure(bench)
     prices = f"A core hour is taken as ${CORE_HOUR:.2f}, an H200 hour as ${H200_HOUR:.2f}."
     return "\n\n".join((measured_table(costs), data_table(costs), projection(costs), prices))
 
 
 def measure(bench: Bench) -> Costs:
-    """What the goals do not measure: reading by format, embedding on one thread, cosines."""
+    """The costs that the goals do not measure: reading by format, embedding on one thread, cosines."""
     slice_s, slice_bytes = {}, {}
     for kind in FORMATS:
         say(f"plan: reading {kind}")
@@ -167,7 +167,7 @@ def embedding_cost(bench: Bench) -> float:
 
 
 def measured_table(costs: Costs) -> str:
-    """What was measured, for one core."""
+    """The costs measured, for one core."""
     reading = [
         (f"find, read, hash and store a slice, {kind}", f"{1000 * costs.slice_s[kind]:.2f} ms") for kind in FORMATS
     ]
@@ -177,7 +177,7 @@ def measured_table(costs: Costs) -> str:
 
 
 def data_table(costs: Costs) -> str:
-    """How large the data sets are."""
+    """The sizes of the data sets."""
     rows = []
     for data in DATA:
         size = data.slices * costs.slice_bytes[data.format]
@@ -206,7 +206,7 @@ def work(costs: Costs, data: DataSet) -> dict[str, float]:
 
 
 def projection(costs: Costs) -> str:
-    """Hours and dollars by data set, measure and machines."""
+    """Hours and dollars for each data set, measure and number of machines."""
     rows = []
     for data in DATA:
         for name, seconds in work(costs, data).items():

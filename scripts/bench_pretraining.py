@@ -1,4 +1,4 @@
-"""Time what feeds a pre-training, and a SwAV step, beside the released style and other libraries; print ratios.
+"""Time the reading and the views of a pre-training, and a SwAV step, beside the released style and other libraries.
 
     python scripts/bench_pretraining.py --quick                       # a ResNet18, about two minutes on two idle cores
     python scripts/bench_pretraining.py --device cuda --profile       # a ResNet50 at batch 128, and its bottleneck
@@ -139,14 +139,14 @@ def read_batch(run: Run, number: int) -> dict[str, Any]:
 
 
 def one_by_one(run: Run, number: int, make: Callable[[int], object]) -> None:
-    """Make what a data set gives for each slice of a batch."""
+    """Make the item of each slice of a batch, one by one."""
     count = run.options.batch_size
     for i in range(number * count, (number + 1) * count):
         make(i % len(run.dataset))
 
 
 def others(run: Run) -> dict[str, Callable[[int], object]]:
-    """Ways to read a batch and make its eight views, by name: the released style and what is installed."""
+    """Ways to read a batch and make its eight views, by name: the released style and the packages installed."""
     ways: dict[str, Callable[[int], object]] = {}
     released = ReleasedStyle(run.pngs)
     ways["released style"] = lambda number: one_by_one(run, number, released.__getitem__)
@@ -194,7 +194,7 @@ def lightly_transform() -> Callable[[Image.Image], list[Tensor]]:
 
 
 def kornia_crops() -> list[nn.Module]:
-    """Kornia has no antialiasing in its crops and knows colour alone in its jitter."""
+    """Eight crops by kornia: without antialiasing; brightness and contrast apart, as its jitter needs colour."""
     from kornia import augmentation as kornia
 
     return [
@@ -216,7 +216,7 @@ def kornia_views(crops: list[nn.Module], images: Tensor) -> list[Tensor]:
 
 
 def installed(name: str) -> bool:
-    """Whether an optional package is there; says so where it is not."""
+    """Whether an optional package is installed; prints a line if it is not."""
     there = importlib.util.find_spec(name) is not None
     if not there:
         say(f"{name} is not installed: left out")
@@ -398,7 +398,7 @@ class Lightly(Released):
 
 
 def swav(backbone: str) -> tuple[nn.Module, nn.Module]:
-    """Network and loss of the bundle, which is no installed package."""
+    """Network and loss of the bundle, loaded from its folder, because it is not an installed package."""
     folder = ROOT / "bundles" / "ct_swav_pretraining" / "scripts"
     spec = importlib.util.spec_from_file_location(
         "swav_scripts", folder / "__init__.py", submodule_search_locations=[str(folder)]

@@ -1,4 +1,4 @@
-"""What the parts of the benchmark share: sizes, rows of the table, data, timing, what the reader sees."""
+"""Common parts of the benchmarks: sizes, rows of the table, data, timing, output."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ CLOCKS: dict[Clock, str] = {"wall": "wall", "cpu": "CPU"}  # as the table writes
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is timed.
+    """The amount of data and the number of rounds.
 
     Args:
-        slices: of P1 and P2.
+        slices: slices of P1 and P2.
         pngs: PNG files of P3.
-        long: slices of P11's long volume.
-        rounds: of whole processes.
-        volumes: real volumes for P5 and P6, the smallest first.
+        long: slices of the long volume of P11.
+        rounds: rounds of whole processes.
+        volumes: number of real volumes for P5 and P6, the smallest first.
         oracle: slices in a row, from the middle of a volume, of which all pairs are compared with the reference.
-        loop_s: seconds that the reference loop of P7 gets.
-        tuples: slices of P8's volume where memory is traced, which slows a program down.
+        loop_s: seconds for the reference loop of P7.
+        tuples: slices of P8's volume where memory is traced, which makes a program slow.
         images: pictures of P9.
     """
 
@@ -116,9 +116,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every measurement needs: sizes, a folder to work in, volumes as .nii.gz files; and where costs go.
+    """Sizes, a folder to work in and volumes (.nii.gz files) for every measurement.
 
-    `costs` are seconds of one core by name, for the plan.
+    The measurements add to `costs`, seconds of one core by name, for the plan.
     """
 
     sizes: Sizes
@@ -127,7 +127,7 @@ class Bench:
     costs: dict[str, float] = field(default_factory=dict)
 
     def new(self, name: str) -> Path:
-        """A folder of this name that does not exist, what was there before is gone."""
+        """The path of a folder of this name that does not exist; an earlier one is removed."""
         shutil.rmtree(self.work / name, ignore_errors=True)
         return self.work / name
 
@@ -299,24 +299,24 @@ def nifti_slices(path: Path) -> npt.NDArray[np.int16]:
 
 
 def pictures_of(path: Path) -> Pictures:
-    """A volume as the measures see it: 8 bit, slice by slice, uint8 (S, H, W)."""
+    """A volume as the input of the measures: 8 bit, slice by slice, uint8 (S, H, W)."""
     from lessismore_transforms.reduction.intensity import min_max_uint8
 
     return min_max_uint8(nifti_slices(path))
 
 
-# What the reader sees.
+# Output.
 
 _BEGIN = time.perf_counter()
 
 
 def say(message: str) -> None:
-    """Progress, on the error stream."""
+    """Print a line of progress on the error stream."""
     print(f"[{time.perf_counter() - _BEGIN:6.1f} s] {message}", file=sys.stderr, flush=True)
 
 
 def describe(sizes: Sizes) -> dict[str, Any]:
-    """Where and with what the figures were made."""
+    """The machine, the packages and the sizes of this run."""
     packages = ("numpy", "numba", "isal", "nibabel", "pydicom", "pillow", "opencv-python-headless", "torch")
     return {
         "slices": sizes.slices,

@@ -214,7 +214,7 @@ def _read(listing: Listing, channels: int) -> list[Picture]:
     def read(example: Example) -> Picture | Exception:
         try:
             picture = listing.read(example, channels)
-        except Exception as error:  # decoders raise many kinds; all pictures are tried before the user is told
+        except Exception as error:  # decoders raise many kinds; all pictures are tried before one error
             return error
         expected = 2 if channels == 1 else 3
         if picture.dtype != np.uint8 or picture.ndim != expected or 0 in picture.shape:

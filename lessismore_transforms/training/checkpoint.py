@@ -142,7 +142,7 @@ class Checkpoint:
         wait()
 
     def _save(self, engine: Any) -> None:
-        if process_rank() != 0 or not all_finite(self.network):  # which `StopOnNan` will tell at its next look
+        if process_rank() != 0 or not all_finite(self.network):  # `StopOnNan` will report it at its next check
             return
         content = {
             "format": _FORMAT,

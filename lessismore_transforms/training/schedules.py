@@ -61,7 +61,7 @@ class Schedule:
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float], key: str = "lr") -> None:
         self.optimizer, self.factor, self.key = optimizer, factor, key
         self._first = [group[key] for group in optimizer.param_groups]
-        factor(0)  # a schedule that makes no sense is told now
+        factor(0)  # an impossible schedule is refused now
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine."""

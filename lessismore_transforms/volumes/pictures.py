@@ -110,7 +110,7 @@ def patient_id(path: Path) -> str:
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"], force=True)
         return str(header.get("PatientID", "")).strip()
-    except Exception:  # a damaged file is told when it is read as a picture
+    except Exception:  # a damaged file is refused when it is read as a picture
         return ""
 
 

@@ -17,16 +17,19 @@ _MODULES = {
     "errors": ("ManifestError", "OutputError", "RunError", "UserError", "VolumeError"),
     "phantom.files": ("write_demo_data",),
     "phantom.scan": ("phantom_scan",),
-    "pipeline.run": ("reduce_dataset", "select"),
-    "pipeline.task": ("Encoder", "Settings"),
+    "pipeline.run": ("reduce_dataset",),
+    "pipeline.settings": ("Encoder", "Settings"),
     "reduced.dataset": ("SliceSelectionDataset",),
-    "reduced.duplicates": ("images_in", "near_duplicates"),
-    "reduced.manifest": ("Manifest", "Selection"),
+    "reduced.manifest": ("Manifest",),
+    "reduced.pictures": ("images_in",),
+    "reduced.select": ("select",),
+    "reduced.selection": ("Selection",),
     "reduced.store": ("fill_store",),
     "reduction.hashing": ("dhash", "hamming_distances"),
     "reduction.intensity": ("Window",),
+    "reduction.near_duplicates": ("near_duplicates",),
     "reduction.target": ("Target",),
-    "report": ("write_report",),
+    "report.reduction_page": ("write_report",),
     "transforms.array": ("ScaleToUint8", "SelectSlices", "WindowToUint8"),
     "transforms.dictionary": ("ScaleToUint8d", "SelectSlicesd", "WindowToUint8d"),
     "transforms.reader": ("CTVolumeReader",),
@@ -48,20 +51,20 @@ if TYPE_CHECKING:
     from lessismore_transforms.phantom.files import write_demo_data as write_demo_data
     from lessismore_transforms.phantom.scan import phantom_scan as phantom_scan
     from lessismore_transforms.pipeline.run import reduce_dataset as reduce_dataset
-    from lessismore_transforms.pipeline.run import select as select
-    from lessismore_transforms.pipeline.task import Encoder as Encoder
-    from lessismore_transforms.pipeline.task import Settings as Settings
+    from lessismore_transforms.pipeline.settings import Encoder as Encoder
+    from lessismore_transforms.pipeline.settings import Settings as Settings
     from lessismore_transforms.reduced.dataset import SliceSelectionDataset as SliceSelectionDataset
-    from lessismore_transforms.reduced.duplicates import images_in as images_in
-    from lessismore_transforms.reduced.duplicates import near_duplicates as near_duplicates
     from lessismore_transforms.reduced.manifest import Manifest as Manifest
-    from lessismore_transforms.reduced.manifest import Selection as Selection
+    from lessismore_transforms.reduced.pictures import images_in as images_in
+    from lessismore_transforms.reduced.select import select as select
+    from lessismore_transforms.reduced.selection import Selection as Selection
     from lessismore_transforms.reduced.store import fill_store as fill_store
     from lessismore_transforms.reduction.hashing import dhash as dhash
     from lessismore_transforms.reduction.hashing import hamming_distances as hamming_distances
     from lessismore_transforms.reduction.intensity import Window as Window
+    from lessismore_transforms.reduction.near_duplicates import near_duplicates as near_duplicates
     from lessismore_transforms.reduction.target import Target as Target
-    from lessismore_transforms.report import write_report as write_report
+    from lessismore_transforms.report.reduction_page import write_report as write_report
     from lessismore_transforms.transforms.array import ScaleToUint8 as ScaleToUint8
     from lessismore_transforms.transforms.array import SelectSlices as SelectSlices
     from lessismore_transforms.transforms.array import WindowToUint8 as WindowToUint8

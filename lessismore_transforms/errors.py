@@ -6,6 +6,10 @@ defect of the program and shows its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class UserError(ValueError):
     """What a user can put right; a ValueError, so that callers from Python may treat it as a wrong argument."""
@@ -25,6 +29,18 @@ class ManifestError(UserError):
 
 class RunError(UserError):
     """A run that cannot start."""
+
+
+@contextmanager
+def reading(path: str | Path, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Turn the operating system's complaints about reading `path`, and text that is none, into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise kind(f"cannot read {path}: {reason}: fix the path or its permissions") from error
+    except UnicodeDecodeError as error:
+        raise kind(f"expected text in {path}, found bytes that are none ({error.reason}): fix the file") from error
 
 
 def first_line(error: BaseException) -> str:

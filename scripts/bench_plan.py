@@ -128,8 +128,11 @@ def write_dataset(bench: Bench, kind: str, dataset: Path) -> int:
 
 def read_and_hash(bench: Bench, dataset: Path) -> None:
     """Find, read, hash, rank and store on one core, in this process; no report."""
+    from lessismore_transforms.pipeline.output_folder import PARTS
     from lessismore_transforms.pipeline.settings import Settings
-    from lessismore_transforms.pipeline.task import PARTS, THUMBNAILS, Task, reduce_volume
+    from lessismore_transforms.pipeline.task import Task
+    from lessismore_transforms.pipeline.volume_task import reduce_volume
+    from lessismore_transforms.reduced.store import THUMBNAILS
     from lessismore_transforms.volumes import find_volumes
 
     out = bench.new("plan_out")

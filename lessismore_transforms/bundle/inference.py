@@ -16,7 +16,6 @@ from ignite.engine import Engine, Events
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.manifest import Selection
 from lessismore_transforms.reduction.intensity import Window
 from lessismore_transforms.volumes.pictures import list_pictures, read_image, with_channels
 
@@ -61,7 +60,7 @@ class Pictures(torch.utils.data.Dataset[Any]):
         self._folder: Path | None = None
         if len(outputs) > 1 or (outputs[0] / "manifest.json").is_file():
             self._slices = SliceSelectionDataset(outputs, selection)
-            self.names = [name for output in outputs for name in Selection.read(output, selection).kept_ids]
+            self.names = self._slices.slice_ids
         else:
             self._folder = outputs[0]
             self.names = list_pictures(self._folder, with_dicom=dicom) if self._folder.is_dir() else []

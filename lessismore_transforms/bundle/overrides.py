@@ -22,10 +22,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from lessismore_transforms.errors import OutputError, UserError, VolumeError, first_line
+from lessismore_transforms.errors import UserError, first_line
 from lessismore_transforms.options import parse_bool
-
-MISTAKES = (ValueError, OutputError, VolumeError, ModuleNotFoundError)  # what we raise as a sentence for the user
 
 # MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
 _MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
@@ -38,13 +36,13 @@ _REFERENCE = re.compile(r"@(\w+(?:#\w+)*)")
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn a ValueError inside, which is a user's mistake, into its sentence on stderr and exit code 2.
+    """Turn a user's mistake inside into its sentence on stderr and exit code 2.
 
     SystemExit is the one exception that MONAI does not wrap when the expressions of a configuration raise it.
     """
     try:
         yield
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -178,19 +176,19 @@ def _say_mistake(kind: type[BaseException], error: BaseException, traceback: Tra
         print(f"error: {mistake}", file=sys.stderr)
 
 
-def _mistake_behind(error: BaseException | None) -> Exception | None:
-    """The first of an exception and its causes that our code raised as a sentence for the user."""
+def _mistake_behind(error: BaseException | None) -> UserError | None:
+    """The first user's mistake among an exception and its causes."""
     component = ""
     while error is not None:
-        if isinstance(error, MISTAKES) and _raised_by_us(error):
-            return error
+        if isinstance(error, UserError):
+            return UserError(str(error).splitlines()[-1].partition("Error: ")[2]) if _of_a_loader(error) else error
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
             return UserError(
                 f"{first_line(error)}: perhaps it lacked memory; --resume True goes on, with fewer --workers"
             )
         if found := _COMPONENT.match(str(error)):
             component = found[1]
-        elif component and isinstance(error, (ValueError, TypeError, RuntimeError, AssertionError)):
+        elif component and _refuses(component, error):
             return UserError(f"{component} cannot take what it was given: {first_line(error)} ({_SHOW}=1 shows where)")
         else:
             component = ""
@@ -198,12 +196,23 @@ def _mistake_behind(error: BaseException | None) -> Exception | None:
     return None
 
 
-def _raised_by_us(error: Exception) -> bool:
+def _of_a_loader(error: UserError) -> bool:
+    """Whether torch brought a mistake from a worker of a DataLoader: with its traceback, the sentence last."""
+    return "in DataLoader worker process" in first_line(error)
+
+
+def _refuses(component: str, error: BaseException) -> bool:
+    """Whether a component of a library refused what it was given, or one of ours an argument that it does not have.
+
+    Ours say what else they refuse by themselves: any other exception in them is a defect.
+    """
+    if component.partition(".")[0] not in ("lessismore_transforms", "scripts"):
+        return isinstance(error, (ValueError, TypeError, RuntimeError, AssertionError))
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    name = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
-    return name.partition(".")[0] in ("lessismore_transforms", "scripts")
+    called_from = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
+    return isinstance(error, TypeError) and called_from.startswith("monai.")
 
 
 def _text(content: Any) -> str:

@@ -18,7 +18,7 @@ from lessismore_transforms.classification.metrics import METRICS
 from lessismore_transforms.classification.paper import Setting
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
 from lessismore_transforms.classification.settings import ClassificationSettings
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.options import names
 
 METRICS_FILE = "metrics.json"
@@ -88,10 +88,12 @@ def read_finished_runs(folder: Path | str) -> FinishedRuns:
         UserError: the folder holds no finished run, a damaged one, one twice, or runs of several settings.
     """
     folder = Path(folder)
-    paths = sorted(path for path in folder.glob("run_*") if path.is_dir())
-    finished = [path for path in paths if (path / METRICS_FILE).is_file()]
+    with reading(folder):
+        paths = sorted(path for path in folder.glob("run_*") if path.is_dir())
+        finished = [path for path in paths if (path / METRICS_FILE).is_file()]
+        itself = (folder / METRICS_FILE).is_file()
     if not paths:
-        hint = f"name its parent {folder.parent}" if (folder / METRICS_FILE).is_file() else "fix the path"
+        hint = f"name its parent {folder.parent}" if itself else "fix the path"
         raise UserError(f"expected an evaluation, the folder that holds run_00 and so on, found {folder}; {hint}")
     if not finished:
         raise UserError(
@@ -139,8 +141,9 @@ def difference(one: Predictions, other: Predictions) -> str:
 def _record(path: Path) -> dict[str, Any]:
     """The content of a metrics.json, checked."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        with reading(path):
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
         raise UserError(f"expected JSON in {path}, found a damaged file ({error}); evaluate again") from error
     for key, expected_type in _PARTS.items():
         if not isinstance(record, dict) or not isinstance(record.get(key), expected_type):

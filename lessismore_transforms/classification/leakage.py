@@ -1,7 +1,7 @@
 """Leaks: patients, sources and pictures that are in two splits of a data set, or in a split and in a pre-training set.
 
 Patients and sources are those of the listing. Equal pictures have equal grey values. Nearly equal ones are found by
-`duplicates.near_duplicates` in any of eight positions, from a correlation of 0.7 on. The table shows its pairs in
+`reduction.near_duplicates` in any of eight positions, from a correlation of 0.7 on. The table shows its pairs in
 different splits. Pairs of pictures of native size were inspected; the statements on smaller ones are inferred:
 
 ====================================  ===============  ===========================================================
@@ -42,9 +42,11 @@ from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.classification.examples import SPLITS, Examples, digest
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.duplicates import near_duplicates
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint, load_key
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduced.table_files import parse_slice_id
+from lessismore_transforms.reduction.near_duplicates import near_duplicates
 from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.wording import plural
 
@@ -328,7 +330,7 @@ def _pretraining_patients(here: _Here, outputs: Sequence[Path], selection: str) 
             return _Finding(name, None, note=note)
         patients = {record["volume"]: record["patient"] for record in manifest.volumes}
         for slice_id in Selection.read(output, selection).kept_ids:
-            patient = patients[slice_id.rpartition("_")[0]]
+            patient = patients[parse_slice_id(slice_id)[0]]
             patient = patient if theirs == ours else hash_patient(patient, key)
             items.append(_Item(PRETRAINING, slice_id, patient=patient))
     return _Finding(name, _with_slices(_sharing("patient", [*items, *here.items.values()])), known)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import UserError, reading
 
 PREDICTIONS = "predictions.csv"
 _COLUMNS = ("image_id", "patient", "split", "label")
@@ -97,7 +97,8 @@ class Predictions:
         """
         if not path.is_file():
             raise UserError(f"{path} is missing: expected the {PREDICTIONS} of a finished evaluation")
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # sig: saved by Excel
+        # -sig: saved by Excel
+        with reading(path), path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             classes = len(header) - len(_COLUMNS)

@@ -25,7 +25,8 @@ def duplicates(options: Duplicates) -> int:
     from tqdm import tqdm
 
     from lessismore_transforms.atomic import atomic_write
-    from lessismore_transforms.reduced.duplicates import images_in, near_duplicates
+    from lessismore_transforms.reduced.pictures import images_in
+    from lessismore_transforms.reduction.near_duplicates import near_duplicates
 
     first = tqdm(images_in(options.first), desc="compare", unit=" images", disable=None)
     pairs = near_duplicates(first, images_in(options.second), correlation=options.correlation)
@@ -57,8 +58,10 @@ class Compare:
 
 def compare(options: Compare) -> int:
     """Print and write what selections share."""
-    from lessismore_transforms.report.overlap import as_text, named_outputs, write_comparison
-    from lessismore_transforms.report.overlap import compare as overlaps
+    from lessismore_transforms.reduced.overlap import compare as overlaps
+    from lessismore_transforms.reduced.overlap import named_outputs
+    from lessismore_transforms.report.overlap_page import write_comparison
+    from lessismore_transforms.report.overlap_text import as_text
 
     outputs = named_outputs(options.outputs, options.selections)
     comparison = overlaps(outputs)

@@ -98,7 +98,7 @@ def reduce(options: Reduce) -> int:
 
 
 def _estimate(options: Reduce, settings: Settings) -> int:
-    from lessismore_transforms.pipeline.run import estimate
+    from lessismore_transforms.pipeline.estimate import estimate
 
     expected = estimate(options.dataset_dir, settings, workers=options.workers)
     print(
@@ -131,7 +131,7 @@ class Select:
 
 def select(options: Select) -> int:
     """Draw another selection and say how many of its slices are in the store."""
-    from lessismore_transforms.pipeline.run import select as draw
+    from lessismore_transforms.reduced.select import select as draw
     from lessismore_transforms.reduced.store import fill_store
 
     target = options.target.target(options.scope)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lessismore_transforms.atomic import writing
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom.scan import phantom_scan
-from lessismore_transforms.reduced.manifest import slice_id
+from lessismore_transforms.reduced.table_files import slice_id
 from lessismore_transforms.volumes import volume_id
 
 if TYPE_CHECKING:
@@ -118,12 +118,12 @@ def write_demo_data(
     """
     folder = Path(folder)
     labels = folder / "labels.csv"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not labels.is_file() or not labels.read_bytes().startswith(_LABEL_HEADER):
-            raise UserError(f"expected an empty folder or earlier demo data, found {folder}; choose another folder")
-        for old in (*folder.glob("phantom_*/ct.nii.gz"), *folder.glob("phantom_*/study/series/IM_*.dcm")):
-            old.unlink()
     with writing(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not labels.is_file() or not labels.read_bytes().startswith(_LABEL_HEADER):
+                raise UserError(f"expected an empty folder or earlier demo data, found {folder}; choose another folder")
+            for old in (*folder.glob("phantom_*/ct.nii.gz"), *folder.glob("phantom_*/study/series/IM_*.dcm")):
+                old.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         labels.write_bytes(_LABEL_HEADER)  # first, so that an interrupted run can be repeated
         written = []

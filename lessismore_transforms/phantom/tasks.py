@@ -65,7 +65,9 @@ def write_demo_task(folder: Path | str, task: str, *, patients: int = 16, size: 
     if patients < 8 or patients % 8:
         raise UserError(f"expected patients to be a multiple of 8, found {patients}; 16 is usual")
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    with writing(folder):
+        empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not empty:
         raise UserError(f"expected a new or empty folder, found {folder}; choose another one")
     partial = folder.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:

@@ -13,6 +13,8 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any
 
+from lessismore_transforms.errors import RunError
+
 _CONNECT_SECONDS = 10
 _RETRIES = 2  # of a task that dask lost for other reasons than its worker's death
 
@@ -40,28 +42,27 @@ class ClusterExecutor(Executor):
         address: of the scheduler, such as tcp://host:8786.
 
     Raises:
-        ConnectionError: no scheduler answers there, or it has no workers.
-        ModuleNotFoundError: dask is not installed.
+        RunError: no scheduler answers there, it has no workers, or dask is not installed.
     """
 
     def __init__(self, address: str) -> None:
         try:
             from distributed import Client
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
+            raise RunError(
                 "--scheduler needs dask: install it with `pip install lessismore-transforms[cluster]`"
             ) from error
         try:
             self._client: Any = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:  # a TimeoutError is an OSError, a misspelt address a ValueError
-            raise ConnectionError(
+            raise RunError(
                 f"no dask scheduler answers at {address}: start `dask scheduler` and `dask worker`, or drop --scheduler"
             ) from error
         self.slots = sum(self._client.nthreads().values())
         self.dashboard: str = self._client.dashboard_link
         if not self.slots:
             self._client.close()
-            raise ConnectionError(f"the dask scheduler at {address} has no workers: start `dask worker {address}`")
+            raise RunError(f"the dask scheduler at {address} has no workers: start `dask worker {address}`")
         self._executor = self._client.get_executor(pure=False, retries=_RETRIES)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

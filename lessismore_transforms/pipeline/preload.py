@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lessismore_transforms.pipeline import task  # noqa: F401
+from lessismore_transforms.pipeline import volume_task  # noqa: F401
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.selection import removal_order

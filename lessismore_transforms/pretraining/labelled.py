@@ -17,7 +17,7 @@ import torch
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.duplicates import images_in
+from lessismore_transforms.reduced.pictures import images_in
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.network_input import resize

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import read_reduction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +28,7 @@ def kept_slices(outputs: str | Path | Sequence[str | Path], selection: str = "de
 
     tables = []
     for folder in [outputs] if isinstance(outputs, (str, Path)) else outputs:
-        manifest, chosen = Manifest.read(folder), Selection.read(folder, selection)
-        chosen.check(manifest)
+        manifest, chosen = read_reduction(folder, selection)
         kept = chosen.slices["kept"].to_numpy()
         tables.append(manifest.slices.loc[kept, list(_COLUMNS)])
     return pd.concat(tables, ignore_index=True)

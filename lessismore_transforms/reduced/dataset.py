@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import Manifest, read_reduction
 from lessismore_transforms.reduced.store import STORE, find_again, last_dataset_dir, read_index, read_pixels
+from lessismore_transforms.reduced.table_files import open_array, parse_slice_id
 from lessismore_transforms.volumes import Volume
+from lessismore_transforms.wording import counted, plural
 
 _OPEN_FILES = 256
 
@@ -52,21 +54,21 @@ class SliceSelectionDataset:
         self._sums: list[dict[str, str]] = []  # CRC32 of each volume, by output
         self._items: list[tuple[int, str, int]] = []  # output, slice_id, row in the store or -1
         for number, folder in enumerate(self._folders):
-            manifest, chosen = Manifest.read(folder), Selection.read(folder, selection)
-            chosen.check(manifest)
+            manifest, chosen = read_reduction(folder, selection)
             rows = read_index(folder)
             items = [(number, name, rows.get(name, -1)) for name in chosen.kept_ids]
             lacking = sum(row < 0 for _, _, row in items)
             if lacking and rows:
                 warnings.warn(
-                    f"{lacking} of {len(items)} slices of {selection!r} are not in the store of {folder} and are read "
-                    "from their volumes, which is slow: `select --fill_store` puts them there",
+                    f"{lacking} of {counted(len(items), 'slice')} of {selection!r} {plural(lacking, 'is', 'are')} not "
+                    f"in the store of {folder}: reading {plural(lacking, 'it', 'them')} from the volumes is slow, "
+                    f"`select --fill_store` puts {plural(lacking, 'it', 'them')} there",
                     stacklevel=2,
                 )
             self._settings.append(manifest.settings)
             self._sums.append({record["volume"]: record["crc32"] for record in manifest.volumes})
             self._items += items
-        if len({name for _, name, _ in self._items}) < len(self._items):
+        if len({*self.slice_ids}) < len(self._items):
             raise ManifestError(
                 f"expected outputs of different volumes, found the same slices in several of {outputs}: name each once"
             )
@@ -83,11 +85,16 @@ class SliceSelectionDataset:
         item = {"image": np.array(image)[None], "slice_id": name}
         return item if self.transform is None else self.transform(item)
 
+    @property
+    def slice_ids(self) -> list[str]:
+        """The name of each item's slice."""
+        return [name for _, name, _ in self._items]
+
     def identity(self) -> str:
         """16 hex digits that tell these slices, in this order and with these pixels, from others."""
         digest = hashlib.sha256()
         for number, name, _ in self._items:
-            crc32 = self._sums[number][name.rpartition("_")[0]]
+            crc32 = self._sums[number][parse_slice_id(name)[0]]
             digest.update(f"{name} {crc32} {self._settings[number].get('pixels')}\n".encode())
         return digest.hexdigest()[:16]
 
@@ -95,12 +102,12 @@ class SliceSelectionDataset:
         return {**self.__dict__, "_opened": OrderedDict(), "_volumes": {}, "_read": (None, {})}
 
     def _stored(self, number: int, name: str, row: int) -> NDArray[np.uint8]:
-        key = (number, name.rpartition("_")[0])
+        key = (number, parse_slice_id(name)[0])
         if key not in self._opened:
             path = self._folders[number] / STORE / f"{key[1]}.npy"
             if not path.is_file():
                 raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
-            self._opened[key] = np.load(path, mmap_mode="r")
+            self._opened[key] = open_array(path)
             if len(self._opened) > _OPEN_FILES:  # each holds a file descriptor, of which many systems give 1024
                 self._opened.popitem(last=False)
         self._opened.move_to_end(key)
@@ -109,17 +116,17 @@ class SliceSelectionDataset:
 
     def _direct(self, number: int, name: str) -> NDArray[np.uint8]:
         """A slice from its volume; the selected slices of the volume read last are kept, for reading in order."""
-        volume, _, _ = name.rpartition("_")
+        volume, index = parse_slice_id(name)
         if self._read[0] != (number, volume):
             folder = self._dataset_dir or last_dataset_dir(self._folders[number])
             if number not in self._volumes:
                 self._volumes[number] = find_again(Manifest.read(self._folders[number]), folder)
             indices = [
-                int(other.rpartition("_")[2])
+                parse_slice_id(other)[1]
                 for which, other, row in self._items
                 if which == number and row < 0 and other.startswith(volume)
             ]
             found, crc32 = self._volumes[number][volume], self._sums[number][volume]
             pixels = read_pixels(found, folder, self._settings[number], indices, crc32)
             self._read = ((number, volume), dict(zip(indices, pixels, strict=True)))
-        return self._read[1][int(name.rpartition("_")[2])]
+        return self._read[1][index]

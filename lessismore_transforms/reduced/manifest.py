@@ -1,30 +1,36 @@
-"""The ranking of every slice of a data set and the selections drawn from it: tables, file format, validation.
+"""The ranking of every slice of a data set: `manifest.csv`, a row per slice, and `manifest.json`, how it was made.
 
-An output folder holds `manifest.csv`, a row per slice, and `manifest.json`, what they were made from; a selection
-is `selections/<name>.csv`, a row per slice again, and `selections/<name>.json`, its rule and target. The same
-input, settings and patient key give the same bytes.
+Selections drawn from it stand beside it, see `selection`. The same input, settings and patient key give the same bytes.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.atomic import atomic_write, write_json, writing
-from lessismore_transforms.errors import ManifestError, UserError
+from lessismore_transforms.atomic import write_json
+from lessismore_transforms.errors import ManifestError, reading
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduced.table_files import (
+    open_array,
+    parse_column,
+    parse_slice_id,
+    read_record,
+    read_table,
+    slice_id,
+    write_table,
+)
 from lessismore_transforms.reduction.hashing import hamming_distances, parse_hash
 from lessismore_transforms.reduction.measures import MEASURES, rank_slices
 from lessismore_transforms.reduction.selection import Ranking
 from lessismore_transforms.reduction.target import Target, choose, text_order
+from lessismore_transforms.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,19 +41,6 @@ COLUMNS = (
     "slice_id", "volume", "patient", "series", "path", "index", "position_mm", "height", "width",
     "hash", "removed_at", "removed_by", "rank", "reason",
 )  # fmt: skip
-SELECTION_COLUMNS = ("slice_id", "kept", "kept_by", "distance")
-
-
-def slice_id(volume: str, index: int) -> str:
-    """Name of a slice that does not depend on paths outside the data set or on the patient key."""
-    return f"{volume}_{index:04d}"
-
-
-def format_number(value: float) -> str:
-    """A distance as the tables hold it: whole numbers without a point, nothing for nan."""
-    if np.isnan(value):
-        return ""
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 @dataclass(frozen=True)
@@ -86,21 +79,19 @@ class Manifest:
         Raises:
             ManifestError: there is none, or its content contradicts itself.
         """
-        import pandas as pd
-
         table, record = Path(output_dir) / "manifest.csv", Path(output_dir) / "manifest.json"
         for path in (record, table):
-            if not path.is_file():
+            with reading(path, ManifestError):
+                there = path.is_file()
+            if not there:
                 raise ManifestError(f"{path} is missing: expected the output folder of a finished `reduce`")
-        info = _read_json(record)
+        info = read_record(record)
         if info.get("format") != FORMAT:
             found = info.get("format")
             raise ManifestError(f"{record}: expected format {FORMAT}, found {found}: reduce again with this version")
-        slices = pd.read_csv(table, dtype=str, keep_default_na=False)
-        if tuple(slices.columns) != COLUMNS:
-            raise ManifestError(
-                f"{table}: expected the columns {', '.join(COLUMNS)}, found {', '.join(slices.columns)}"
-            )
+        if lacking := [name for name in ("settings", "volumes", "failures", "skipped") if name not in info]:
+            raise ManifestError(f"{record} lacks {lacking[0]}: undo the edit or reduce again")
+        slices = read_table(table, COLUMNS)
         for column, parse, dtype in (
             ("index", int, np.int64),
             ("height", int, np.int64),
@@ -110,9 +101,24 @@ class Manifest:
             ("removed_at", lambda text: float(text or "nan"), np.float64),
             ("rank", lambda text: int(text or 0), np.int64),
         ):
-            slices[column] = np.asarray(_parse(slices[column].tolist(), parse, table, column), dtype=dtype)
+            slices[column] = np.asarray(parse_column(slices[column].tolist(), parse, table, column), dtype=dtype)
         _check(slices, info["volumes"], table)
         return cls(slices, info, Path(output_dir))
+
+    def read_selection(self, name: str = "default") -> Selection:
+        """The selection `name` that stands beside this manifest.
+
+        Raises:
+            ManifestError: there is none of that name, it was damaged, or it was made from another state of the
+                manifest: it names other slices, or the same in another order.
+        """
+        selection = Selection.read(self.folder, name)
+        if not np.array_equal(selection.slices["slice_id"].to_numpy(), self.slices["slice_id"].to_numpy()):
+            raise ManifestError(
+                f"the selection {name} in {self.folder} names other slices than manifest.csv, to which volumes may "
+                "have been added: make it again with `select`"
+            )
+        return selection
 
     def by_volume(self) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
         """Each volume's record with its rows, in index order."""
@@ -131,7 +137,7 @@ class Manifest:
         import pandas as pd
 
         if target.scope != "volume":
-            raise ManifestError(f"the scope {target.scope} is not that of a volume: use duplicates.select_across")
+            raise ManifestError(f"the scope {target.scope} is not that of a volume: use across.select_across")
         ranked_by = self.settings["method"]
         if target.measure not in (ranked_by, "hash"):
             title = MEASURES[target.measure].title
@@ -142,7 +148,7 @@ class Manifest:
         distance: list[float] = []
         for record, rows in self.by_volume():
             names = rows["slice_id"].tolist()
-            candidate = rows["reason"].to_numpy() == ""
+            candidate = candidates(rows)
             if target.measure == ranked_by:
                 ranking = Ranking(rows["removed_at"].to_numpy(), _indices(rows["removed_by"]), rows["rank"].to_numpy())
             else:
@@ -172,106 +178,42 @@ class Manifest:
             return None
         if target.method == "hash":
             return lambda index: hamming_distances(hashes[index : index + 1], hashes)[0]
-        path = self.folder / DISTANCES / f"{volume}.npy"
-        if not path.is_file():
+        matrix = self.kept_distances(volume)
+        if matrix is None:
+            path = self.folder / DISTANCES / f"{volume}.npy"
             raise ManifestError(f"{path} is missing: the exemplar rule needs a run with --keep_distances")
-        return matrix_rows(np.load(path, mmap_mode="r"), candidate)
+        return matrix_rows(matrix, candidate)
+
+    def kept_distances(self, volume: str) -> NDArray[Any] | None:
+        """The distances (c, c) of a volume's candidates, memory-mapped; None where the run did not keep them.
+
+        Raises:
+            ManifestError: the file cannot be read.
+        """
+        path = self.folder / DISTANCES / f"{volume}.npy"
+        return open_array(path) if path.is_file() else None
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The slices that a target keeps.
+def read_reduction(output_dir: str | Path, selection: str = "default") -> tuple[Manifest, Selection]:
+    """The manifest in `output_dir` and one of its selections, which fit each other.
 
-    Args:
-        slices: a row per slice of the manifest, in its order: `slice_id`, `kept` (bool), `kept_by` (the slice_id
-            that stands for a removed slice, else empty) and `distance` to it (nan where there is none).
-        target: rule and threshold or fraction.
+    Raises:
+        ManifestError: either is missing or damaged, or the selection was made from another state of the manifest.
     """
-
-    slices: pd.DataFrame
-    target: Target
-
-    def check(self, manifest: Manifest) -> None:
-        """Refuse a selection that was made from another state of the manifest.
-
-        Raises:
-            ManifestError: it names other slices, or the same in another order.
-        """
-        if not np.array_equal(self.slices["slice_id"].to_numpy(), manifest.slices["slice_id"].to_numpy()):
-            raise ManifestError(
-                f"a selection in {manifest.folder} ({self.target}) names other slices than manifest.csv, to which "
-                "volumes may have been added: make it again with `select`"
-            )
-
-    @property
-    def kept_ids(self) -> list[str]:
-        """The kept slices, in the order of the manifest."""
-        ids: list[str] = self.slices.loc[self.slices["kept"], "slice_id"].tolist()
-        return ids
-
-    @classmethod
-    def read(cls, output_dir: str | Path, name: str = "default") -> Selection:
-        """The selection `name` in `output_dir`.
-
-        Raises:
-            ManifestError: there is none of that name, or it was damaged.
-        """
-        import pandas as pd
-
-        folder = Path(output_dir) / "selections"
-        check_name(name)
-        table, record = folder / f"{name}.csv", folder / f"{name}.json"
-        if not (table.is_file() and record.is_file()):
-            names = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
-            raise ManifestError(f"no selection {name!r} in {folder} (there: {names}): make it with `select`")
-        slices = pd.read_csv(table, dtype=str, keep_default_na=False)
-        if tuple(slices.columns) != SELECTION_COLUMNS:
-            expected, found = ", ".join(SELECTION_COLUMNS), ", ".join(slices.columns)
-            raise ManifestError(f"{table}: expected the columns {expected}, found {found}")
-        slices["kept"] = _parse(slices["kept"].tolist(), lambda text: bool(("0", "1").index(text)), table, "kept")
-        slices["distance"] = _parse(slices["distance"].tolist(), lambda text: float(text or "nan"), table, "distance")
-        content = _read_json(record)
-        known = {field.name for field in fields(Target)}
-        return cls(slices, Target.of(**{key: value for key, value in content.items() if key in known}))
-
-    def write(self, output_dir: str | Path, name: str) -> None:
-        """Write the selection as `name`, over an older one of that name."""
-        rows = zip(
-            self.slices["slice_id"],
-            ("1" if kept else "0" for kept in self.slices["kept"]),
-            self.slices["kept_by"],
-            map(format_number, self.slices["distance"]),
-            strict=True,
-        )
-        write_selection(Path(output_dir), name, rows, self.target, int(self.slices["kept"].sum()), len(self.slices))
+    manifest = Manifest.read(output_dir)
+    return manifest, manifest.read_selection(selection)
 
 
 def write_manifest(output_dir: Path, rows: Iterable[Sequence[str]], info: dict[str, Any]) -> None:
     """Write manifest.csv from rows of texts in the order of `COLUMNS`, then manifest.json, which makes it valid."""
-    _write_table(output_dir / "manifest.csv", COLUMNS, rows)
+    write_table(output_dir / "manifest.csv", COLUMNS, rows)
     write_json(output_dir / "manifest.json", {"format": FORMAT, **info})
 
 
-def write_selection(
-    output_dir: Path, name: str, rows: Iterable[Sequence[str]], target: Target, kept: int, count: int
-) -> None:
-    """Write selections/NAME.csv from rows of texts in the order of `SELECTION_COLUMNS`, and selections/NAME.json."""
-    folder = output_dir / "selections"
-    with writing(folder):
-        folder.mkdir(exist_ok=True)
-    _write_table(folder / f"{name}.csv", SELECTION_COLUMNS, rows)
-    write_json(folder / f"{name}.json", {"name": name, **target.as_dict(), "kept": kept, "slices": count})
-
-
-def check_name(name: str) -> str:
-    """`name` where it can name a selection.
-
-    Raises:
-        UserError: it holds anything but letters, digits, `_`, `-` and `.`, or begins with a point.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
-        raise UserError(f"expected a selection name of letters, digits, '_', '-' and '.', found {name!r}")
-    return name
+def candidates(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which slices (n,) can be kept: those without a reason to be left out."""
+    mask: NDArray[np.bool_] = rows["reason"].to_numpy() == ""
+    return mask
 
 
 def matrix_rows(matrix: NDArray[Any], candidate: NDArray[np.bool_]) -> Callable[[int], NDArray[Any]]:
@@ -300,35 +242,8 @@ def inside(path: str) -> bool:
     return os.name != "nt" or ("\\" not in path and ":" not in parts[0])
 
 
-def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ManifestError(f"{path} is no JSON ({error}): it was damaged, reduce again") from error
-    return content
-
-
-def _parse(texts: list[str], parse: Callable[[str], Any], table: Path, column: str) -> list[Any]:
-    values = []
-    for line, text in enumerate(texts, start=2):
-        try:
-            values.append(parse(text))
-        except ValueError:
-            raise ManifestError(
-                f"{table}, line {line}: {text!r} is no {column}: undo the edit or reduce again"
-            ) from None
-    return values
-
-
 def _indices(names: pd.Series[str]) -> NDArray[np.int64]:
-    return np.asarray([int(name.rpartition("_")[2]) if name else -1 for name in names.tolist()], dtype=np.int64)
+    return np.asarray([parse_slice_id(name)[1] if name else -1 for name in names.tolist()], dtype=np.int64)
 
 
 def _check(slices: pd.DataFrame, volumes: list[dict[str, Any]], table: Path) -> None:
@@ -347,7 +262,7 @@ def _check(slices: pd.DataFrame, volumes: list[dict[str, Any]], table: Path) -> 
         if volume not in counts:
             refuse(row, f"unknown volume {volume}")
         if not 0 <= index < counts[volume]:
-            refuse(row, f"slice {index} is out of range, volume {volume} has {counts[volume]} slices")
+            refuse(row, f"slice {index} is out of range, volume {volume} has {counted(counts[volume], 'slice')}")
         if (volume, index) in seen:
             refuse(row, f"a second row for slice {index} of volume {volume}")
         seen.add((volume, index))
@@ -364,7 +279,7 @@ def _check(slices: pd.DataFrame, volumes: list[dict[str, Any]], table: Path) -> 
     start = 0
     for volume, count in counts.items():
         rows = slices.iloc[start : start + count]
-        ranks = np.sort(rows["rank"].to_numpy()[rows["reason"].to_numpy() == ""])
+        ranks = np.sort(rows["rank"].to_numpy()[candidates(rows)])
         left = int((ranks == 0).sum())
         if not np.array_equal(ranks[left:], np.arange(left + 1, len(ranks) + 1)):
             refuse(start, f"the ranks of volume {volume} are not {left + 1} to {len(ranks)}")

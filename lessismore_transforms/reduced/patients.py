@@ -9,7 +9,9 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from lessismore_transforms.atomic import writing
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.wording import counted
 
 
 def default_key_path() -> Path:
@@ -26,21 +28,28 @@ def load_key(path: Path | None = None) -> bytes:
     """
     if path is None:
         path = default_key_path()
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            own = path.with_name(f".{secrets.token_hex(8)}")  # whole before it has its name, whoever is killed
-            with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32) + "\n")
-            with suppress(FileExistsError):  # another process was faster; its key is as good
-                os.link(own, path)
-            own.unlink()
+        with writing(path):
+            if not path.exists():
+                _make_key(path)
     try:
         key = path.read_bytes().strip()
     except OSError as error:
         raise UserError(f"cannot read the patient key {path}: {error.strerror}: name an existing file") from error
     if len(key) < 16:
-        raise UserError(f"the patient key {path} has {len(key)} characters: expected at least 16 random ones")
+        raise UserError(
+            f"the patient key {path} has {counted(len(key), 'character')}: expected at least 16 random ones"
+        )
     return key
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = path.with_name(f".{secrets.token_hex(8)}")  # whole before it has its name, whoever is killed
+    with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+    with suppress(FileExistsError):  # another process was faster; its key is as good
+        os.link(own, path)
+    own.unlink()
 
 
 def key_fingerprint(key: bytes) -> str:

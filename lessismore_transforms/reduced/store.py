@@ -18,12 +18,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, lock, writing
-from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.reduced.manifest import Manifest, Selection, slice_id
+from lessismore_transforms.errors import ManifestError, VolumeError, reading
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduced.table_files import open_array, parse_slice_id, slice_id
 from lessismore_transforms.volumes import Crc32, Volume, find_volumes, read_slices
 from lessismore_transforms.volumes.pixels import to_pixels
+from lessismore_transforms.wording import counted, plural
 
 STORE = "store"
+THUMBNAILS = f"{STORE}/thumbnails"
+RUN_LOG = "run.jsonl"  # what happened when, and where the volumes were
 
 
 def write_volume(output_dir: Path, volume: str, pixels: NDArray[np.uint8]) -> None:
@@ -56,8 +61,11 @@ def read_index(output_dir: Path) -> dict[str, int]:
     path = output_dir / STORE / "index.csv"
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["slice_id"]: int(row["row"]) for row in csv.DictReader(file)}
+    with reading(path, ManifestError), path.open(encoding="utf-8", newline="") as file:
+        try:
+            return {row["slice_id"]: int(row["row"]) for row in csv.DictReader(file)}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ManifestError(f"{path} was damaged: undo the edit or reduce again") from error
 
 
 def last_dataset_dir(output_dir: Path) -> Path:
@@ -66,10 +74,12 @@ def last_dataset_dir(output_dir: Path) -> Path:
     Raises:
         ManifestError: run.jsonl does not tell.
     """
-    log = output_dir / "run.jsonl"
+    log = output_dir / RUN_LOG
     folders = []
     if log.is_file():
-        for line in log.read_text(encoding="utf-8").splitlines():
+        with reading(log, ManifestError):
+            lines = log.read_text(encoding="utf-8").splitlines()
+        for line in lines:
             with suppress(ValueError):  # a killed run may have left half a line
                 folders += [event["dataset_dir"]] if "dataset_dir" in (event := json.loads(line)) else []
     if not folders:
@@ -94,7 +104,8 @@ def find_again(manifest: Manifest, dataset_dir: Path) -> dict[str, Volume]:
     missing = [record["path"] for record in manifest.volumes if record["volume"] not in volumes]
     if missing:
         raise ManifestError(
-            f"{len(missing)} volumes of the manifest (the first: {missing[0]}) are not below {dataset_dir}: "
+            f"{counted(len(missing), 'volume')} of the manifest (the first: {missing[0]}) "
+            f"{plural(len(missing), 'is', 'are')} not below {dataset_dir}: "
             "name the folder that was reduced with dataset_dir"
         )
     return volumes
@@ -113,13 +124,14 @@ def read_pixels(
     wanted = set(indices)
     pictures: dict[int, NDArray[np.uint8]] = {}
     crc = Crc32()
-    for ct_slice in read_slices(volume, dataset_dir, crc):
-        if ct_slice.index in wanted:
-            if ct_slice.reason:
-                raise ManifestError(f"slice {ct_slice.index} can no longer be read: {ct_slice.reason}")
-            _, pictures[ct_slice.index] = to_pixels(
-                ct_slice, volume.format, settings["pixels"], as_released=settings["as_released"]
-            )
+    with reading(dataset_dir / volume.path, VolumeError):
+        for ct_slice in read_slices(volume, dataset_dir, crc):
+            if ct_slice.index in wanted:
+                if ct_slice.reason:
+                    raise ManifestError(f"slice {ct_slice.index} can no longer be read: {ct_slice.reason}")
+                _, pictures[ct_slice.index] = to_pixels(
+                    ct_slice, volume.format, settings["pixels"], as_released=settings["as_released"]
+                )
     if crc32 not in (None, str(crc)):
         raise ManifestError(f"{volume.path} changed since it was reduced: reduce again")
     return np.stack([pictures[index] for index in indices])
@@ -140,7 +152,9 @@ def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | 
         VolumeError: a volume cannot be read or changed since.
     """
     output_dir = Path(output_dir)
-    with writing(output_dir), (output_dir / "run.jsonl").open("a", encoding="utf-8") as log:
+    with writing(output_dir):
+        log = (output_dir / RUN_LOG).open("a", encoding="utf-8")
+    with log:
         lock(log, output_dir)
         return _fill_store(output_dir, selection, dataset_dir)
 
@@ -149,11 +163,13 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
     manifest, rows = Manifest.read(output_dir), read_index(output_dir)
     stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
     for name in sorted(rows, key=rows.__getitem__):
-        stored[name.rpartition("_")[0]].append(int(name.rpartition("_")[2]))
+        volume, index = parse_slice_id(name)
+        stored[volume].append(index)
     lacking: dict[str, list[int]] = defaultdict(list)
     for name in selection.kept_ids:
         if name not in rows:
-            lacking[name.rpartition("_")[0]].append(int(name.rpartition("_")[2]))
+            volume, index = parse_slice_id(name)
+            lacking[volume].append(index)
     if not lacking:
         return 0
     folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)
@@ -163,7 +179,7 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
         pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
         path = output_dir / STORE / f"{volume}.npy"
         if stored[volume]:
-            pixels = np.concatenate([np.load(path)[: len(stored[volume])], pixels])
+            pixels = np.concatenate([open_array(path)[: len(stored[volume])], pixels])
         write_volume(output_dir, volume, pixels)
         stored[volume] += indices
         write_index(output_dir, stored.items())

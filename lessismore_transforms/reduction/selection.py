@@ -162,6 +162,17 @@ def exemplars(
     return Exemplars(kept_by == np.arange(n), kept_by, distance)
 
 
+def exemplar_walk(candidate: Mask, order: Indices | None = None) -> Indices:
+    """The slices that can be kept, in the order in which the exemplar rule walks through a volume.
+
+    Args:
+        candidate: bool (n,), the slices that can be kept.
+        order: (n,) of all slices; by default that of their indices.
+    """
+    walk = np.arange(len(candidate)) if order is None else order
+    return walk[candidate[walk]]
+
+
 def every_nth(n: int, step: int, *, offset: int = 0) -> Mask:
     """The mask (n,) of every step-th slice, the paper's EveryN (Section 2.1).
 

@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.measures import MEASURES
-from lessismore_transforms.reduction.selection import Ranking, evenly, every_mm, every_nth, exemplars, target_count
+from lessismore_transforms.reduction.selection import (
+    Ranking,
+    evenly,
+    every_mm,
+    every_nth,
+    exemplar_walk,
+    exemplars,
+    target_count,
+)
+from lessismore_transforms.wording import counted, plural
 
 METHODS = (*MEASURES, "every_n", "all")
 RULES = ("exemplars", "pairs")
@@ -104,23 +113,20 @@ class Target:
             raise UserError(f"the scope {scope} goes with HASH, a threshold and the rule exemplars: drop one")
         if rule is not None and rule not in RULES:
             raise UserError(f"expected a rule out of {', '.join(RULES)}, found {rule!r}")
-        amounts = {"threshold": threshold, "fraction": fraction, "step": step, "step_mm": step_mm}
-        given = {name: value for name, value in amounts.items() if value is not None}
-        allowed = {"all": (), "every_n": ("fraction", "step", "step_mm")}.get(method, ("threshold", "fraction"))
-        if wrong := [name for name in given if name not in allowed]:
-            expected = " or a ".join(allowed) or "nothing more"
-            raise UserError(f"expected for {method} a {expected}, found a {wrong[0]}: drop it")
-        if len(given) > 1:
-            found = " and ".join(f"{name} {value:g}" for name, value in given.items())
-            raise UserError(f"expected a {' or a '.join(given)}, found both ({found}): drop one")
-        if fraction is not None and not 0 < fraction <= 1:
-            raise UserError(f"expected a fraction above 0 and up to 1, found {fraction:g}")
+        _check_amounts(method, {"threshold": threshold, "fraction": fraction, "step": step, "step_mm": step_mm})
         if method not in MEASURES:
             if rule is not None:
                 raise UserError(f"the method {method} has no rule {rule!r}: drop it")
             return cls(method, method, **_steps(fraction, step, step_mm, offset) if method == "every_n" else {})
         if offset:
             raise UserError(f"only every_n has an offset, found {offset:g} for {method}: drop it")
+        return cls._of_measure(method, rule, threshold, fraction, scope)
+
+    @classmethod
+    def _of_measure(
+        cls, method: str, rule: str | None, threshold: float | None, fraction: float | None, scope: str
+    ) -> Target:
+        """The checked target of a method that compares slices."""
         if rule == "exemplars" and fraction is not None:
             raise UserError("the exemplar rule cannot hit a fraction: give a threshold, or the rule pairs")
         if threshold is None and fraction is None and (method != "hash" or rule == "pairs"):
@@ -153,13 +159,28 @@ class Target:
         if self.fraction is not None:
             amount = f"to {self.fraction:.4g} of each volume"
         elif self.step is not None:
-            amount = f"every {self.step} slices"
+            amount = f"every {counted(self.step, 'slice')}"
         elif self.step_mm is not None:
             amount = f"every {self.step_mm:g} mm"
         else:
-            amount = f"at {self.threshold:g}{' bits' if self.method == 'hash' else ''}"
+            assert self.threshold is not None
+            amount = f"at {self.threshold:g}" + (f" {plural(self.threshold, 'bit')}" if self.method == "hash" else "")
         scope = {"volume": "", "patient": ", within each patient", "all": ", among all slices"}[self.scope]
         return f"{name} {amount}" + (f", rule {self.rule}" if self.rule in RULES else "") + scope
+
+
+def _check_amounts(method: str, amounts: dict[str, float | None]) -> None:
+    """Refuse an amount that does not belong to the method, several of them, and a fraction out of range."""
+    given = {name: value for name, value in amounts.items() if value is not None}
+    allowed = {"all": (), "every_n": ("fraction", "step", "step_mm")}.get(method, ("threshold", "fraction"))
+    if wrong := [name for name in given if name not in allowed]:
+        expected = " or a ".join(allowed) or "nothing more"
+        raise UserError(f"expected for {method} a {expected}, found a {wrong[0]}: drop it")
+    if len(given) > 1:
+        found = " and ".join(f"{name} {value:g}" for name, value in given.items())
+        raise UserError(f"expected a {' or a '.join(given)}, found both ({found}): drop one")
+    if not 0 < given.get("fraction", 1) <= 1:
+        raise UserError(f"expected a fraction above 0 and up to 1, found {given['fraction']:g}")
 
 
 def _steps(fraction: float | None, step: int | None, step_mm: float | None, offset: float) -> dict[str, Any]:
@@ -231,7 +252,7 @@ def choose(
 
 def _too_far(target: Target, unranked: int, count: int) -> str:
     return (
-        f"{target} goes beyond the ranking, which stopped at {unranked} of {count} slices of a volume: "
+        f"{target} goes beyond the ranking, which stopped at {unranked} of {counted(count, 'slice')} of a volume: "
         "ask for more slices, or reduce again with a threshold or a smaller fraction"
     )
 
@@ -258,8 +279,7 @@ def _choose_exemplars(
     order: NDArray[np.int64] | None,
 ) -> Kept:
     assert target.threshold is not None
-    walk = np.arange(len(candidate)) if order is None else order
-    walk = walk[candidate[walk]]
+    walk = exemplar_walk(candidate, order)
     similarity = MEASURES[target.method].similarity
     result = exemplars(
         lambda place: distances_from(int(walk[place]))[walk], len(walk), target.threshold, similarity=similarity

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.wording import count
@@ -50,6 +51,11 @@ def plot(svg: bytes, alt: str, caption: str) -> str:
 def data_url(kind: str, content: bytes) -> str:
     """Content as an address that holds it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def stylesheet() -> str:
+    """The style that all pages share."""
+    return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 def page(title: str, css: str, body: str) -> str:

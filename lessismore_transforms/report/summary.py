@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.reduced.manifest import Manifest, Selection, record_order
+from lessismore_transforms.reduced.manifest import Manifest, candidates, record_order
+from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduction.hashing import hamming_distances
 from lessismore_transforms.reduction.measures import rank_slices
-from lessismore_transforms.reduction.selection import Ranking, exemplars, target_count
+from lessismore_transforms.reduction.selection import Ranking, exemplar_walk, exemplars, target_count
 from lessismore_transforms.reduction.target import Target
 
 BITS = 64
@@ -87,19 +87,13 @@ class VolumeSummary:
 
 
 def summarise(manifest: Manifest, selection: Selection) -> Iterator[VolumeSummary]:
-    """The facts of each volume, in the order of the manifest.
-
-    Raises:
-        ManifestError: the selection was not made from this manifest.
-    """
-    if selection.slices["slice_id"].tolist() != manifest.slices["slice_id"].tolist():
-        raise ManifestError("the selection names other slices than manifest.csv: make it again with `select`")
+    """A summary of each volume, in the order of the manifest, of a selection that fits it (see `read_reduction`)."""
     start = 0
     for record, rows in manifest.by_volume():
         choice = selection.slices.iloc[start : start + len(rows)]
         start += len(rows)
         position = {name: index for index, name in enumerate(rows["slice_id"])}
-        hashes, candidate = rows["hash"].to_numpy(), rows["reason"].to_numpy() == ""
+        hashes, candidate = rows["hash"].to_numpy(), candidates(rows)
         kept, distance = choice["kept"].to_numpy(dtype=bool), choice["distance"].to_numpy(dtype=float)
         kept_by = np.array([position.get(name, -1) for name in choice["kept_by"]], dtype=np.int64)
         if selection.target.method == "every_n":
@@ -109,9 +103,7 @@ def summarise(manifest: Manifest, selection: Selection) -> Iterator[VolumeSummar
         rankings = {manifest.settings["method"]: ranking}
         if "hash" not in rankings:
             rankings["hash"] = rank_slices("hash", hashes, candidate)
-        order = record_order(record)
-        walk = np.arange(len(rows)) if order is None else order
-        walk = walk[candidate[walk]]
+        walk = exemplar_walk(candidate, record_order(record))
         yield VolumeSummary(
             record=record,
             hashes=hashes,

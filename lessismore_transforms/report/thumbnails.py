@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.report.html import amount, data_url, ranges
+from lessismore_transforms.report.slice_pictures import as_webp, bar_code, ends_of, read_thumbnails
 from lessismore_transforms.report.summary import (
     Group,
     VolumeSummary,
@@ -30,7 +29,6 @@ _DISTANCES = (1, 3, 6, 9, 12, 18, 24)  # bits of which examples are shown
 _VOLUMES_OF_EXAMPLES = 4
 _MOST_GROUPS, _MOST_SLICES = 40, 400
 _COLUMNS = 16  # tiles in a row of a sheet
-_ENDS = {"axial": ("feet", "head"), "coronal": ("front", "back"), "sagittal": ("right", "left")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +60,8 @@ class Sheet:
         return f'<span class="tile {kind}" role="img" aria-label="slice {index}, {kind}" style="{position}"></span>'
 
 
-def read_sheets(folder: Path, volumes: Sequence[VolumeSummary], target: Target) -> list[Sheet]:
-    """A sheet for each of the volumes that have thumbnails, uint8 (n, rows, columns), in `folder`.
+def read_sheets(output_dir: Path, volumes: Sequence[VolumeSummary], target: Target) -> list[Sheet]:
+    """A sheet for each of the volumes that have thumbnails in `output_dir`.
 
     Raises:
         ManifestError: thumbnails that do not fit their volume.
@@ -71,12 +69,8 @@ def read_sheets(folder: Path, volumes: Sequence[VolumeSummary], target: Target) 
     sheets: list[Sheet] = []
     marks = _marks(volumes, target)
     for volume in volumes:
-        path = folder / f"{volume.name}.npy"
-        if path.is_file():
-            thumbnails = np.load(path, mmap_mode="r", allow_pickle=False)
-            if thumbnails.ndim != 3 or len(thumbnails) != len(volume) or thumbnails.dtype != np.uint8:
-                expected, found = f"uint8 ({len(volume)}, rows, columns)", f"{thumbnails.dtype} {thumbnails.shape}"
-                raise ManifestError(f"{path}: expected {expected}, found {found}: delete it or reduce again")
+        thumbnails = read_thumbnails(output_dir, volume.name, len(volume))
+        if thumbnails is not None:
             sheets.append(_sheet(f"volume{len(sheets)}", volume, thumbnails, target, marks))
     return sheets
 
@@ -101,22 +95,9 @@ def _sheet(
         index: (100 * (tile % columns) / max(columns - 1, 1), 100 * (tile // columns) / max(rows - 1, 1))
         for tile, index in enumerate(indices)
     }
-    url = data_url("image/webp", _picture(thumbnails[indices], rows, columns))
+    url = data_url("image/webp", as_webp(thumbnails[indices], rows, columns))
     css = f"background-image:url({url});background-size:{100 * columns}% {100 * rows}%"
     return Sheet(name, volume, some, pairs, slices, places, css)
-
-
-def _picture(thumbnails: NDArray[np.uint8], rows: int, columns: int) -> bytes:
-    """The thumbnails (k, height, width) side by side as WebP: 1 KB each, a quarter of PNG."""
-    from PIL import Image
-
-    _, height, width = thumbnails.shape
-    tiles = np.zeros((rows * columns, height, width), dtype=np.uint8)
-    tiles[: len(thumbnails)] = thumbnails
-    picture = tiles.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=80)
-    return buffer.getvalue()
 
 
 def slice_section(
@@ -193,24 +174,16 @@ def _pair(sheet: Sheet, mark: float, measure: str) -> str:
 
 def _volume(sheet: Sheet, target: Target, *, as_released: bool) -> str:
     volume, record = sheet.volume, sheet.volume.record
-    first, last = ("first", "last") if as_released else _ENDS.get(str(record["plane"]), ("first", "last"))
+    first, last = ends_of("" if as_released else str(record["plane"]))
     some = f"; {len(sheet.groups)} of them are shown" if len(sheet.groups) < volume.kept_count else ""
     which = "All slices" if len(sheet.slices) == len(volume) else f"{len(sheet.slices)} of the slices, evenly spread,"
     return f"""<article class="{sheet.name}"><h4>Volume <code>{escape(volume.name)}</code></h4>
 <p>{counted(len(volume), "slice")} of {record["height"]} x {record["width"]}, {volume.spacing_mm:.3g} mm apart,
 {escape(str(record["plane"]))}; {count(volume.kept_count)} kept ({percent(volume.share)}){some}.</p>
-{_bar(volume, first, last)}
+{bar_code(volume.kept, first, last)}
 <div class="groups">{"".join(_card(sheet, group, target) for group in sheet.groups)}</div>
 <details><summary>{which} in order, {first} to {last}</summary>
 <div class="slices">{"".join(_slice(sheet, index, target) for index in sheet.slices)}</div></details></article>"""
-
-
-def _bar(volume: VolumeSummary, first: str, last: str) -> str:
-    """Where the kept slices lie in the volume, as a bar code."""
-    marks = "".join(f'<rect x="{index}.1" width=".8" height="1"/>' for index in np.flatnonzero(volume.kept))
-    label = f"{volume.kept_count} kept slices marked among {len(volume)}, from {first} to {last}"
-    return f"""<div class="bar"><span>{first}</span><svg role="img" aria-label="{label}"
-viewBox="0 0 {len(volume)} 1" preserveAspectRatio="none">{marks}</svg><span>{last}</span></div>"""
 
 
 def _card(sheet: Sheet, group: Group, target: Target) -> str:

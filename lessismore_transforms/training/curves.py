@@ -12,7 +12,7 @@ from typing import Any
 from ignite.engine import Engine
 
 from lessismore_transforms.atomic import atomic_write
-from lessismore_transforms.errors import OutputError, UserError
+from lessismore_transforms.errors import OutputError, UserError, reading
 from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.training.stopping import on_end
 
@@ -31,9 +31,10 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
         UserError: the folder holds no log, or a damaged one.
     """
     path = Path(run) / LOG
-    if not path.is_file():
-        raise UserError(f"expected the folder of a training run with {LOG}, found {run}; fix the path")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    with reading(path):
+        if not path.is_file():
+            raise UserError(f"expected the folder of a training run with {LOG}, found {run}; fix the path")
+        lines = path.read_text(encoding="utf-8").splitlines()
     content = []
     for number, line in enumerate(lines, start=1):
         try:

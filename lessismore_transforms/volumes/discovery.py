@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.volumes import dicom, images, itk_files, nifti
 from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume
 
@@ -55,13 +56,13 @@ def find_volumes(
         map_headers: applies a function to each of many lists of DICOM paths, as an executor's `map` does.
 
     Raises:
-        NotADirectoryError: `root` is not a folder.
-        UserError: a pattern has no group `index`.
+        UserError: `root` is not a folder, or a pattern has no group `index`.
     """
     root = Path(root)
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
-        raise NotADirectoryError(f"expected a folder of CT volumes at {root}, found {found}")
+    with reading(root):
+        if not root.is_dir():
+            found = "a file" if root.exists() else "nothing"
+            raise UserError(f"expected a folder of CT volumes at {root}, found {found}: fix the path")
     compiled = [images.compile_pattern(pattern) for pattern in patterns or images.DEFAULT_PATTERNS]
     by_kind: dict[str, list[str]] = defaultdict(list)
     skipped: list[Skipped] = []

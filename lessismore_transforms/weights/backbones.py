@@ -56,8 +56,8 @@ def build_backbone(
         method: method by which a file must have been pre-trained, out of `methods.METHODS`; None takes any.
 
     Raises:
-        UserError: the network is unknown, or its weights are missing or are those of another network or method.
-        ModuleNotFoundError: timm is asked for and not installed.
+        UserError: the network is unknown, its weights are missing or are those of another network or method, or timm is
+            asked for and not installed.
     """
     import torch
 
@@ -277,7 +277,7 @@ def _build_timm(name: str, output: str, *, pretrained: bool) -> tuple[nn.Module,
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{name} needs timm: install it with `pip install timm`") from error
+        raise UserError(f"{name} needs timm: install it with `pip install timm`") from error
 
     plain = name.removeprefix(_TIMM)
     if not timm.is_model(plain):  # which also keeps names that mean a download (hf-hub:...) away

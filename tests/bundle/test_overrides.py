@@ -1,22 +1,25 @@
-"""Overrides of a bundle: booleans, misspelt ids, options of our command line."""
+"""Overrides of a bundle: booleans, misspelt ids, whose mistake an exception is."""
 
 from __future__ import annotations
 
 import json
 import sys
+from types import ModuleType
 
 import pytest
 from monai.bundle import ConfigWorkflow, create_workflow
+from torch.utils.data import DataLoader
 
+import lessismore_transforms
 from lessismore_transforms.bundle import overrides
 from lessismore_transforms.bundle.overrides import (
     check_kind,
     known_ids,
     one_sentence,
     parse_bool,
-    run_command,
     unknown_ids,
 )
+from lessismore_transforms.errors import UserError
 
 BASE = {
     "imports": ["$from lessismore_transforms.bundle.overrides import check_overrides"],
@@ -138,34 +141,11 @@ def test_outside_of_a_bundle():
 
 def test_one_sentence(capsys):
     with pytest.raises(SystemExit) as stopped, one_sentence():
-        raise ValueError("this is wrong")
+        raise UserError("this is wrong")
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "error: this is wrong\n"
-    with pytest.raises(KeyError), one_sentence():
-        raise KeyError("a bug keeps its traceback")
-
-
-def test_options_of_the_command_line(monkeypatch):
-    seen = []
-    monkeypatch.setattr("lessismore_transforms.cli.main.main", lambda line: seen.append(line) or 0)
-    run_command(
-        "reduce",
-        ["D", 7],
-        threshold=3,
-        rule=None,
-        strict="true",
-        dry_run="False",
-        a=True,
-        include=["x", "-y"],
-        window="lung",
-    )
-    assert seen == [
-        ["reduce", "D", "7", "--threshold=3", "--strict", "--a", "--include=x", "--include=-y", "--window=lung"]
-    ]
-    monkeypatch.setattr("lessismore_transforms.cli.main.main", lambda line: 1)
-    with pytest.raises(SystemExit) as stopped:
-        run_command("reduce")
-    assert stopped.value.code == 1
+    with pytest.raises(ValueError, match="of a library"), one_sentence():
+        raise ValueError("of a library: a bug keeps its traceback")
 
 
 @pytest.mark.parametrize(
@@ -190,13 +170,82 @@ def test_a_setting_of_a_kind_that_fits(value, default):
     check_kind("it", value, default)
 
 
-def test_what_a_library_refuses_is_one_sentence(bundle, capsys):
+def refuse(what: str = "defect") -> None:
+    """A component that stands for one of ours."""
+    if what == "mistake":
+        raise UserError("expected this, found that: do so")
+    int("ten")
+
+
+refuse.__module__ = "lessismore_transforms.refuse"
+
+
+def said(bundle, capsys, **loader):
     with pytest.raises(RuntimeError) as raised:
-        start(bundle, **{"train#loader": {"_target_": "int", "x": "@lr", "base": "ten"}})
+        start(bundle, **{"train#loader": loader})
     sys.excepthook(RuntimeError, raised.value, raised.value.__traceback__)
-    said = capsys.readouterr().err
-    assert "error: int cannot take what it was given: " in said
-    assert "Traceback" not in said
+    return capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("hook")
+def test_what_a_library_refuses_is_one_sentence(bundle, capsys):
+    text = said(bundle, capsys, _target_="int", x="@lr", base="ten")
+    assert "error: int cannot take what it was given: " in text
+    assert "Traceback" not in text
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """The name of a component of this package: what the tests put there."""
+    module = ModuleType("lessismore_transforms.refuse")
+    module.refuse = refuse
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(lessismore_transforms, "refuse", module, raising=False)
+    return "lessismore_transforms.refuse.refuse"
+
+
+@pytest.mark.usefixtures("hook")
+def test_a_mistake_that_ours_finds_is_one_sentence(bundle, capsys, ours):
+    text = said(bundle, capsys, _target_=ours, what="mistake")
+    assert [line for line in text.splitlines() if line.startswith("error: ")] == [
+        "error: expected this, found that: do so"
+    ]
+    assert "Traceback" not in text
+
+
+@pytest.mark.usefixtures("hook")
+def test_an_argument_that_ours_has_not_is_one_sentence(bundle, capsys, ours):
+    text = said(bundle, capsys, _target_=ours, wath="mistake")
+    assert f"error: {ours} cannot take what it was given: " in text
+    assert "'wath'" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.usefixtures("hook")
+def test_any_other_exception_in_ours_shows_its_traceback(bundle, capsys, ours):
+    text = said(bundle, capsys, _target_=ours)
+    assert "Traceback (most recent call last)" in text
+    assert "ValueError: invalid literal for int() with base 10: 'ten'" in text
+    assert "error: " not in [line[:7] for line in text.splitlines()]
+
+
+class Wrong:
+    """A data set that finds a mistake when a worker reads it."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        raise UserError("expected a picture, found none: fix it")
+
+
+@pytest.mark.usefixtures("hook")
+def test_a_mistake_in_a_worker_of_a_loader_is_one_sentence(capsys):
+    with pytest.raises(UserError) as raised:
+        next(iter(DataLoader(Wrong(), num_workers=1)))
+    sys.excepthook = overrides._say_mistake
+    sys.excepthook(raised.type, raised.value, raised.tb)
+    assert capsys.readouterr().err == "error: expected a picture, found none: fix it\n"
 
 
 def test_ids_of_what_runs_something_else_are_unknown(tmp_path):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import ROOT
 from monai.bundle import ConfigWorkflow
 
-from lessismore_transforms.cli.main import _parser, main
+from lessismore_transforms.cli.main import main
+from lessismore_transforms.cli.reduce import Reduce
+from lessismore_transforms.options import options_of
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
 
 BUNDLE = ROOT / "bundles" / "ct_slice_reduction"
@@ -109,30 +113,35 @@ def test_config_workflow(place, capsys):
     assert capsys.readouterr().err == "error: the bundle has no setting 'worker': the closest one is 'workers'\n"
 
 
-def test_every_option_of_the_command_line_is_a_setting_with_its_default():
-    defaults = vars(_parser().parse_args(["reduce", "DATASET_DIR", "--output_dir", "OUT"]))
-    for name in ("command", "run", "dataset_dir", "output_dir"):
-        del defaults[name]
+def settings() -> dict[str, Any]:
+    """What stands at the top of the configuration for users, by the name of the option."""
     config = json.loads(CONFIG.read_text())
-    given = config["run"][0]
-    assert set(given) - {"_target_", "command", "arguments", "output_dir"} == set(defaults)
-    for name, default in defaults.items():
-        assert config[given[name].removeprefix("@")] == (None if default == [] else default), name
+    own = {name: value for name, value in config.items() if name not in ("imports", "bundle_root", "initialize", "run")}
+    return {"png" if name == "png_dir" else name: value for name, value in own.items()}
 
 
-def test_every_setting_reaches_the_command():
-    config = json.loads(CONFIG.read_text())
-    settings = set(config) - {"imports", "bundle_root", "initialize", "run"}
-    assert settings == {
-        value[1:] for value in [*config["run"][0].values(), "@dataset_dir"] if str(value).startswith("@")
-    }
+def test_the_settings_are_the_options_of_the_command_with_their_defaults():
+    options = {each.name: each for each in options_of(Reduce)}
+    assert set(settings()) == set(options)
+    for name, value in settings().items():
+        if name not in ("dataset_dir", "output_dir"):
+            default = options[name].default
+            assert value == (None if default == () else default), name
+            assert isinstance(value, bool) == isinstance(default, bool), name
 
 
-def test_every_setting_is_in_the_readme():
-    text = (BUNDLE / "docs" / "README.md").read_text()
-    for name in json.loads(CONFIG.read_text()):
-        if name not in ("imports", "bundle_root", "initialize", "run"):
-            assert f"| `{name}` |" in text
+def test_every_setting_is_in_the_readme_with_its_default():
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (.+?) \| (.+) \|$", (BUNDLE / "docs" / "README.md").read_text())
+    table = {"png" if name == "png_dir" else name: default for name, default, _ in rows}
+    assert set(settings()) <= set(table)
+    for name, value in settings().items():
+        shown = table[name].strip("`")
+        if name == "output_dir":
+            assert shown == "<bundle_root>/eval"
+        elif value is None:  # what it then is depends on the method or the machine
+            assert shown not in ("", "None", "null")
+        else:
+            assert shown == (str(value).lower() if isinstance(value, bool) else str(value)), name
 
 
 def test_configurations_are_laid_out_evenly():

@@ -15,7 +15,8 @@ from helpers import ROOT
 from monai.transforms import Compose, RandAffined
 
 from lessismore_transforms.cli.main import main
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.selection import exemplars

@@ -17,6 +17,7 @@ from helpers import bundle_scripts
 from PIL import Image
 
 from lessismore_transforms.classification.examples import Examples, Listing
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.patients import hash_patient, load_key
 from lessismore_transforms.volumes.pictures import read_image
 
@@ -273,7 +274,7 @@ def test_download_goes_through_medmnist(tmp_path, monkeypatch):
     organs(tmp_path / "new", size=64, md5="any", download=True)  # there by now
     assert calls == [{"split": "train", "root": str(tmp_path / "new"), "size": 64, "download": True}]
     monkeypatch.setitem(sys.modules, "medmnist", None)
-    with pytest.raises(ModuleNotFoundError, match=r"package medmnist, which is not installed: pip install 'lessismore"):
+    with pytest.raises(UserError, match=r"package medmnist, which is not installed: pip install 'lessismore"):
         organs(tmp_path, download=True)
 
 

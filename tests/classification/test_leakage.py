@@ -20,8 +20,8 @@ from lessismore_transforms.classification.leakage import COLUMNS, PRETRAINING, c
 from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
-from lessismore_transforms.reduced.duplicates import images_in
 from lessismore_transforms.reduced.patients import hash_patient, load_key
+from lessismore_transforms.reduced.pictures import images_in
 from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.volumes.pictures import read_picture
 

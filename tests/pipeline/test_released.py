@@ -16,7 +16,8 @@ from PIL import Image
 from lessismore_transforms.phantom import PhantomScan, phantom_scan, write_dicom, write_nifti
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.store import read_index
 from lessismore_transforms.reduction.target import Target
 

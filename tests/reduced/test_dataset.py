@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lessismore_transforms.errors import ManifestError, VolumeError
+from lessismore_transforms.errors import ManifestError, UserError, VolumeError
 from lessismore_transforms.phantom import write_demo_data
-from lessismore_transforms.pipeline.run import reduce_dataset, select
+from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.select import select
+from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.store import fill_store, read_index
 from lessismore_transforms.reduction.target import Target
 
@@ -66,7 +68,7 @@ def test_direct_reading_of_another_place(small_data: Path, output: Path, tmp_pat
     log = output / "run.jsonl"
     log.write_text(log.read_text().replace(str(small_data), "/gone"))
     assert_same(pictures(SliceSelectionDataset(output, dataset_dir=moved)), pictures(SliceSelectionDataset(finished)))
-    with pytest.raises(NotADirectoryError, match="/gone"):
+    with pytest.raises(UserError, match="/gone"):
         SliceSelectionDataset(output)[0]
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,8 @@ import numpy as np
 import pytest
 
 from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.pipeline.run import reduce_dataset, select
-from lessismore_transforms.reduced.manifest import COLUMNS, Manifest, Selection, check_name, format_number, inside
-from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.reduced.manifest import COLUMNS, Manifest, inside
 
 
 @pytest.fixture(scope="module")
@@ -48,25 +46,6 @@ def test_hashes_are_written_as_16_digits(finished: Path) -> None:
     assert text.startswith("0x")
     assert len(text) == 18
     assert int(text, 16) == Manifest.read(finished).slices["hash"][0]
-
-
-def test_a_selection_reads_as_it_was_written(finished: Path, tmp_path: Path) -> None:
-    selection = Manifest.read(finished).select(Target.of(threshold=9, rule="pairs"))
-    selection.write(tmp_path, "nine")
-    again = Selection.read(tmp_path, "nine")
-    assert again.target == selection.target
-    assert again.kept_ids == selection.kept_ids
-    assert again.slices.equals(selection.slices)
-    record = json.loads((tmp_path / "selections" / "nine.json").read_text())
-    assert record == {
-        "name": "nine",
-        "method": "hash",
-        "rule": "pairs",
-        "threshold": 9.0,
-        "fraction": None,
-        "kept": len(again.kept_ids),
-        "slices": 96,
-    }
 
 
 def change_row(row: int, column: str, value: Callable[[str], str]) -> Callable[[list[list[str]]], None]:
@@ -120,23 +99,14 @@ def test_a_folder_that_is_no_output(tmp_path: Path, output: Path) -> None:
         Manifest.read(output)
 
 
-def test_a_selection_that_is_not_there_names_those_that_are(output: Path) -> None:
-    select(output, Target.of(threshold=12), "hash12")
-    with pytest.raises(ManifestError, match=r"no selection 'hash3' .*there: default, hash12"):
-        Selection.read(output, "hash3")
-    with pytest.raises(ValueError, match="is the one of the run itself"):
-        select(output, Target.of(), "default")
-
-
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b"])
-def test_selection_names_stay_in_their_folder(name: str) -> None:
-    with pytest.raises(ValueError, match="expected a selection name"):
-        check_name(name)
-
-
-def test_small_things() -> None:
-    assert [format_number(value) for value in (float("nan"), 6.0, 0.5)] == ["", "6", "0.5"]
+def test_paths_stay_inside() -> None:
     assert inside("a/b.dcm")
     assert inside("a/..b/c")
     assert inside("scan 10:30/a.nii.gz")
     assert not any(map(inside, ("", "/a", "a/../../b", "..")))
+
+
+def test_a_record_without_its_parts_is_refused(output: Path) -> None:
+    (output / "manifest.json").write_text('{"format": 1, "settings": {}}')
+    with pytest.raises(ManifestError, match=r"manifest\.json lacks volumes: undo the edit or reduce again"):
+        Manifest.read(output)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from lessismore_transforms.reduction import ssim
+from lessismore_transforms.reduction import ssim, ssim_kernels
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.selection import removal_order, target_count
 from lessismore_transforms.reduction.ssim import ssim_matrix, ssim_removal_order
@@ -29,13 +29,13 @@ def device(request):
 def measured(monkeypatch):
     """How many pairs each sweep measured."""
     counts = []
-    sweep = ssim._sweep
+    sweep = ssim.sweep
 
     def counting(slices, pairs, *args, **kwargs):
         counts.append(len(pairs[0]))
         return sweep(slices, pairs, *args, **kwargs)
 
-    monkeypatch.setattr(ssim, "_sweep", counting)
+    monkeypatch.setattr(ssim, "sweep", counting)
     return counts
 
 
@@ -140,7 +140,7 @@ def test_float64_measures_equal_the_definition():
     slices = random_volume("drift", 9, 50, 33, 0)
     pairs = np.tril_indices(9, -1)
     np.testing.assert_allclose(
-        1 - ssim._sweep(slices, pairs, np.float64)[0], truth(slices)[0][pairs], rtol=0, atol=1e-13
+        1 - ssim.sweep(slices, pairs, np.float64)[0], truth(slices)[0][pairs], rtol=0, atol=1e-13
     )
 
 
@@ -190,7 +190,7 @@ def test_permuted_slices_permute_the_matrix(slices, seed):
 def test_lazy_order_is_that_of_all_pairs_in_float64(slices, data):
     pairs = np.tril_indices(len(slices), -1)
     matrix = np.eye(len(slices))
-    matrix[pairs] = 1 - ssim._sweep(slices, pairs, np.float64)[0]
+    matrix[pairs] = 1 - ssim.sweep(slices, pairs, np.float64)[0]
     count = data.draw(st.integers(1, len(slices) + 1))
     for device in (None, "cpu"):
         assert_order(ssim_removal_order(slices, count=count, device=device), matrix, count)
@@ -225,7 +225,7 @@ def test_float64_decides_what_float32_cannot(slices, data):
     """With a float32 that is off by as much as 0.01, and says so."""
     pairs = np.tril_indices(len(slices), -1)
     matrix = np.eye(len(slices))
-    sweep = ssim._sweep
+    sweep = ssim.sweep
     matrix[pairs] = 1 - sweep(slices, pairs, np.float64)[0]
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     count = data.draw(st.integers(1, len(slices)))
@@ -238,7 +238,7 @@ def test_float64_decides_what_float32_cannot(slices, data):
         return measure
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssim, "_sweep", rough)
+        patch.setattr(ssim, "sweep", rough)
         assert_order(ssim_removal_order(slices, count=count), matrix, count, tolerance=0.01)
         assert_order(removal_order(ssim_matrix(slices), similarity=True), matrix, 0, tolerance=0.01)
 
@@ -255,7 +255,7 @@ def test_bounds_hold_and_are_of_use():
         for seed in range(5):
             slices = random_volume(content, 8, 37, 53, seed)
             bound = np.zeros((8, 8))
-            ssim._sweep(slices, (np.arange(1, 8), np.arange(7)), bound=bound)
+            ssim.sweep(slices, (np.arange(1, 8), np.arange(7)), bound=bound)
             pairs = np.tril_indices(8, -1)
             exact = 1 - truth(slices)[0][pairs]
             assert (bound[pairs] <= exact + 1e-5).all()
@@ -266,15 +266,15 @@ def test_bounds_hold_and_are_of_use():
 def test_torch_in_several_strips_and_batches(monkeypatch):
     slices = random_volume("drift", 7, 61, 40, 3)
     for batch, strips in ((40 * 25, 2**25), (40 * 61 * 3, 2**25), (2**19, 7 * 40 * 30)):
-        monkeypatch.setattr(ssim, "_BATCH_CPU", batch)
-        monkeypatch.setattr(ssim, "_STRIPS", strips)
+        monkeypatch.setattr(ssim_kernels, "_BATCH_CPU", batch)
+        monkeypatch.setattr(ssim_kernels, "_STRIPS", strips)
         np.testing.assert_allclose(ssim_matrix(slices, device="cpu"), truth(slices)[0], rtol=0, atol=1e-6)
 
 
 def test_both_blurs_of_torch_equal_the_definition(device):
     pictures = np.random.default_rng(4).integers(0, 256, (5, 30, 23)).astype(float)
     expected = gaussian_means(pictures)
-    for blur in (ssim._blur_shifted, ssim._blur_depthwise):
+    for blur in (ssim_kernels._blur_shifted, ssim_kernels._blur_depthwise):
         for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-4)):
             found = blur(torch.tensor(pictures, dtype=dtype, device=device)).cpu()
             assert found.dtype == dtype

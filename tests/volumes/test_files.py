@@ -12,7 +12,7 @@ import pytest
 from helpers import stack
 from PIL import Image
 
-from lessismore_transforms.errors import VolumeError
+from lessismore_transforms.errors import UserError, VolumeError
 from lessismore_transforms.phantom import PhantomScan, phantom_scan, write_dicom, write_nifti
 from lessismore_transforms.volumes import Crc32, find_volumes, read_slices, volume_id
 
@@ -220,10 +220,10 @@ def test_links_are_followed_once(scan: PhantomScan, tmp_path: Path) -> None:
 
 
 def test_not_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(NotADirectoryError, match="found nothing"):
+    with pytest.raises(UserError, match="found nothing"):
         find_volumes(tmp_path / "missing")
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match="found a file"):
+    with pytest.raises(UserError, match="found a file"):
         find_volumes(tmp_path / "file")
 
 

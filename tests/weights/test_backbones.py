@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchvision import models
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.weights.backbones import build_backbone, feature_size, read_tensors, to_encoder, weights_id
 
 HEAD = ("fc.weight", "fc.bias")
@@ -236,7 +237,7 @@ def test_networks_of_timm(plain, files, tmp_path):
 
 def test_without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install timm"):
+    with pytest.raises(UserError, match="pip install timm"):
         build_backbone("timm:resnet18", weights="random")
 
 

@@ -53,8 +53,8 @@ def listing(
         download: fetch a missing official file by the package medmnist, which must be installed.
 
     Raises:
-        UserError: the file is missing, has another checksum, or does not hold labelled pictures.
-        ModuleNotFoundError: a download is asked for and medmnist is not installed.
+        UserError: the file is missing, has another checksum, or does not hold labelled pictures; or a download is asked
+            for and medmnist is not installed.
     """
     if size not in MD5:
         raise UserError(f"expected a size of {', '.join(map(str, MD5))} pixels, found {size}: choose one of these")
@@ -84,7 +84,7 @@ def _download(folder: Path, size: int) -> None:
     try:
         import medmnist
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise UserError(
             "the download needs the package medmnist, which is not installed: "
             "pip install 'lessismore-transforms[download]', or copy the npz file there yourself"
         ) from error

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from helpers import tree
+from helpers import ROOT, tree
 
-from lessismore_transforms.cli.main import main
+from lessismore_transforms.cli import main as command_line
+from lessismore_transforms.cli.main import COMMANDS, main
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom import phantom_scan, write_nifti
-from lessismore_transforms.reduced.manifest import Manifest, Selection
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -27,7 +32,7 @@ def test_reduce_select_report(small_data: Path, tmp_path: Path, capsys: pytest.C
     assert code == 0
     kept = len(Selection.read(out).kept_ids)
     assert f"4 volumes, 96 slices: kept {kept} ({100 * kept / 96:.1f} %), HASH at 6 bits, rule exemplars" in text
-    assert f"1 files are no CT slices: listed with reasons in {out}/manifest.json" in text
+    assert f"skipped 1 file without CT slices: listed with reasons in {out}/manifest.json" in text
     assert (out / "report.html").is_file()
 
     before = tree(out)
@@ -38,7 +43,7 @@ def test_reduce_select_report(small_data: Path, tmp_path: Path, capsys: pytest.C
     lacking = int(re.search(r"the store lacks (\d+) of them", text)[1])
     assert {name: tree(out)[name] for name in before} == before
     _, text, _ = run(capsys, "select", out, "--threshold", 2, "--name", "hash2", "--fill_store")
-    assert f"{lacking} slices were added to the store" in text
+    assert f"added to the store: {lacking} slices" in text
 
     (out / "report.html").unlink()
     assert run(capsys, "report", out, "--selection", "hash2")[0] == 0
@@ -50,7 +55,7 @@ def test_fraction_and_dry_run(small_data: Path, tmp_path: Path, capsys: pytest.C
     arguments = ("reduce", small_data, "--output_dir", out, "--workers", 0, "--no_report", "--fraction", 0.1)
     code, text, _ = run(capsys, *arguments, "--dry_run")
     assert code == 0
-    assert text.startswith("4 volumes, 96 slices (1 other files)")
+    assert text.startswith("4 volumes, 96 slices (1 other file)")
     assert not out.exists()
     assert run(capsys, *arguments)[0] == 0
     selection = Selection.read(out).slices["kept"]
@@ -64,7 +69,7 @@ def test_a_broken_volume_gives_exit_code_1(tmp_path: Path, capsys: pytest.Captur
     arguments = ("reduce", tmp_path / "data", "--workers", 0, "--no_report")
     code, text, errors = run(capsys, *arguments, "--output_dir", tmp_path / "out")
     assert code == 1
-    assert "1 volumes, 6 slices" in text
+    assert text.startswith("1 volume, 6 slices: kept ")
     assert "failed: broken/ct.nii.gz: the file is truncated" in errors
     code, _, errors = run(capsys, *arguments, "--output_dir", tmp_path / "strict", "--strict")
     assert code == 2
@@ -84,6 +89,8 @@ def test_a_broken_volume_gives_exit_code_1(tmp_path: Path, capsys: pytest.Captur
         (("reduce", "{data}", "--output_dir", "{out}", "--window", "lung", "--pixels", "released"), "exclude"),
         (("reduce", "{data}", "--output_dir", "{out}", "--pattern", "x"), r"\(\?P<index>"),
         (("reduce", "{data}", "--output_dir", "{data}/x"), "lies inside the data set"),
+        (("reduce", "{data}", "--output_dir", "{out}", "--patient_key", "{data}"), "cannot read the patient key"),
+        (("reduce", "{data}", "--output_dir", "{data}/labels.csv"), "lies inside the data set"),
         (("select", "{out}", "--name", "x"), r"manifest\.json is missing"),
         (("report", "{out}"), r"manifest\.json is missing"),
     ],
@@ -98,6 +105,45 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     assert len(errors.splitlines()) == 1
     assert re.match(f"error: .*{sentence}", errors)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_only_a_user_error_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def raising(error: Exception) -> None:
+        def write_report(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("lessismore_transforms.report.write_report", write_report)
+
+    raising(UserError("expected this, found that: do so"))
+    assert run(capsys, "report", "OUT") == (2, "", "error: expected this, found that: do so\n")
+    for error in (ValueError("of a library"), OSError("of a disk"), ModuleNotFoundError("of an extra")):
+        raising(error)
+        with pytest.raises(type(error), match=str(error)):
+            main(["report", "OUT"])
+
+
+def test_a_defect_shows_its_traceback(tmp_path: Path) -> None:
+    script = (
+        "import sys, lessismore_transforms.report as report\n"
+        "def write_report(*_): raise ValueError('shapes (3,) and (4,) not aligned')\n"
+        "report.write_report = write_report\n"
+        "from lessismore_transforms.cli.main import main\n"
+        f"sys.exit(main(['report', {str(tmp_path)!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):")
+    assert done.stderr.endswith("ValueError: shapes (3,) and (4,) not aligned\n")
+
+
+def test_the_console_script_and_the_module_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"lessismore": f"{main.__module__}:{main.__qualname__}"}
+    seen = []
+    monkeypatch.setattr(command_line, "main", lambda: seen.append("main") or 7)
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("lessismore_transforms", run_name="__main__")
+    assert (seen, stopped.value.code) == (["main"], 7)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +162,9 @@ def test_a_misspelt_flag_is_an_error_at_once(
 def test_help_tells_every_command() -> None:
     command = [sys.executable, "-m", "lessismore_transforms", "--help"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    for name in ("reduce", "select", "report", "demo-data"):
+    for name, (_, does) in COMMANDS.items():
         assert name in text
+        assert does in " ".join(text.split())
 
 
 def test_a_reduction_loads_neither_torch_nor_monai_nor_itk(small_data: Path, tmp_path: Path) -> None:

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import csv
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.atomic import atomic_write, writing
+from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import ManifestError, UserError
-from lessismore_transforms.reduced.manifest import DISTANCES, Manifest, Selection, record_order
+from lessismore_transforms.reduced.manifest import Manifest, candidates, record_order
 from lessismore_transforms.reduction.hashing import hamming_distances
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.selection import (
+    exemplar_walk,
     exemplars,
     keep_at_threshold,
     keep_count,
@@ -34,9 +32,7 @@ from lessismore_transforms.reduction.selection import (
     target_count,
 )
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.report.html import data_url, page
-from lessismore_transforms.report.thumbnails import _ENDS, _picture
-from lessismore_transforms.wording import count, counted, percent, plural
+from lessismore_transforms.wording import counted
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -45,34 +41,8 @@ COLUMNS = (
     "selection", "other", "kept", "kept_other", "shared", "share", "random_share", "random_low", "random_high",
     "reversed", "reversed_other",
 )  # fmt: skip
-_READ = (
-    "A number is the share of the smaller selection that the other one keeps too; it tells something where it lies "
-    "outside the range of chance, into which 95 % of random selections of the same sizes fall, and beside what the "
-    "method shares with itself when it walks through the slices in reversed order"
-)
-_FIRST_STAYS = (
-    "The first slice of a volume stays by every rule (EveryN: without offset), so volumes of which few slices are kept "
-    "share more."
-)
-_PAPER = (
-    "In the paper, where each method keeps 10 % of a volume, two methods share 9 to 30 %: SSIM and MI most, EveryN "
-    "with any other 9 to 11 %, which is chance."
-)
 _SURE = 0.95  # of the interval around chance
 _NEGLIGIBLE = 1e-15  # probability
-_FIRST = 10  # kept slices in the figure
-_DARK = 0.75  # above it white text is easier to read
-_CSS = """
-.heat th, .heat td { border: 1px solid #fff; padding: 7px 10px; }
-.heat td, .heat thead th { text-align: center; min-width: 92px; }
-.heat small { display: block; font-size: 12px; font-weight: 400; line-height: 1.35; }
-.heat tbody th small, h4 small { color: var(--quiet); font-weight: 400; }
-.heat .chance b { font-weight: 400; }
-.heat .itself { outline: 1px dashed var(--quiet); outline-offset: -4px; }
-.first { display: flex; flex-wrap: wrap; gap: 8px; padding: 3px; }
-.first figure { margin: 0; }
-.first figcaption { font-size: 12px; text-align: center; padding-top: 4px; }
-"""
 
 
 @dataclass(frozen=True)
@@ -172,7 +142,7 @@ def compare(outputs: Sequence[tuple[Path, str]]) -> Comparison:
         if (folder, name) in outputs[:i]:
             raise UserError(f"the selection {name} of {folder} is named twice: drop one")
     choices: list[Choice] = []
-    candidates: list[Mask] = []
+    masks: list[Mask] = []
     first: Manifest | None = None
     labels = iter(_labels(outputs))
     for folder, group in groupby(outputs, key=lambda output: output[0]):
@@ -181,66 +151,32 @@ def compare(outputs: Sequence[tuple[Path, str]]) -> Comparison:
             first = manifest
         elif difference := _difference(first, manifest, outputs[0][0], folder):
             raise ManifestError(f"{difference}: compare outputs of the same data set")
-        candidate = manifest.slices["reason"].to_numpy() == ""
+        candidate = candidates(manifest.slices)
         for _, name in group:
-            selection = Selection.read(folder, name)
-            if selection.slices["slice_id"].tolist() != manifest.slices["slice_id"].tolist():
-                raise ManifestError(
-                    f"the selection {name} in {folder} names other slices than manifest.csv: make it again"
-                )
+            selection = manifest.read_selection(name)
             kept = selection.slices["kept"].to_numpy(dtype=bool)
             backwards = _reversed(manifest, selection.target)
             own = None if backwards is None else _overlap(kept, backwards, candidate, manifest.volumes)
             choices.append(Choice(next(labels), folder, selection.target, kept, own))
-            candidates.append(candidate)
+            masks.append(candidate)
     assert first is not None
     overlaps = {
-        (i, j): _overlap(choices[i].kept, choices[j].kept, candidates[i] & candidates[j], first.volumes)
+        (i, j): _overlap(choices[i].kept, choices[j].kept, masks[i] & masks[j], first.volumes)
         for i, j in combinations(range(len(choices)), 2)
     }
     return Comparison(first.volumes, choices, overlaps, bool(first.settings.get("as_released")))
 
 
-def as_text(comparison: Comparison) -> str:
-    """The comparison as the screen shows it."""
-    slices = len(comparison.choices[0].kept)
-    singles = [("selection", "method", "kept", "", "itself reversed", "chance", "95 % of chance")]
-    for choice in comparison.choices:
-        kept = int(choice.kept.sum())
-        share = percent(kept / slices if slices else 0)
-        singles.append((choice.label, str(choice.target), count(kept), share, *_cells(choice.reversed)))
-    pairs: list[tuple[str, ...]] = [("selection", "other", "kept", "kept", "both", "share", "chance", "95 % of chance")]
-    for (i, j), overlap in comparison.overlaps.items():
-        one, other = comparison.choices[i], comparison.choices[j]
-        pairs.append((one.label, other.label, *map(count, (*overlap.kept, overlap.shared)), *_cells(overlap)))
-    size = f"{counted(len(comparison.volumes), 'volume')}, {counted(slices, 'slice')}"
-    words = (textwrap.fill(text, 100) for text in (f"{_READ}. {_FIRST_STAYS}", _PAPER))
-    return "\n\n".join((size, _aligned(singles), _aligned(pairs), *words))
-
-
-def write_comparison(comparison: Comparison, output_dir: str | Path) -> Path:
-    """Write `compare.csv` and the page `compare.html`, which refers to nothing outside itself; returns the page's path.
-
-    Args:
-        comparison: what to write.
-        output_dir: folder for both; made where it is missing.
+def write_overlaps(comparison: Comparison, path: Path) -> None:
+    """Write the overlaps as CSV, a row for each pair of selections.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the file cannot be written.
     """
-    output_dir = Path(output_dir)
-    with writing(output_dir):
-        output_dir.mkdir(parents=True, exist_ok=True)
-    with atomic_write(output_dir / "compare.csv") as file:
+    with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(_rows(comparison))
-    path = output_dir / "compare.html"
-    style = files("lessismore_transforms.report").joinpath("page.css").read_text(encoding="utf-8")
-    body = "\n".join((_head(comparison), _heat_map(comparison), _first_slices(comparison)))
-    with atomic_write(path) as file:
-        file.write(page("Slices that selections share", css=style + _CSS, body=body))
-    return path
 
 
 def _labels(outputs: Sequence[tuple[Path, str]]) -> list[str]:
@@ -267,10 +203,12 @@ def _difference(one: Manifest, other: Manifest, folder: Path, other_folder: Path
         for missing, present, where in ((records, other_folder, folder), (others, folder, other_folder)):
             if volume not in missing:
                 return f"volume {volume} is in {present} but not in {where}"
-        for key, words in (("slices", "slices"), ("crc32", "as CRC32")):
-            if records[volume][key] != others[volume][key]:
-                found, expected = others[volume][key], records[volume][key]
-                return f"volume {volume} has {expected} {words} in {folder} and {found} in {other_folder}"
+        here, there = records[volume], others[volume]
+        if here["slices"] != there["slices"]:
+            slices = counted(here["slices"], "slice")
+            return f"volume {volume} has {slices} in {folder} and {there['slices']:,} in {other_folder}"
+        if here["crc32"] != there["crc32"]:
+            return f"volume {volume} has {here['crc32']} as CRC32 in {folder} and {there['crc32']} in {other_folder}"
     if list(records) != list(others):
         return f"{folder} and {other_folder} hold the same volumes in another order"
     return ""
@@ -282,17 +220,16 @@ def _reversed(manifest: Manifest, target: Target) -> Mask | None:
         return None
     parts = []
     for record, rows in manifest.by_volume():
-        candidate = rows["reason"].to_numpy() == ""
+        candidate = candidates(rows)
         if target.method == "hash":
             hashes = rows["hash"].to_numpy()[candidate]
             matrix = hamming_distances(hashes, hashes)
-        elif (path := manifest.folder / DISTANCES / f"{record['volume']}.npy").is_file():
-            matrix = np.load(path, allow_pickle=False)
+        elif (distances := manifest.kept_distances(record["volume"])) is not None:
+            matrix = distances
         else:
             return None
         order = record_order(record) if target.rule == "exemplars" else None
-        walk = np.arange(len(rows)) if order is None else order
-        walk = walk[candidate[walk]][::-1]
+        walk = exemplar_walk(candidate, order)[::-1]
         place = (np.cumsum(candidate) - 1)[walk]
         kept = np.zeros(len(rows), dtype=bool)
         kept[walk] = _keep(matrix[np.ix_(place, place)], target)
@@ -356,122 +293,3 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
         shares += [choice.reversed.share if choice.reversed else math.nan for choice in (choices[i], choices[j])]
         numbers = (*overlap.kept, overlap.shared, overlap.share, *shares)
         yield choices[i].label, choices[j].label, *("" if math.isnan(n) else f"{n:.6g}" for n in numbers)
-
-
-def _cells(overlap: Overlap | None) -> tuple[str, str, str]:
-    """Share, that of chance and the range of chance, for people."""
-    if overlap is None or math.isnan(overlap.share):
-        return "–", "–", "–"
-    low, high = (f"{100 * overlap.of_smaller(number):.0f}" for number in (overlap.low, overlap.high))
-    return percent(overlap.share), percent(overlap.of_smaller(overlap.expected)), f"{low}–{high}\u00a0%"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines: two columns of words to the left, the numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    form = "  ".join(f"{{:{'<' if place < 2 else '>'}{width}}}" for place, width in enumerate(widths))
-    return "\n".join(form.format(*row) for row in rows)
-
-
-def _head(comparison: Comparison) -> str:
-    slices = len(comparison.choices[0].kept)
-    tiles = (
-        (len(comparison.volumes), plural(len(comparison.volumes), "volume")),
-        (slices, plural(slices, "slice")),
-        (len(comparison.choices), "selections"),
-    )
-    numbers = "".join(f"<div><dt>{label}</dt><dd>{count(value)}</dd></div>" for value, label in tiles)
-    return f"""<header><h1>Slices that selections share</h1>
-<dl class="numbers">{numbers}</dl></header>"""
-
-
-def _heat_map(comparison: Comparison) -> str:
-    """The matrix of shares (HTML), the darker the more is shared; the diagonal is a method against its reverse."""
-    choices = comparison.choices
-    head = "".join(f'<th scope="col">{escape(choice.label)}</th>' for choice in choices)
-    rows = []
-    for i, choice in enumerate(choices):
-        kept = int(choice.kept.sum())
-        name = f"{escape(choice.label)}<small>{escape(str(choice.target))}<br>{count(kept)} kept "
-        name += f"({percent(kept / len(choice.kept) if kept else 0)})</small>"
-        cells = "".join(_cell(comparison.overlap(i, j), itself=i == j) for j in range(len(choices)))
-        rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
-    body = "\n".join(rows)
-    return f"""<section id="shared"><h2>1. How many slices they share</h2>
-<p>{_READ} (the dashed cells; measures
-other than HASH need a run with <code>--keep_distances</code> for that). Bold numbers lie outside the range of
-chance. {_FIRST_STAYS}</p>
-<p>{_PAPER} (<a href="https://doi.org/10.1016/j.compbiomed.2024.109242">Wolf et al. 2024</a>, Section
-3.2)</p>
-<table class="heat"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>
-<p class="caption">The numbers stand in compare.csv.</p></section>"""
-
-
-def _cell(overlap: Overlap | None, *, itself: bool) -> str:
-    share, _, usual = _cells(overlap)
-    if overlap is None or math.isnan(overlap.share):
-        return f'<td class="{"itself" if itself else ""}">–</td>'
-    kinds = ["itself"] * itself + ["chance"] * (overlap.low <= overlap.shared <= overlap.high)
-    dark = 0.9 * overlap.share
-    ink = ";color:#fff" if dark > _DARK else ""
-    words = "with itself reversed" if itself else f"{counted(overlap.shared, 'slice')} in both"
-    return (
-        f'<td class="{" ".join(kinds)}" style="background:rgba(23,99,182,{dark:.3f}){ink}">'
-        f"<b>{share}</b><small>{words}<br>chance {usual}</small></td>"
-    )
-
-
-def _first_slices(comparison: Comparison) -> str:
-    """The first slices that each selection keeps of one volume (HTML), as the paper's Figure 6 shows them."""
-    heading = '<section id="first"><h2>2. The first slices they keep</h2>'
-    shown = _thumbnails(comparison)
-    if shown is None:
-        return f"{heading}<p>The output folders hold no thumbnails.</p></section>"
-    place, thumbnails = shown
-    record = comparison.volumes[place]
-    start = sum(volume["slices"] for volume in comparison.volumes[:place])
-    parts = np.stack([choice.kept[start : start + record["slices"]] for choice in comparison.choices])
-    plane = "" if comparison.as_released else str(record["plane"])
-    first, last = _ENDS.get(plane, ("first", "last"))
-    rows = "\n".join(
-        f"<h4>{escape(choice.label)} <small>{count(int(kept.sum()))} kept</small></h4>{_bar(kept, first, last)}\n"
-        + _tiles(thumbnails, kept, parts.sum(axis=0) > 1)
-        for choice, kept in zip(comparison.choices, parts, strict=True)
-    )
-    return f"""{heading}
-<p>Volume <code>{escape(record["volume"])}</code>, {counted(record["slices"], "slice")}: where the kept slices lie from
-{first} to {last}, and the first {_FIRST} of them; framed ones are kept by another selection too.</p>
-{rows}</section>"""
-
-
-def _thumbnails(comparison: Comparison) -> tuple[int, NDArray[np.uint8]] | None:
-    """The longest volume that has thumbnails (n, rows, columns) in one of the outputs, with its place."""
-    volumes = comparison.volumes
-    for place in sorted(range(len(volumes)), key=lambda place: -volumes[place]["slices"]):
-        for choice in comparison.choices:
-            path = choice.output_dir / "store" / "thumbnails" / f"{volumes[place]['volume']}.npy"
-            if path.is_file():
-                thumbnails: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-                if thumbnails.ndim != 3 or len(thumbnails) != volumes[place]["slices"]:
-                    raise ManifestError(f"{path}: the thumbnails do not fit their volume: delete it or reduce again")
-                return place, thumbnails
-    return None
-
-
-def _tiles(thumbnails: NDArray[np.uint8], kept: Mask, shared: Mask) -> str:
-    """The first kept slices (HTML), framed where they are shared."""
-    figures = []
-    for index in np.flatnonzero(kept)[:_FIRST]:
-        url = data_url("image/webp", _picture(thumbnails[index : index + 1], 1, 1))
-        kind = "tile kept" if shared[index] else "tile"
-        image = f'<img class="{kind}" src="{url}" alt="slice {index}">'
-        figures.append(f"<figure>{image}<figcaption>{index}</figcaption></figure>")
-    return f'<div class="first">{"".join(figures)}</div>'
-
-
-def _bar(kept: Mask, first: str, last: str) -> str:
-    """Where the kept slices (n,) lie in a volume, as a bar code."""
-    marks = "".join(f'<rect x="{index}.1" width=".8" height="1"/>' for index in np.flatnonzero(kept))
-    label = f"{kept.sum()} kept slices marked among {len(kept)}, from {first} to {last}"
-    return f"""<div class="bar"><span>{first}</span><svg role="img" aria-label="{label}"
-viewBox="0 0 {len(kept)} 1" preserveAspectRatio="none">{marks}</svg><span>{last}</span></div>"""

@@ -1,19 +1,15 @@
-"""Redundancy across volumes and patients, and copies of images between two data sets.
+"""Pictures of one set that another set holds too, mirrored, turned, in another window, resized or compressed.
 
-`select_across` applies the exemplar rule of the released scripts to all slices of a patient or of whole data sets (the
-released AllData script), where `Manifest.select` stays inside each volume. `near_duplicates` finds the images of one
-set that another set holds too, mirrored, turned, in another window, resized or compressed: a leak between
-pre-training and evaluation.
+Such a copy is a leak where one set pre-trains a network and the other one evaluates it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,20 +19,15 @@ from PIL import Image
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.processors import available_cores
-from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.manifest import Manifest, Selection, record_order
 from lessismore_transforms.reduction.hashing import Hashes, dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
-from lessismore_transforms.reduction.neighbours import exemplars_of_hashes, neighbours_within
-from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.volumes.pictures import SUFFIXES, read_picture
+from lessismore_transforms.reduction.neighbours import neighbours_within
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Picture = npt.NDArray[np.uint8]
 
-ORDERS = ("thinnest", "manifest")
 TRANSFORMS: dict[str, Callable[[Picture], Picture]] = {  # under Pillow's names, for (..., H, W)
     "none": lambda image: image,
     "flip_left_right": lambda image: image[..., ::-1],
@@ -60,91 +51,6 @@ _IMAGES = 1024  # of the first set, compared at once
 _SHARE = 4096  # pairs that a thread correlates at once
 
 
-def select_across(
-    manifests: Sequence[Manifest],
-    threshold: float,
-    *,
-    scope: str = "all",
-    order: str | npt.ArrayLike = "thinnest",
-) -> list[Selection]:
-    """Keep each slice that no slice kept before it, in its volume, of its patient or anywhere, is close to.
-
-    Which slice of a group survives depends on the order of the walk: `thinnest` goes through the volumes by slice
-    spacing, the thinnest first, equal ones in the order of the manifests, and through a volume by position (by
-    released name where it was reduced so); `manifest` takes the volumes as the manifests list them. Slices that could
-    not be read take no part. `Manifest.select` gives the same as the scope `volume`.
-
-    Args:
-        manifests: of one output folder or several.
-        threshold: a slice goes at a distance <= this, in whole bits of 64.
-        scope: `volume`, `patient` or `all`, what a slice is compared with.
-        order: `thinnest`, `manifest`, or every row (n,) of the manifests, one after the other, in the order of the
-            walk; `manifest.slices["path"].argsort(kind="stable")` is that of the released AllData script for PNG.
-
-    Returns:
-        A selection per manifest; `kept_by` may name a slice of another volume, patient or manifest.
-
-    Raises:
-        UserError: an unknown scope or order, a threshold out of range, or patients hashed with different keys.
-    """
-    import pandas as pd
-
-    target = Target.of(threshold=threshold, rule="exemplars", scope=scope)
-    if scope == "patient" and len(found := {manifest.settings["patients"] for manifest in manifests}) > 1:
-        raise UserError(f"expected the same patient key, found {', '.join(sorted(found))}: reduce with one key")
-    records = [record for manifest in manifests for record in manifest.volumes]
-    slices = pd.concat([manifest.slices for manifest in manifests], ignore_index=True)
-    names, hashes = slices["slice_id"].to_numpy(dtype=object), slices["hash"].to_numpy()
-
-    members = {
-        "volume": list(range(len(records))),
-        "patient": [record["patient"] for record in records],
-        "all": [0] * len(records),
-    }
-    group = np.repeat(pd.factorize(np.array(members[scope]))[0], [record["slices"] for record in records])
-    walk = _walk(records, order)
-    walk = walk[(slices["reason"].to_numpy() == "")[walk]]
-    walk = walk[np.argsort(group[walk], kind="stable")]
-
-    kept = np.zeros(len(slices), dtype=bool)
-    kept_by, distance = np.full(len(slices), "", dtype=object), np.full(len(slices), np.nan)
-    for rows in np.split(walk, np.flatnonzero(np.diff(group[walk])) + 1):
-        result = exemplars_of_hashes(hashes[rows], int(threshold))
-        kept[rows] = result.kept
-        kept_by[rows] = np.where(result.kept, "", names[rows[result.kept_by]])
-        distance[rows] = np.where(result.kept, np.nan, result.distance)
-    table = pd.DataFrame({"slice_id": names, "kept": kept, "kept_by": kept_by, "distance": distance})
-    stops = np.cumsum([len(manifest.slices) for manifest in manifests])
-    return [
-        Selection(table.iloc[stop - len(manifest.slices) : stop].reset_index(drop=True), target)
-        for manifest, stop in zip(manifests, stops, strict=True)
-    ]
-
-
-def images_in(source: str | Path, selection: str = "default") -> Iterator[tuple[str, Picture]]:
-    """Each image's name and grey values, uint8 (H, W), from an output folder of `reduce` or a folder of images.
-
-    Args:
-        source: an output folder, for the slices that training sees, by slice_id; or any folder, for the PNG and JPEG
-            files below it, by path.
-        selection: the selection's name in an output folder.
-
-    Raises:
-        UserError: there are no images, or a file cannot be read.
-        ManifestError: the output is damaged, or has no such selection.
-    """
-    source = Path(source)
-    if (source / "manifest.json").is_file():
-        slices = SliceSelectionDataset(source, selection)
-        yield from ((item["slice_id"], item["image"][0]) for item in map(slices.__getitem__, range(len(slices))))
-        return
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise UserError(f"expected PNG or JPEG files or an output of `reduce` in {source}, found none: name another")
-    for path in paths:
-        yield path.relative_to(source).as_posix(), read_picture(path)
-
-
 def near_duplicates(
     a: Iterable[tuple[str, Picture]],
     b: Iterable[tuple[str, Picture]],
@@ -161,7 +67,7 @@ def near_duplicates(
     to reach 0.55; then at 64 x 64, where each of 16 fields takes its own best shift by up to three.
 
     Measured on copies of 92 slices of five CT volumes (stored by per-slice min-max), with both defaults; the figures
-    are printed by `pytest -s -k recall tests/test_duplicates.py`:
+    are printed by `pytest -s -k recall tests/reduction/test_near_duplicates.py`:
 
     ============================================================  ======  ===================  =========
     copy                                                          found   lowest correlation   most bits
@@ -184,7 +90,7 @@ def near_duplicates(
     and turns by other angles are mostly not found; images without features, such as blank slices, never.
 
     Args:
-        a: names and images, uint8 (H, W), as `images_in` gives them; streamed.
+        a: names and images, uint8 (H, W), as `reduced.pictures.images_in` gives them; streamed.
         b: the same; held in memory with 20 KiB an image, so give the smaller set here.
         radius: a distance of hashes <= this makes a candidate, bits of 64.
         correlation: a candidate counts from this on, up to 1.
@@ -354,23 +260,3 @@ def _multiply(
                                     total = np.int32(total + np.int32(line[x]) * np.int32(facing[x]))
                         best = max(best, total)
                 products[pair] += best
-
-
-def _walk(records: Sequence[dict[str, Any]], order: str | npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """The rows of volumes in the order of the walk."""
-    counts = np.array([record["slices"] for record in records], np.int64)
-    if not isinstance(order, str):
-        walk = np.asarray(order, np.int64)
-        if not np.array_equal(np.sort(walk), np.arange(counts.sum())):
-            raise UserError(f"expected an order that names each of 0..{counts.sum() - 1} once: take it from all rows")
-        return walk
-    if order not in ORDERS:
-        raise UserError(f"expected an order out of {', '.join(ORDERS)} or one of rows, found {order!r}")
-    turns = list(range(len(records)))
-    if order == "thinnest":
-        turns.sort(key=lambda turn: float(records[turn]["spacing_mm"][0]))  # stable
-    walks = [np.empty(0, np.int64)]
-    for turn in turns:
-        within = record_order(records[turn])
-        walks.append(counts[:turn].sum() + (np.arange(counts[turn]) if within is None else within))
-    return np.concatenate(walks)

@@ -1,0 +1,46 @@
+"""The volumes of a data set that the settings of a run ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lessismore_transforms.errors import RunError
+from lessismore_transforms.pipeline.executors import map_all
+from lessismore_transforms.pipeline.settings import Settings
+from lessismore_transforms.volumes import Found, find_volumes
+from lessismore_transforms.wording import plural
+
+
+def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str | None = None) -> Found:
+    """The volumes below `dataset_dir` that `settings` ask for.
+
+    Raises:
+        UserError: `dataset_dir` is no folder.
+        RunError: it holds no volume.
+    """
+
+    def map_headers(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+        if len(tasks) < 2 * workers:  # not worth starting processes for
+            yield from map(function, tasks)
+            return
+        results = map_all(function, tasks, workers, scheduler)
+        yield from tqdm(results, total=len(tasks), desc="read headers", disable=None)
+
+    found = find_volumes(
+        dataset_dir,
+        include=settings.include,
+        patterns=settings.patterns,
+        stored=settings.as_released,
+        map_headers=map_headers,
+    )
+    if not found.volumes:
+        expected = f"expected CT volumes (DICOM, NIfTI, NRRD, MetaImage or named PNG) below {dataset_dir}, found none"
+        if not found.skipped:
+            raise RunError(f"{expected}: the folder holds no files")
+        first, more = found.skipped[0], len(found.skipped) - 1
+        raise RunError(f"{expected}: skipped {first.path} ({first.reason}) and {more} more {plural(more, 'file')}")
+    return found

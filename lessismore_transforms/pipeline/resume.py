@@ -1,0 +1,119 @@
+"""Where a run goes on: which volumes of an output folder are done, and whether they may be added to."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lessismore_transforms import __version__
+from lessismore_transforms.atomic import write_json, writing
+from lessismore_transforms.errors import RunError
+from lessismore_transforms.pipeline.event_log import EventLog
+from lessismore_transforms.pipeline.executors import map_all
+from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_folders, sweep
+from lessismore_transforms.pipeline.part import part_of, read_part, write_part
+from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.volumes import Found, checksum
+from lessismore_transforms.wording import counted, plural
+
+
+def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: Path | None) -> None:
+    """Make the output folder ready for a first run, for one that goes on, or for one with more volumes than before.
+
+    Args:
+        output_dir: of the run.
+        described: its settings and target as the manifest holds them.
+        found: the volumes of the data set.
+        png_dir: folder of PNG files.
+
+    Raises:
+        RunError: the folder holds a run with other settings or with volumes that are gone.
+        OutputError: it cannot be written.
+    """
+    record = output_dir / RUNNING
+    manifest: Manifest | None = None
+    before: dict[str, Any] | None = None
+    if record.is_file():  # a run in progress: its parts are the truth, whatever it has assembled so far
+        before = json.loads(record.read_text(encoding="utf-8"))
+        if before.pop("version", None) != __version__:  # another version may hash otherwise
+            shutil.rmtree(output_dir / PARTS)
+    elif (output_dir / "manifest.json").is_file():
+        manifest = Manifest.read(output_dir)
+        before = {**manifest.settings, "target": Selection.read(output_dir).target.as_dict()}
+    if before is not None and before != described:
+        raise RunError(_difference(output_dir, before, described))
+    with writing(output_dir):
+        make_folders(output_dir, distances=bool(described.get("keep_distances")))
+        sweep(output_dir)
+    if manifest is not None:
+        grown = {volume.volume for volume in found.volumes} != {record["volume"] for record in manifest.volumes}
+        if grown and png_dir is not None and png_dir.is_dir() and any(png_dir.iterdir()):
+            raise RunError(
+                f"PNG names number the volumes, which changed since {png_dir} was written: name an empty folder"
+            )
+        _reopen(manifest, output_dir, {volume.volume for volume in found.volumes})
+    write_json(record, {"version": __version__, **described})  # last: from here on the parts count, not the manifest
+
+
+def _difference(output_dir: Path, before: dict[str, Any], described: dict[str, Any]) -> str:
+    """The first setting that differs from those of the run before, and what to do."""
+    name = next(name for name in (*described, *before) if before.get(name) != described.get(name))
+    was, asked = before.get(name), described.get(name)
+    if name == "target":
+        was, asked = Target.of(**before["target"]), Target.of(**described["target"])
+    return (
+        f"{output_dir} holds a run with {name} {was}, now {asked} is asked for: name another folder, "
+        "or use `select` for another threshold or fraction"
+    )
+
+
+def _reopen(manifest: Manifest, output_dir: Path, found: set[str]) -> None:
+    """Turn a finished manifest back into parts, so that volumes can be added to it."""
+    if gone := [record["path"] for record in manifest.volumes if record["volume"] not in found]:
+        raise RunError(
+            f"{counted(len(gone), 'volume')} of {output_dir} (the first: {gone[0]}) "
+            f"{plural(len(gone), 'is', 'are')} no longer in the data set: bring {plural(len(gone), 'it', 'them')} back "
+            "or name another folder"
+        )
+    manifest.read_selection()
+    with (
+        (output_dir / "manifest.csv").open(encoding="utf-8", newline="") as rows_file,
+        (output_dir / "selections" / "default.csv").open(encoding="utf-8", newline="") as selection_file,
+    ):
+        rows, selection = csv.reader(rows_file), csv.reader(selection_file)
+        next(rows), next(selection)
+        for record in manifest.volumes:
+            count = record["slices"]
+            write_part(output_dir, record, list(islice(rows, count)), list(islice(selection, count)))
+
+
+def find_open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, log: EventLog) -> list[Task]:
+    """The tasks that are still to be done: those without a part, and those whose files changed since."""
+    done = [task for task in tasks if part_of(task).is_file()]
+    if done:
+        sums = map_all(_checksum, done, workers, scheduler)
+        for task, value in tqdm(zip(done, sums, strict=True), total=len(done), desc="check", disable=None):
+            record = read_part(task)["record"]
+            renamed = record["path"] != task.volume.path
+            renumbered = record.get("first_number", task.first_number) != task.first_number
+            if record["crc32"] != value or renamed or renumbered:
+                log.write("changed", volume=task.volume.volume)
+                tqdm.write(f"changed since: {task.volume.path}: reduced again", file=sys.stderr)
+                (task.output_dir / "manifest.json").unlink(missing_ok=True)  # its table no longer fits the store
+                part_of(task).unlink()
+    return [task for task in tasks if not part_of(task).is_file()]
+
+
+def _checksum(task: Task) -> str:
+    return checksum(task.volume, task.dataset_dir)

@@ -1,0 +1,156 @@
+"""One pass through a volume: each slice read, made a picture, hashed, and laid aside until it is known who stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lessismore_transforms.atomic import writing
+from lessismore_transforms.errors import VolumeError
+from lessismore_transforms.pipeline.output_folder import PARTS
+from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.reduction.hashing import dhash
+from lessismore_transforms.volumes import Crc32, Slice, Volume, read_slices
+from lessismore_transforms.volumes.pixels import to_pixels
+from lessismore_transforms.wording import counted
+
+THUMBNAIL_SIZE = 96  # pixels
+
+
+@dataclass(eq=False)
+class Streamed:
+    """What a pass through a volume of n slices leaves.
+
+    Args:
+        task: the volume's task.
+        spool: file of the training pixels.
+        hashes: uint64 (n,).
+        candidate: bool (n,), the slices that can be kept.
+        reasons: why a slice is left out, empty for the others.
+        offsets: int64 (n,), where the pixels of a slice begin in the spool, -1 for those left out.
+        pictures: uint8 (n, rows, columns), what measures other than HASH compare; None for HASH.
+        thumbnails: uint8 (n, 96, 96), or None where the volume has none.
+        crc: checksum of the files.
+        replaced: number of voxels that were NaN or infinite.
+        bodiless: number of slices left out because they show no body.
+    """
+
+    task: Task
+    spool: IO[bytes]
+    hashes: NDArray[np.uint64]
+    candidate: NDArray[np.bool_]
+    reasons: list[str]
+    offsets: NDArray[np.int64]
+    pictures: NDArray[np.uint8] | None
+    thumbnails: NDArray[np.uint8] | None
+    crc: Crc32 = field(default_factory=Crc32)
+    replaced: int = 0
+    bodiless: int = 0
+
+    @classmethod
+    def empty(cls, task: Task, spool: IO[bytes]) -> Streamed:
+        """Of no slice yet.
+
+        Raises:
+            VolumeError: a worker may not take the memory that the measure needs.
+        """
+        count = task.volume.shape[0]
+        return cls(
+            task,
+            spool,
+            hashes=np.zeros(count, dtype=np.uint64),
+            candidate=np.zeros(count, dtype=bool),
+            reasons=[""] * count,
+            offsets=np.full(count, -1, dtype=np.int64),
+            pictures=_room_for_pictures(task),
+            thumbnails=np.zeros((count, THUMBNAIL_SIZE, THUMBNAIL_SIZE), dtype=np.uint8) if task.thumbnails else None,
+        )
+
+    def add(self, ct_slice: Slice) -> None:
+        """Take in a slice that can be kept."""
+        volume, settings, index = self.task.volume, self.task.settings, ct_slice.index
+        hashed, pixels = to_pixels(ct_slice, volume.format, settings.pixels, as_released=settings.as_released)
+        self.hashes[index] = dhash(hashed)
+        self.candidate[index] = True
+        if self.pictures is not None:
+            self.pictures[index] = hashed
+        self.replaced += ct_slice.replaced
+        self.offsets[index] = self.spool.tell()
+        with writing(self.task.output_dir / PARTS):
+            self.spool.write(np.ascontiguousarray(pixels).data)
+        if self.thumbnails is not None:
+            self.thumbnails[index] = _thumbnail(pixels)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """The training pixels (rows, columns) of a slice."""
+        _, height, width = self.task.volume.shape
+        self.spool.seek(self.offsets[index])
+        return np.frombuffer(self.spool.read(height * width), dtype=np.uint8).reshape(height, width)
+
+
+def stream_slices(task: Task, spool: IO[bytes]) -> Streamed:
+    """What one pass through a volume leaves.
+
+    Args:
+        task: the volume's task.
+        spool: an empty file for the training pixels.
+
+    Raises:
+        VolumeError: no slice can be read, or the pictures take too much memory.
+        OutputError: the spool cannot be written.
+    """
+    volume = task.volume
+    streamed = Streamed.empty(task, spool)
+    for ct_slice in read_slices(volume, task.dataset_dir, streamed.crc):
+        if ct_slice.reason:
+            streamed.reasons[ct_slice.index] = ct_slice.reason
+        elif task.settings.body and (reason := _without_body(ct_slice, volume)):
+            streamed.reasons[ct_slice.index] = reason
+            streamed.bodiless += 1
+        else:
+            streamed.add(ct_slice)
+    if not streamed.candidate.any() and not streamed.bodiless:
+        raise VolumeError(
+            f"{volume.path}: none of its {counted(volume.shape[0], 'slice')} can be read; "
+            f"the first: {streamed.reasons[0]}"
+        )
+    return streamed
+
+
+def _room_for_pictures(task: Task) -> NDArray[np.uint8] | None:
+    """Room for the pictures that a measure compares; none for HASH, which compares hashes."""
+    volume, settings = task.volume, task.settings
+    if settings.target.measure == "hash":
+        return None
+    count, height, width = volume.shape
+    if count * height * width > settings.memory_mb << 20:
+        raise VolumeError(
+            f"{volume.path}: {settings.target.measure} needs {count * height * width >> 20} MB in memory for "
+            f"{counted(count, 'slice')} of {height} x {width}, more than the {settings.memory_mb} MB a worker may "
+            "take: raise --memory_mb"
+        )
+    return np.zeros(volume.shape, dtype=np.uint8)
+
+
+def _without_body(ct_slice: Slice, volume: Volume) -> str:
+    """Why a slice is left out as empty; nothing where it shows a body."""
+    from lessismore_transforms.reduction.foreground import NO_BODY, foreground_share
+
+    share = foreground_share(ct_slice.hu, volume.spacing_mm[1:])
+    return f"no body: {100 * share:.2f} % of the slice" if share < NO_BODY else ""
+
+
+def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[Any]:
+    """The picture shrunk to fit, on black."""
+    from PIL import Image
+
+    scale = THUMBNAIL_SIZE / max(pixels.shape)
+    height, width = (max(1, round(side * scale)) for side in pixels.shape)
+    small = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
+    canvas = np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE), dtype=np.uint8)
+    top, left = (THUMBNAIL_SIZE - height) // 2, (THUMBNAIL_SIZE - width) // 2
+    canvas[top : top + height, left : left + width] = np.asarray(small)
+    return canvas

@@ -1,0 +1,108 @@
+"""A selection of the slices of a data set: `selections/<name>.csv`, a row per slice, and `<name>.json`, its target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lessismore_transforms.atomic import write_json, writing
+from lessismore_transforms.errors import ManifestError, UserError, reading
+from lessismore_transforms.reduced.table_files import (
+    format_number,
+    parse_column,
+    read_record,
+    read_table,
+    write_table,
+)
+from lessismore_transforms.reduction.target import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SELECTION_COLUMNS = ("slice_id", "kept", "kept_by", "distance")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The slices that a target keeps.
+
+    Args:
+        slices: a row per slice of the manifest, in its order: `slice_id`, `kept` (bool), `kept_by` (the slice_id
+            that stands for a removed slice, else empty) and `distance` to it (nan where there is none).
+        target: rule and threshold or fraction.
+    """
+
+    slices: pd.DataFrame
+    target: Target
+
+    @property
+    def kept_ids(self) -> list[str]:
+        """The kept slices, in the order of the manifest."""
+        ids: list[str] = self.slices.loc[self.slices["kept"], "slice_id"].tolist()
+        return ids
+
+    @classmethod
+    def read(cls, output_dir: str | Path, name: str = "default") -> Selection:
+        """The selection `name` in `output_dir`.
+
+        Raises:
+            ManifestError: there is none of that name, or it was damaged.
+        """
+        folder = Path(output_dir) / "selections"
+        check_name(name)
+        table, record = folder / f"{name}.csv", folder / f"{name}.json"
+        with reading(folder, ManifestError):
+            there = table.is_file() and record.is_file()
+        if not there:
+            names = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
+            raise ManifestError(f"no selection {name!r} in {folder} (there: {names}): make it with `select`")
+        slices = read_table(table, SELECTION_COLUMNS)
+        slices["kept"] = parse_column(slices["kept"].tolist(), _parse_kept, table, "kept")
+        slices["distance"] = parse_column(slices["distance"].tolist(), _parse_distance, table, "distance")
+        content = read_record(record)
+        known = {field.name for field in fields(Target)}
+        return cls(slices, Target.of(**{key: value for key, value in content.items() if key in known}))
+
+    def write(self, output_dir: str | Path, name: str) -> None:
+        """Write the selection as `name`, over an older one of that name."""
+        rows = zip(
+            self.slices["slice_id"],
+            ("1" if kept else "0" for kept in self.slices["kept"]),
+            self.slices["kept_by"],
+            map(format_number, self.slices["distance"]),
+            strict=True,
+        )
+        write_selection(Path(output_dir), name, rows, self.target, int(self.slices["kept"].sum()), len(self.slices))
+
+
+def write_selection(
+    output_dir: Path, name: str, rows: Iterable[Sequence[str]], target: Target, kept: int, count: int
+) -> None:
+    """Write selections/NAME.csv from rows of texts in the order of `SELECTION_COLUMNS`, and selections/NAME.json."""
+    folder = output_dir / "selections"
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    write_table(folder / f"{name}.csv", SELECTION_COLUMNS, rows)
+    write_json(folder / f"{name}.json", {"name": name, **target.as_dict(), "kept": kept, "slices": count})
+
+
+def check_name(name: str) -> str:
+    """`name` where it can name a selection.
+
+    Raises:
+        UserError: it holds anything but letters, digits, `_`, `-` and `.`, or begins with a point.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        raise UserError(f"expected a selection name of letters, digits, '_', '-' and '.', found {name!r}")
+    return name
+
+
+def _parse_kept(text: str) -> bool:
+    return bool(("0", "1").index(text))
+
+
+def _parse_distance(text: str) -> float:
+    return float(text or "nan")

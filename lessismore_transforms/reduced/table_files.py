@@ -1,0 +1,109 @@
+"""The tables and records of an output folder as files, and the names and numbers that stand in their cells."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.errors import ManifestError, first_line, reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def slice_id(volume: str, index: int) -> str:
+    """Name of a slice that does not depend on paths outside the data set or on the patient key."""
+    return f"{volume}_{index:04d}"
+
+
+def parse_slice_id(name: str) -> tuple[str, int]:
+    """Volume and index of a slice from its name."""
+    volume, _, index = name.rpartition("_")
+    return volume, int(index)
+
+
+def format_number(value: float) -> str:
+    """A distance as the tables hold it: whole numbers without a point, nothing for nan."""
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of texts with the expected columns.
+
+    Raises:
+        ManifestError: it cannot be read, is no table or has other columns.
+    """
+    import pandas as pd
+
+    try:
+        with reading(path, ManifestError):
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ManifestError(f"{path} is no table ({first_line(error)}): undo the edit or reduce again") from error
+    if tuple(table.columns) != tuple(columns):
+        raise ManifestError(f"{path}: expected the columns {', '.join(columns)}, found {', '.join(table.columns)}")
+    return table
+
+
+def parse_column(texts: list[str], parse: Callable[[str], Any], path: Path, column: str) -> list[Any]:
+    """The values of a column.
+
+    Raises:
+        ManifestError: a text is none; its line is named.
+    """
+    values = []
+    for line, text in enumerate(texts, start=2):
+        try:
+            values.append(parse(text))
+        except ValueError:
+            raise ManifestError(
+                f"{path}, line {line}: {text!r} is no {column}: undo the edit or reduce again"
+            ) from None
+    return values
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table of texts."""
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a JSON file of an output folder holds.
+
+    Raises:
+        ManifestError: it cannot be read or is no JSON object.
+    """
+    try:
+        with reading(path, ManifestError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{path} is no JSON ({error}): it was damaged, reduce again") from error
+    if not isinstance(content, dict):
+        raise ManifestError(f"{path}: expected an object, found {type(content).__name__}: reduce again")
+    return content
+
+
+def open_array(path: Path, advice: str = "reduce again into a new folder") -> NDArray[Any]:
+    """An array of an output folder, memory-mapped.
+
+    Raises:
+        ManifestError: it is missing or damaged, and what to do then.
+    """
+    with reading(path, ManifestError):
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:  # NumPy would say that the file may hold pickled objects
+            raise ManifestError(f"{path} was damaged, it is no array: {advice}") from error
+    return array

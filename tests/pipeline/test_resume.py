@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import processes_with, tree
+
+from lessismore_transforms.errors import OutputError, RunError
+from lessismore_transforms.phantom import write_demo_data
+from lessismore_transforms.pipeline import pool, run, volume_task
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.settings import Settings
+from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.reduction.target import Target
+
+
+def test_a_second_run_finds_all_done(small_data: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
+    reduce_dataset(small_data, tmp_path / "out", workers=0)
+    assert reduce_dataset(small_data, tmp_path / "out", workers=0).resumed == 4
+    assert tree(tmp_path / "out") == expected
+
+
+def test_new_volumes_are_added_to_a_finished_output(
+    small_data: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    data = shutil.copytree(small_data, tmp_path / "data")
+    later = sorted(path for path in data.iterdir() if path.is_dir())[1]
+    later.rename(tmp_path / "later")
+    assert reduce_dataset(data, tmp_path / "out", workers=0).volumes == 3
+    (tmp_path / "later").rename(later)
+    assert reduce_dataset(data, tmp_path / "out", workers=0).resumed == 3
+    assert tree(tmp_path / "out") == expected
+
+
+def test_volumes_that_went_away_stop_the_run(small_data: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(small_data, tmp_path / "data")
+    reduce_dataset(data, tmp_path / "out", workers=0)
+    gone = sorted(path for path in data.iterdir() if path.is_dir())[0]
+    shutil.rmtree(gone)
+    with pytest.raises(RunError, match=rf"1 volume of .* \(the first: {gone.name}/ct.nii.gz\) is no longer"):
+        reduce_dataset(data, tmp_path / "out", workers=0)
+
+
+@pytest.mark.parametrize("finished", [0, 1, 3])
+def test_an_interrupted_run_goes_on(
+    small_data: Path, tmp_path: Path, expected: dict[str, bytes], finished: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def interrupted(work: Task) -> int:
+        if len(calls) == finished:
+            (tmp_path / "out" / "parts" / ".partial-left").write_text("half")
+            raise KeyboardInterrupt
+        calls.append(work)
+        return volume_task.reduce_volume(work)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "reduce_volume", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reduce_dataset(small_data, tmp_path / "out", workers=0)
+    assert reduce_dataset(small_data, tmp_path / "out", workers=0).resumed == finished
+    assert tree(tmp_path / "out") == expected
+
+
+def run_and_kill(command: list[str], after: float) -> bool:
+    """Start the command, kill its main process with SIGKILL after some seconds; whether it was still running.
+
+    All its workers have to be gone soon after.
+    """
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        command, env={**os.environ, "RUN_MARK": mark}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        process.wait(after)
+        return False
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 20
+    while left := processes_with(mark):
+        assert time.monotonic() < deadline, f"workers outlive their parent: {left}"
+        time.sleep(0.02)
+    return True
+
+
+def kill_and_compare(data: Path, output: Path, expected: dict[str, bytes], kills: int) -> None:
+    command = [sys.executable, "-m", "lessismore_transforms", "reduce", str(data), "--output_dir", str(output)]
+    command += ["--workers", "2", "--no_report"]
+    begin = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    duration = time.monotonic() - begin
+    assert tree(output) == expected
+    random = np.random.default_rng(0)
+    killed = 0
+    while killed < kills:
+        shutil.rmtree(output, ignore_errors=True)
+        while run_and_kill(command, float(random.uniform(0.2, 1.0)) * duration):
+            killed += 1
+        assert tree(output) == expected
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for left-over processes in /proc")
+def test_a_killed_run_goes_on_with_the_same_bytes(small_data: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
+    kill_and_compare(small_data, tmp_path / "out", expected, kills=2)
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", patients=10, slices=150, size=256)
+    reduce_dataset(tmp_path / "data", tmp_path / "expected", workers=0)
+    kill_and_compare(tmp_path / "data", tmp_path / "out", tree(tmp_path / "expected"), kills=20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (Settings(Target.of(threshold=3)), "target HASH at 6 bits, rule exemplars, now HASH at 3 bits"),
+        (Settings(pixels="lung"), "pixels clipped, now lung"),
+        (Settings(keep_patient_ids=True), "patients hashed with key .*, now as found"),
+    ],
+)
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_an_output_of_other_settings_is_refused(
+    small_data: Path, tmp_path: Path, settings: Settings, sentence: str, interrupted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if interrupted:
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "run_tasks", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                reduce_dataset(small_data, tmp_path / "out", workers=0)
+    else:
+        reduce_dataset(small_data, tmp_path / "out", workers=0)
+    before = tree(tmp_path / "out")
+    with pytest.raises(RunError, match=sentence):
+        reduce_dataset(small_data, tmp_path / "out", settings, workers=0)
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
+    small_data: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 7:  # settings, then pixels, thumbnails and part of two volumes
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OutputError, match=r"cannot write to .*npy: No space left on device: make room"):
+            reduce_dataset(small_data, tmp_path / "out", workers=0)
+    assert reduce_dataset(small_data, tmp_path / "out", workers=0).resumed == 2
+    assert tree(tmp_path / "out") == expected
+
+
+def test_a_setting_left_out_the_second_time_is_refused(small_data: Path, tmp_path: Path) -> None:
+    reduce_dataset(small_data, tmp_path / "out", Settings(body=True), workers=0)
+    with pytest.raises(RunError, match="holds a run with body True, now None is asked for"):
+        reduce_dataset(small_data, tmp_path / "out", workers=0)

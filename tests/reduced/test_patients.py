@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.settings import Settings
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.patients import default_key_path, hash_patient, load_key
+
+
+def test_patients_are_hashed_with_the_users_key(small_data: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef0123")
+    reduce_dataset(small_data, tmp_path / "hashed", workers=0, patient_key=key)
+    reduce_dataset(small_data, tmp_path / "found", Settings(keep_patient_ids=True), workers=0)
+    found = Manifest.read(tmp_path / "found").slices
+    hashed = Manifest.read(tmp_path / "hashed").slices
+    assert found["patient"].unique().tolist() == [f"phantom_000{i}" for i in range(4)]
+    secret = key.read_bytes()
+    assert hashed["patient"].tolist() == [hash_patient(patient, secret) for patient in found["patient"]]
+    assert (hashed["slice_id"] == found["slice_id"]).all()
+    key.write_text("abc")
+    with pytest.raises(ValueError, match="has 3 characters"):
+        reduce_dataset(small_data, tmp_path / "x", workers=0, patient_key=key)
+    with pytest.raises(ValueError, match="cannot read the patient key"):
+        reduce_dataset(small_data, tmp_path / "x", workers=0, patient_key=tmp_path / "missing")
+
+
+def test_the_default_key_is_made_once_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    key = load_key()
+    assert len(key) == 64
+    assert load_key() == key
+    assert default_key_path().stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers import tree
+
+from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.phantom import phantom_scan, write_nifti
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.settings import Settings
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.select import select
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduced.store import fill_store, read_index
+from lessismore_transforms.reduction.target import Target
+
+
+def test_filled_slices_stay_and_stale_selections_are_refused(small_data: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(small_data, tmp_path / "data")
+    later = sorted(path for path in data.iterdir() if path.is_dir())[0]
+    later.rename(tmp_path / "later")
+    reduce_dataset(data, tmp_path / "out", workers=0)
+    selection, lacking = select(tmp_path / "out", Target.of(threshold=0), "all")
+    assert fill_store(tmp_path / "out", selection) == lacking > 0
+    before = read_index(tmp_path / "out")
+    (tmp_path / "later").rename(later)
+    reduce_dataset(data, tmp_path / "out", workers=0)
+    assert read_index(tmp_path / "out").items() >= before.items()
+    with pytest.raises(ManifestError, match=r"names other slices than manifest\.csv.*make it again with `select`"):
+        SliceSelectionDataset(tmp_path / "out", "all")
+    assert len(SliceSelectionDataset(tmp_path / "out")) == len(Selection.read(tmp_path / "out").kept_ids)
+
+
+def test_changed_files_are_not_taken_into_a_store(tmp_path: Path) -> None:
+    path = write_nifti(phantom_scan(0, slices=8, size=32), tmp_path / "data" / "ct.nii.gz")
+    reduce_dataset(tmp_path / "data", tmp_path / "out", Settings(Target.of(threshold=12)), workers=0)
+    selection, lacking = select(tmp_path / "out", Target.of(method="all"), "all")
+    assert lacking
+    path.unlink()
+    write_nifti(phantom_scan(1, slices=8, size=32), path)
+    before = tree(tmp_path / "out")
+    with pytest.raises(ManifestError, match=r"ct\.nii\.gz changed since it was reduced: reduce again"):
+        fill_store(tmp_path / "out", selection)
+    assert tree(tmp_path / "out") == before

@@ -1,12 +1,11 @@
-"""P4 to P9: measures and rules on arrays in memory, beside what others or a plain loop take for the same.
+"""P4 to P9: measures and rules on arrays in memory, beside other packages or a plain loop for the same result.
 
-Steps on one thread are in processor time, which is what "per core" means and what other programs hardly change.
+Steps on one thread are judged by CPU time, which is what "per core" means and what other programs hardly change.
 """
 
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -19,12 +18,15 @@ from bench_tools import (
     Bench,
     Pictures,
     Row,
+    Times,
     comparison,
-    comparison_each,
-    cpu_timed,
+    for_slices,
+    measured,
+    median_s,
     nifti_slices,
     pictures_of,
     say,
+    stopwatch,
 )
 
 from lessismore_transforms.reduction.selection import Ranking, keep_count, removal_order, target_count
@@ -53,13 +55,13 @@ def hashes(bench: Bench) -> Iterator[Row]:
 
     torch.set_num_threads(1)
     routes = {"imagehash": by_imagehash, "compiled": dhash, "torch": by_torch}
-    seconds: dict[str, list[float]] = {name: [] for name in routes}
+    times: dict[str, list[Times]] = {name: [] for name in routes}
     stack = min_max_uint8(np.concatenate([nifti_slices(path) for path in bench.volumes]))
     for number in range(6):
         for name, route in routes.items():
-            _, taken = cpu_timed(lambda route=route: route(stack))
+            _, taken = measured(lambda route=route: route(stack))
             if number:  # the first call warms up
-                seconds[name].append(taken)
+                times[name].append(taken)
     differing = {"compiled": 0, "torch": 0}
     checked = 0
     for pictures in cuts(bench):
@@ -71,7 +73,15 @@ def hashes(bench: Bench) -> Iterator[Row]:
             say(f"P4: {checked} slices compared")
     for name, wanted in (("compiled", 5), ("torch", 8)):
         step = f"dHash of an array, {name}, 1 thread ({differing[name]} differing bits in {checked} cuts)"
-        yield comparison("P4", step, seconds["imagehash"], seconds[name], len(stack), wanted, not differing[name])
+        yield comparison(
+            "P4",
+            step,
+            times["imagehash"],
+            times[name],
+            wanted=wanted,
+            equal=not differing[name],
+            show=for_slices(len(stack)),
+        )
 
 
 def cuts(bench: Bench) -> Iterator[npt.NDArray[np.uint8]]:
@@ -103,7 +113,7 @@ def ssim(bench: Bench) -> Iterator[Row]:
         )
 
     torch.set_num_threads(1)
-    seconds: dict[str, list[float]] = {name: [] for name in ("reference", "all", "lazy", "torch")}
+    times: dict[str, list[Times]] = {name: [] for name in ("reference", "all", "lazy", "torch")}
     error = {"all": 0.0, "torch": 0.0}
     same = {"all": True, "lazy": True, "torch": True}
     for stack in stacks(bench):
@@ -117,7 +127,7 @@ def ssim(bench: Bench) -> Iterator[Row]:
             "torch": lambda some=some: ssim_matrix(some, device="cpu"),
         }
         pairs = {"all": pair_count(stack), "lazy": pair_count(stack), "torch": pair_count(some)}
-        results = alternate("P5", ways, pairs, reference, part, oracle, seconds)
+        results = alternate("P5", ways, pairs, reference, part, oracle, times)
         for name in error:
             matrix = middle_block(results[name], len(part))
             error[name] = max(error[name], float(np.abs(matrix - oracle).max()))
@@ -126,15 +136,15 @@ def ssim(bench: Bench) -> Iterator[Row]:
             np.array_equal(ssim_removal_order(part, count=count).rank == 0, keep_count(rank(oracle), count))
             for count in counts(part)
         )
-    bench.costs["ssim"], bench.costs["ssim lazily"] = (statistics.median(seconds[name]) for name in ("all", "lazy"))
+    bench.costs["ssim"], bench.costs["ssim lazily"] = (median_s(times[name]) for name in ("all", "lazy"))
     for name, step, wanted in (
         ("all", "SSIM of a pair, all pairs, 1 thread", 100),
         ("lazy", "SSIM of a pair, lazily to 10 %, 1 thread", 250),
         ("torch", "SSIM of a pair, all pairs, torch on 1 core", 15),
     ):
         exact = name == "lazy" or error[name] <= 1e-6
-        told = f"{step} (error {error[name]:.0e})" if name in error else step
-        yield comparison_each("P5", told, seconds["reference"], seconds[name], wanted, same[name] and exact)
+        title = f"{step} (error {error[name]:.0e})" if name in error else step
+        yield comparison("P5", title, times["reference"], times[name], wanted=wanted, equal=bool(same[name] and exact))
 
 
 def mutual_information(bench: Bench) -> Iterator[Row]:
@@ -144,7 +154,7 @@ def mutual_information(bench: Bench) -> Iterator[Row]:
     from lessismore_transforms.reduction.mutual_information import nmi_matrix
 
     for bins in (64, 256):
-        seconds: dict[str, list[float]] = {"reference": [], "all": []}
+        times: dict[str, list[Times]] = {"reference": [], "all": []}
         error, same = 0.0, True
         for stack in stacks(bench):
             part = middle(stack, bench.sizes.oracle)
@@ -155,7 +165,7 @@ def mutual_information(bench: Bench) -> Iterator[Row]:
                 lambda one, other, bins=bins: normalized_mutual_information(one, other, bins=bins),
                 part,
                 np.empty((len(part), len(part))),  # its edges are not fixed: another number, timed and thrown away
-                seconds,
+                times,
             )["all"]
             oracle = np.full((len(part), len(part)), 2.0)
             for i, j in itertools.combinations(range(len(part)), 2):
@@ -163,9 +173,9 @@ def mutual_information(bench: Bench) -> Iterator[Row]:
             matrix = middle_block(result, len(part))
             error = max(error, float(np.abs(matrix - oracle).max()))
             same &= same_kept(matrix, oracle)
-        bench.costs[f"nmi {bins}"] = statistics.median(seconds["all"])
+        bench.costs[f"nmi {bins}"] = median_s(times["all"])
         step = f"NMI of a pair, all pairs, {bins} bins, 1 thread (error {error:.0e})"
-        yield comparison_each("P6", step, seconds["reference"], seconds["all"], 40, same and error <= 1e-12)
+        yield comparison("P6", step, times["reference"], times["all"], wanted=40, equal=same and error <= 1e-12)
 
 
 def nmi_by_histogram(one: Pictures, other: Pictures, bins: int) -> float:
@@ -191,34 +201,35 @@ def exemplars(bench: Bench) -> Iterator[Row]:
     exemplars_of_hashes(hashes[:10_000], 6)
     few = 20_000
     equal = np.flatnonzero(exemplars_of_hashes(hashes[:few], 6).kept).tolist() == released_exemplars(bits[:few], 6)
-    found, ours = zip(*(cpu_timed(lambda: exemplars_of_hashes(hashes, 6)) for _ in range(ROUNDS)), strict=True)
+    found, ours = zip(*(measured(lambda: exemplars_of_hashes(hashes, 6)) for _ in range(ROUNDS)), strict=True)
     kept = np.flatnonzero(found[0].kept)
     say(f"P7: the reference loop, {bench.sizes.loop_s:g} s of it")
-    first, compared, seconds = released_prefix(bits, 6, bench.sizes.loop_s)
+    first, compared, taken = released_prefix(bits, 6, bench.sizes.loop_s)
     equal &= kept[: len(first)].tolist() == first
     # The loop compares each hash with all exemplars up to the one that removes it.
     all_compared = int((np.searchsorted(kept, found[0].kept_by) + 1).sum())
-    loop = seconds * all_compared / compared
+    loop, seconds = taken / (compared / all_compared), median_s(ours)
     yield Row(
         "P7",
         f"exemplars of {len(hashes):,} hashes ({len(kept):,} kept), 1 thread",
-        f"{loop:.0f} s, extrapolated from its first {len(first)} exemplars",
-        f"{statistics.median(ours):.3f} s",
-        loop / statistics.median(ours),
+        f"{loop.cpu:.0f} s, extrapolated from its first {len(first)} exemplars",
+        f"{seconds:.3f} s",
+        loop.wall / median_s(ours, "wall"),
+        loop.cpu / seconds,
         "< 5 s",
-        statistics.median(ours) < 5,
+        seconds < 5,
         equal,
     )
     some = hashes[:: len(hashes) // 4000]
-    near, near_seconds = cpu_timed(lambda: neighbours_within(some, hashes, 6))
-    plain, plain_seconds = cpu_timed(lambda: neighbours_plain(some, hashes, 6))
+    near, near_times = measured(lambda: neighbours_within(some, hashes, 6))
+    plain, plain_times = measured(lambda: neighbours_plain(some, hashes, 6))
     equal = all(np.array_equal(a, b) for a, b in zip(near, plain, strict=True))
     step = f"neighbours within 6 bits of {len(some):,} hashes among {len(hashes):,} (NumPy), 1 thread"
-    yield comparison("P7", step, [plain_seconds], [near_seconds], len(some), None, equal)
+    yield comparison("P7", step, [plain_times], [near_times], equal=equal, show=for_slices(len(some)))
 
 
 def many_hashes(bench: Bench) -> npt.NDArray[np.uint64]:
-    """As many hashes as PET-CT has slices: those of the volumes here, stretched, with noise by volume and slice."""
+    """As many hashes as PET-CT has slices: those of the volumes, stretched, with noise by volume and slice."""
     from lessismore_transforms.reduction.hashing import dhash
 
     rng = np.random.default_rng(0)
@@ -236,22 +247,22 @@ def many_hashes(bench: Bench) -> npt.NDArray[np.uint64]:
     return np.concatenate(volumes) ^ flips((HASHES,), 0.02)
 
 
-def released_prefix(bits: npt.NDArray[np.bool_], threshold: int, seconds: float) -> tuple[list[int], int, float]:
-    """Run the loop of `released_way.exemplars` for so long; returns exemplars, comparisons made and seconds taken."""
+def released_prefix(bits: npt.NDArray[np.bool_], threshold: int, seconds: float) -> tuple[list[int], int, Times]:
+    """Run the loop of `released_way.exemplars` for so many seconds; returns exemplars, comparisons made and times."""
     remaining, kept, compared = np.arange(len(bits)), [], 0
-    begin = time.process_time()
+    stop, begin = stopwatch(), time.process_time()
     while time.process_time() - begin < seconds and len(remaining):
         kept.append(int(remaining[0]))
         compared += len(remaining)
         distances = np.count_nonzero(bits[remaining] != bits[remaining[0]], axis=1)
         remaining = remaining[distances > threshold]
-    return kept, compared, time.process_time() - begin
+    return kept, compared, stop()
 
 
 def neighbours_plain(
     hashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], radius: int
 ) -> tuple[npt.NDArray[Any], ...]:
-    """What `neighbours_within` gives, from all distances."""
+    """The result of `neighbours_within`, from all distances."""
     rows, columns, distances = [], [], []
     for row, value in enumerate(hashes):
         distance = np.bitwise_count(others ^ value)
@@ -272,22 +283,23 @@ def pair_rule(bench: Bench) -> Iterator[Row]:
     expected, ranking, reference, ours = None, None, [], []
     for number in range(bench.sizes.rounds):
         say(f"P8: round {number + 1} of {bench.sizes.rounds}")
-        expected, seconds = cpu_timed(lambda: sorted_pairs(matrix))
-        reference.append(seconds)
-        ranking, seconds = cpu_timed(lambda: removal_order(matrix, similarity=True))
-        ours.append(seconds)
+        expected, taken = measured(lambda: sorted_pairs(matrix))
+        reference.append(taken)
+        ranking, taken = measured(lambda: removal_order(matrix, similarity=True))
+        ours.append(taken)
     equal = ranking is not None and np.array_equal(ranking.rank, expected)
     step = f"pair rule, {n} slices, against sorting tuples, 1 thread"
-    yield comparison_each("P8", step, reference, ours, 12, equal)
+    yield comparison("P8", step, reference, ours, wanted=12, equal=equal)
     block = np.ascontiguousarray(matrix[: bench.sizes.tuples, : bench.sizes.tuples])
     before, after = peak_of(lambda: sorted_pairs(block)), peak_of(lambda: removal_order(block, similarity=True))
     ratio = before / after
     step = f"pair rule, {len(block)} slices, memory beside the matrix"
-    yield Row("P8", step, f"{before:.0f} MiB", f"{after:.2f} MiB", ratio, ">= 3x", ratio >= 3, equal)
+    ours_mib = f"{after:.2f} MiB, {ratio:.1f}x less"
+    yield Row("P8", step, f"{before:.0f} MiB", ours_mib, wanted=">= 3x less", met=ratio >= 3, equal=equal)
 
 
 def sorted_pairs(similarity: Scores) -> npt.NDArray[np.int64]:
-    """The ranks (n,) by the pair rule as the paper tells it: sort all pairs, walk down, drop the later one."""
+    """The ranks (n,) by the pair rule as in the paper: sort all pairs, then drop the later slice of each."""
     pairs = sorted((-value, i, j) for j, row in enumerate(similarity.tolist()) for i, value in enumerate(row[:j]))
     rank = np.zeros(len(similarity), np.int64)
     left = len(similarity)
@@ -300,7 +312,7 @@ def sorted_pairs(similarity: Scores) -> npt.NDArray[np.int64]:
 
 
 def peak_of(call: Callable[[], Any]) -> float:
-    """MiB that a call takes at most, by tracemalloc."""
+    """The largest memory of a call in MiB, by tracemalloc."""
     tracemalloc.start()
     call()
     peak = tracemalloc.get_traced_memory()[1]
@@ -337,24 +349,24 @@ def embedding(bench: Bench) -> Iterator[Row]:
         "float32": lambda: embed(pictures, encoder),
         "bfloat16": lambda: embed(pictures, encoder, dtype="bfloat16"),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[Times]] = {name: [] for name in ways}
     features = {}
     for number in range(ROUNDS + 1):  # the first warms up
         say(f"P9: round {number} of {ROUNDS}")
         for name, way in ways.items():
-            begin = time.perf_counter()
-            features[name] = way()
+            features[name], taken = measured(way)
             if number:
-                seconds[name].append((time.perf_counter() - begin) / len(pictures))
+                times[name].append(taken / len(pictures))
     plain = features["reference"]
     error = {name: float(np.abs(features[name] - plain).max() / np.abs(plain).max()) for name in features}
     step = f"ResNet50 (random weights) of a slice, float32, 2 threads (error {error['float32']:.0e} of the largest)"
-    yield comparison_each("P9", step, seconds["reference"], seconds["float32"], 1.1, error["float32"] <= 1e-5)
+    equal = error["float32"] <= 1e-5
+    yield comparison("P9", step, times["reference"], times["float32"], wanted=1.1, equal=equal, judged_by="wall")
     cosines = (features["bfloat16"] * plain).sum(1) / np.prod(
         [np.linalg.norm(each, axis=1) for each in (features["bfloat16"], plain)], axis=0
     )
     step = f"the same, bfloat16 (cosine to float32 {cosines.min():.5f} or more)"
-    yield comparison_each("P9", step, seconds["reference"], seconds["bfloat16"], 2, None)
+    yield comparison("P9", step, times["reference"], times["bfloat16"], wanted=2, judged_by="wall")
 
 
 # Pairs of a volume.
@@ -372,31 +384,31 @@ def alternate(
     reference: Callable[[Pictures, Pictures], float],
     part: Pictures,
     oracle: Scores,
-    seconds: dict[str, list[float]],
+    times: dict[str, list[Times]],
 ) -> dict[str, Any]:
     """Time ways to measure a volume and the reference in turn, and return the ways' results.
 
     Args:
         goal: for the line of progress.
-        ways: what to call, by name; once more before, to warm up.
-        pairs: how many pairs each way has to judge.
+        ways: functions by name; each is called once before, to warm up.
+        pairs: number of pairs that each way measures.
         reference: measures a pair.
         part: pictures (n, H, W) of which all pairs are measured by the reference, a share of them in each round.
-        oracle: (n, n), gets what the reference says of them.
-        seconds: lists by the ways' names and "reference", which get the seconds for a pair, round by round.
+        oracle: (n, n); the reference's results are written into it.
+        times: lists by the ways' names and "reference"; the times for one pair are added to them, round by round.
     """
     results = {name: call() for name, call in ways.items()}
     chosen = list(itertools.combinations(range(len(part)), 2))
     for number in range(ROUNDS):
         share = chosen[number::ROUNDS]
         say(f"{goal}: round {number + 1} of {ROUNDS}, {len(share)} pairs by the reference")
-        values, taken = cpu_timed(lambda share=share: [reference(part[i], part[j]) for i, j in share])
-        seconds["reference"].append(taken / len(share))
+        values, taken = measured(lambda share=share: [reference(part[i], part[j]) for i, j in share])
+        times["reference"].append(taken / len(share))
         for (i, j), value in zip(share, values, strict=True):
             oracle[i, j] = oracle[j, i] = value
         for name, call in ways.items():
-            results[name], taken = cpu_timed(call)
-            seconds[name].append(taken / pairs[name])
+            results[name], taken = measured(call)
+            times[name].append(taken / pairs[name])
     return results
 
 
@@ -405,13 +417,13 @@ def pair_count(stack: Pictures) -> int:
 
 
 def middle(stack: Pictures, count: int) -> Pictures:
-    """So many slices in a row from the middle, or all."""
+    """`count` slices in a row from the middle, or all slices."""
     start = max(0, len(stack) - count) // 2
     return stack[start : start + count]
 
 
 def middle_block(matrix: Scores, count: int) -> Scores:
-    """The pairs of `middle`'s slices."""
+    """The pairs of the slices that `middle` takes."""
     start = max(0, len(matrix) - count) // 2
     return np.ascontiguousarray(matrix[start : start + count, start : start + count])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from bench_tools import ROOT, Bench, Row, comparison, nifti_shape, nifti_slices, say, timed
+from bench_tools import (
+    ROOT,
+    Bench,
+    Row,
+    Times,
+    comparison,
+    descendants,
+    for_slices,
+    median_s,
+    nifti_shape,
+    nifti_slices,
+    say,
+    timed,
+)
 
 RELEASED = [sys.executable, str(ROOT / "scripts" / "released_way.py")]
 OURS = """
@@ -76,15 +88,15 @@ def compare_volumes(
     """Ours with and without PNG files, and with the default settings, against the released way."""
     theirs, out, png = (bench.work / f"{kind}_{part}" for part in ("released", "ours", "png"))
     variants = {"manifest": ("", "1"), "manifest and PNG": (str(png), "1"), "manifest, default settings": ("", "")}
-    seconds: dict[str, list[float]] = {step: [] for step in ("released", *variants)}
+    times: dict[str, list[Times]] = {step: [] for step in ("released", *variants)}
     kept: dict[str, list[str]] = {}
     for number in range(bench.sizes.rounds):
         say(f"{goal}: {count} slices as {name}, round {number + 1} of {bench.sizes.rounds}")
         bench.new(theirs.name)
-        seconds["released"].append(timed([*RELEASED, kind, str(dataset), str(theirs), "--threshold", "6"]))
+        times["released"].append(timed([*RELEASED, kind, str(dataset), str(theirs), "--threshold", "6"]))
         for step, (png_dir, released) in variants.items():
             bench.new(out.name), bench.new(png.name)
-            seconds[step].append(timed(ours(dataset, out, png=png_dir, released=released)))
+            times[step].append(timed(ours(dataset, out, png=png_dir, released=released)))
             kept[step] = kept_names(out, kind) if released else []
             if png_dir:
                 same_pictures = equal_folders(png, theirs / "kept")
@@ -94,7 +106,16 @@ def compare_volumes(
         "manifest and PNG": kept["manifest and PNG"] == names and same_pictures,
     }
     for step, least in zip(variants, (*wanted, None), strict=True):
-        yield comparison(goal, f"{name} to {step}", seconds["released"], seconds[step], count, least, equal.get(step))
+        yield comparison(
+            goal,
+            f"{name} to {step}",
+            times["released"],
+            times[step],
+            wanted=least,
+            equal=equal.get(step),
+            judged_by="wall",
+            show=for_slices(count),
+        )
 
 
 def pngs(bench: Bench) -> Iterator[Row]:
@@ -108,14 +129,23 @@ def pngs(bench: Bench) -> Iterator[Row]:
     folder.mkdir()
     for path in sorted(source.iterdir())[: bench.sizes.pngs]:
         (folder / path.name).hardlink_to(path)
-    theirs_s, ours_s = [], []
+    reference, times = [], []
     for number in range(max(bench.sizes.rounds, 3)):
         say(f"P3: {bench.sizes.pngs} PNG files, round {number + 1}")
         bench.new(theirs.name), bench.new(out.name)
-        theirs_s.append(timed([*RELEASED, "png", str(folder), str(theirs), "--threshold", "6"]))
-        ours_s.append(timed(ours(folder, out, released="1")))
+        reference.append(timed([*RELEASED, "png", str(folder), str(theirs), "--threshold", "6"]))
+        times.append(timed(ours(folder, out, released="1")))
     equal = kept_names(out, "png") == sorted(path.name for path in (theirs / "kept").iterdir())
-    yield comparison("P3", "PNG folder to manifest", theirs_s, ours_s, bench.sizes.pngs, 5, equal)
+    yield comparison(
+        "P3",
+        "PNG folder to manifest",
+        reference,
+        times,
+        wanted=5,
+        equal=equal,
+        judged_by="wall",
+        show=for_slices(bench.sizes.pngs),
+    )
 
 
 def memory(bench: Bench) -> Iterator[Row]:
@@ -154,7 +184,7 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def start(bench: Bench) -> Iterator[Row]:
-    """P12: how soon a command answers, and what it imports for it."""
+    """P12: the time until a command answers, and the large packages that it imports."""
     from lessismore_transforms.phantom import write_demo_data
 
     write_demo_data(bench.new("small"), patients=2, slices=20, size=64)
@@ -184,8 +214,9 @@ def start(bench: Bench) -> Iterator[Row]:
         ("reduce, 40 slices", [*module, "reduce", str(bench.work / "small"), "--output_dir"]),
     ):
         folders = [[tempfile.mkdtemp(dir=bench.work)] for _ in range(bench.sizes.rounds)]
-        seconds = [timed([*line, *(folder if line[-1] == "--output_dir" else [])]) for folder in folders]
-        yield Row("P12", step, "", f"{statistics.median(seconds):.2f} s")
+        times = [timed([*line, *(folder if line[-1] == "--output_dir" else [])]) for folder in folders]
+        seconds = f"{median_s(times, 'wall'):.2f} s, {median_s(times):.2f} s of CPU"
+        yield Row("P12", step, "", seconds)
 
 
 # Commands, and what came of them.
@@ -194,7 +225,7 @@ def start(bench: Bench) -> Iterator[Row]:
 def ours(
     dataset: Path, out: Path, *, png: str = "", released: str = "", threshold: int = 6, workers: str = ""
 ) -> list[str]:
-    """The command that reduces `dataset` into `out`; as the released scripts do where `released` is not empty."""
+    """The command that reduces `dataset` into `out`; with the released scripts' settings if `released` is not empty."""
     return [sys.executable, "-c", OURS, str(dataset), str(out), png, released, str(threshold), workers]
 
 
@@ -211,18 +242,6 @@ def peak_mib(command: Sequence[str]) -> float:
             output.seek(0)
             raise RuntimeError(f"{' '.join(command[:4])} ... failed:\n{output.read().decode()}")
     return max(peaks.values())
-
-
-def descendants(pid: int) -> list[int]:
-    """A process and all below it."""
-    found = [pid]
-    for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
-                found += map(int, children.read_text().split())
-            except OSError:  # ended meanwhile
-                continue
-    return found
 
 
 def high_water_mib(pid: int) -> float:
@@ -270,7 +289,7 @@ def equal_folders(ours: Path, theirs: Path) -> bool:
 
 
 def warm_up(bench: Bench) -> None:
-    """Compile the kernels, which are cached on disk, and read the files once, so that no round pays for it."""
+    """Compile the kernels, which are cached on disk, and read the files once, so that no round includes this."""
     from lessismore_transforms.phantom import write_demo_data
 
     say("warming up")
@@ -291,7 +310,7 @@ def warm_up(bench: Bench) -> None:
 
 
 def link_volumes(bench: Bench, name: str, least: int) -> tuple[Path, int]:
-    """A data set PATIENT/STUDY/CT.nii.gz of links to the volumes, over and over, and its number of slices."""
+    """A data set PATIENT/STUDY/CT.nii.gz of repeated links to the volumes, and its number of slices."""
     dataset, count = bench.new(name), 0
     for number, path in enumerate(cycle(bench.volumes)):
         if count >= least:
@@ -304,7 +323,7 @@ def link_volumes(bench: Bench, name: str, least: int) -> tuple[Path, int]:
 
 
 def as_scan(patient: str, hu: npt.NDArray[np.int16]) -> Any:
-    """HU (S, H, W) as the scan of a patient that the phantom's writers take."""
+    """HU (S, H, W) as the scan of a patient, for the phantom's writers."""
     from lessismore_transforms.phantom import PhantomScan
 
     return PhantomScan(hu, (1.0, 0.8, 0.8), (-200.0, -200.0, 0.0), patient, (), ())

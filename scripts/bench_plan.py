@@ -1,20 +1,19 @@
-"""What larger data and more machines would take: costs of this run, multiplied by the sizes of the data sets.
+"""Time and cost for larger data and more machines: the costs measured in this run times the sizes of the data sets.
 
-Assumptions, here to be changed. Volumes are independent tasks of one core each, so n cores take one n-th of the time,
-as long as the storage keeps up. All volumes of a set have its mean number of slices.
+The assumptions are constants below. Volumes are independent tasks of one core each, so n cores take one n-th of the
+time if the storage is fast enough. All volumes of a set have its mean number of slices.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from bench_pipeline import as_scan
-from bench_tools import Bench, cpu_timed, nifti_slices, pictures_of, say
+from bench_tools import Bench, measured, median_s, nifti_slices, pictures_of, say
 
 CORE_HOUR = 0.04  # dollars
 H200_HOUR = 4.00  # dollars
@@ -27,7 +26,7 @@ FORMATS = ("DICOM", "NIfTI.gz", "PNG")
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set to project to, and the hours that the paper took for it (RTX 3090; HASH on a CPU)."""
+    """A data set of the projection, and the hours that the paper took for it (RTX 3090; HASH on a CPU)."""
 
     name: str
     slices: int
@@ -71,14 +70,14 @@ class Costs:
 
 
 def plan(bench: Bench) -> str:
-    """The projection as Markdown; `bench.costs` has those of P5 and P6 already."""
+    """The projection as Markdown; `bench.costs` has to hold the costs of P5 and P6."""
     costs = measure(bench)
     prices = f"A core hour is taken as ${CORE_HOUR:.2f}, an H200 hour as ${H200_HOUR:.2f}."
     return "\n\n".join((measured_table(costs), data_table(costs), projection(costs), prices))
 
 
 def measure(bench: Bench) -> Costs:
-    """What the goals do not measure: reading by format, embedding on one thread, cosines."""
+    """The costs that the goals do not measure: reading by format, embedding on one thread, cosines."""
     slice_s, slice_bytes = {}, {}
     for kind in FORMATS:
         say(f"plan: reading {kind}")
@@ -101,8 +100,8 @@ def reading_cost(bench: Bench, kind: str) -> tuple[float, float]:
     dataset = bench.new("plan")
     slices = write_dataset(bench, kind, dataset)
     size = sum(path.stat().st_size for path in dataset.rglob("*") if path.is_file())
-    seconds = [cpu_timed(lambda: read_and_hash(bench, dataset))[1] for _ in range(4)][1:]
-    return statistics.median(seconds) / slices, size / slices
+    times = [measured(lambda: read_and_hash(bench, dataset))[1] for _ in range(4)][1:]  # the first warms up
+    return median_s(times) / slices, size / slices
 
 
 def write_dataset(bench: Bench, kind: str, dataset: Path) -> int:
@@ -152,7 +151,7 @@ def cosine_cost() -> float:
     torch.set_num_threads(1)
     count = 534
     features: npt.NDArray[np.float32] = np.random.default_rng(0).normal(size=(count, 2048)).astype(np.float32)
-    return min(cpu_timed(lambda: cosine_matrix(features))[1] for _ in range(3)) / (count * (count - 1) / 2)
+    return min(measured(lambda: cosine_matrix(features))[1].cpu for _ in range(3)) / (count * (count - 1) / 2)
 
 
 def embedding_cost(bench: Bench) -> float:
@@ -167,11 +166,11 @@ def embedding_cost(bench: Bench) -> float:
     encoder = to_encoder(build_backbone(weights="random"))
     pictures = pictures_of(bench.volumes[0])[:16]
     embed(pictures[:4], encoder)
-    return statistics.median(cpu_timed(lambda: embed(pictures, encoder))[1] for _ in range(3)) / len(pictures)
+    return median_s([measured(lambda: embed(pictures, encoder))[1] for _ in range(3)]) / len(pictures)
 
 
 def measured_table(costs: Costs) -> str:
-    """What was measured, for one core."""
+    """The costs measured, for one core."""
     reading = [
         (f"find, read, hash and store a slice, {kind}", f"{1000 * costs.slice_s[kind]:.2f} ms") for kind in FORMATS
     ]
@@ -181,7 +180,7 @@ def measured_table(costs: Costs) -> str:
 
 
 def data_table(costs: Costs) -> str:
-    """How large the data sets are."""
+    """The sizes of the data sets."""
     rows = []
     for data in DATA:
         size = data.slices * costs.slice_bytes[data.format]
@@ -210,7 +209,7 @@ def work(costs: Costs, data: DataSet) -> dict[str, float]:
 
 
 def projection(costs: Costs) -> str:
-    """Hours and dollars by data set, measure and machines."""
+    """Hours and dollars for each data set, measure and number of machines."""
     rows = []
     for data in DATA:
         for name, seconds in work(costs, data).items():

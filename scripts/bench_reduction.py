@@ -7,9 +7,10 @@
 P1 to P3, P11, P12 (`bench_pipeline.py`) are whole processes, imports included: the released way, that is
 `scripts/released_way.py`, one process as it is, and ours with its default number of workers. P4 to P9
 (`bench_measures.py`) are functions of arrays. Both sides of a comparison run in turn (A B A B ...); a ratio is the
-median of its rounds, a time the median of its runs. Volumes are the real ones of LESSISMORE_TEST_DATA/ct with slices
-of 512 x 512, linked several times where many are needed, or phantoms where that folder is absent. Exit code 1 where
-results differ; times never fail.
+median of its rounds, a time the median of its runs. Beside the ratio of wall time stands that of CPU time (user and
+system, child processes included), which other work on the machine hardly changes; each goal says which of the two it
+is about. Volumes are the real ones of LESSISMORE_TEST_DATA/ct with slices of 512 x 512, linked several times where
+many are needed, or phantoms where that folder is absent. Exit code 1 where results differ; times never fail.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def main() -> int:
             bench_pipeline.warm_up(bench)
         for goal in options.only:
             for row in GOALS[goal](bench):
-                say(f"{row.goal} {row.step}: {row.ours}" + ("" if row.ratio is None else f", {row.ratio:.1f}x"))
+                say(str(row))
                 rows.append(row)
         plan = bench_plan.plan(bench) if options.plan else ""
     about["load after"] = f"{os.getloadavg()[0]:.1f}"

@@ -1,9 +1,12 @@
-"""What the parts of the benchmark share: sizes, rows of the table, data, timing, what the reader sees."""
+"""Common parts of the benchmarks: sizes, rows of the table, data, timing, output."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -13,31 +16,35 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from lessismore_transforms.wording import aligned
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 512  # rows and columns
 
 Pictures = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
+Clock: TypeAlias = Literal["wall", "cpu"]
+CLOCKS: dict[Clock, str] = {"wall": "wall", "cpu": "CPU"}  # as the table writes them
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is timed.
+    """The amount of data and the number of rounds.
 
     Args:
-        slices: of P1 and P2.
+        slices: slices of P1 and P2.
         pngs: PNG files of P3.
-        long: slices of P11's long volume.
-        rounds: of whole processes.
-        volumes: real volumes for P5 and P6, the smallest first.
+        long: slices of the long volume of P11.
+        rounds: rounds of whole processes.
+        volumes: number of real volumes for P5 and P6, the smallest first.
         oracle: slices in a row, from the middle of a volume, of which all pairs are compared with the reference.
-        loop_s: seconds that the reference loop of P7 gets.
-        tuples: slices of P8's volume where memory is traced, which slows a program down.
+        loop_s: seconds for the reference loop of P7.
+        tuples: slices of P8's volume where memory is traced, which makes a program slow.
         images: pictures of P9.
     """
 
@@ -59,24 +66,59 @@ QUICK = Sizes(slices=800, pngs=500, long=200, rounds=1, volumes=1, oracle=16, lo
 
 
 @dataclass(frozen=True)
+class Times:
+    """Seconds that something took.
+
+    Args:
+        wall: by the clock on the wall, which other work on the machine makes longer.
+        cpu: of processor time, user and system, child processes included, which other work hardly changes.
+    """
+
+    wall: float
+    cpu: float
+
+    def __truediv__(self, count: float) -> Times:
+        """The times of one of `count` parts."""
+        return Times(self.wall / count, self.cpu / count)
+
+
+@dataclass(frozen=True)
 class Row:
-    """A line of the table; `met` and `equal` are None where there is no goal or nothing to compare."""
+    """A line of the table; `met` and `equal` are None where there is no goal or nothing to compare.
+
+    Args:
+        goal: its number.
+        step: what was measured.
+        reference: the time of the other way, as text.
+        ours: our time, as text.
+        wall_ratio: how much more wall time the other way takes.
+        cpu_ratio: how much more processor time it takes.
+        wanted: the goal, as text.
+        met: whether it is met.
+        equal: whether both ways gave the same.
+    """
 
     goal: str
     step: str
     reference: str
     ours: str
-    ratio: float | None = None
+    wall_ratio: float | None = None
+    cpu_ratio: float | None = None
     wanted: str = ""
     met: bool | None = None
     equal: bool | None = None
 
+    def __str__(self) -> str:
+        ratios = ((self.wall_ratio, CLOCKS["wall"]), (self.cpu_ratio, CLOCKS["cpu"]))
+        shown = [f"{ratio:.1f}x {clock}" for ratio, clock in ratios if ratio is not None]
+        return f"{self.goal} {self.step}: {', '.join((self.ours, *shown))}"
+
 
 @dataclass(frozen=True)
 class Bench:
-    """What every measurement needs: sizes, a folder to work in, volumes as .nii.gz files; and where costs go.
+    """Sizes, a folder to work in and volumes (.nii.gz files) for every measurement.
 
-    `costs` are seconds of one core by name, for the plan.
+    The measurements add to `costs`, seconds of one core by name, for the plan.
     """
 
     sizes: Sizes
@@ -85,7 +127,7 @@ class Bench:
     costs: dict[str, float] = field(default_factory=dict)
 
     def new(self, name: str) -> Path:
-        """A folder of this name that does not exist, what was there before is gone."""
+        """The path of a folder of this name that does not exist; an earlier one is removed."""
         shutil.rmtree(self.work / name, ignore_errors=True)
         return self.work / name
 
@@ -93,63 +135,133 @@ class Bench:
 # Timing.
 
 
-def timed(command: Sequence[str]) -> float:
-    """Wall time in seconds of a command that has to succeed; its output is shown only if it does not."""
-    begin = time.perf_counter()
+def timed(command: Sequence[str]) -> Times:
+    """Times of a command that has to succeed; its output is shown only if it does not."""
+    adopt_orphans()
+    before, stop = set(descendants(os.getpid())), stopwatch()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begin
+    wall = stop().wall
+    while left := [pid for pid in descendants(os.getpid()) if pid not in before]:
+        for pid in left:
+            wait_for(pid)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} ... failed:\n{done.stdout}{done.stderr}")
-    return seconds
+    return Times(wall, stop().cpu)
 
 
-def cpu_timed(call: Callable[[], Result]) -> tuple[Result, float]:
-    """What a call on one thread returns, and its seconds of processor time, which other programs hardly change."""
-    begin = time.process_time()
+def adopt_orphans() -> None:
+    """Become the parent of processes that outlive a command.
+
+    The server that forks the workers of a pool ends after the command itself. Only the times of children are counted,
+    so that the workers' times would be lost.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def wait_for(pid: int) -> None:
+    """Wait for the end of a child; a process below a child is left to its own parent."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def measured(call: Callable[[], Result]) -> tuple[Result, Times]:
+    """What a call returns, and the time it took."""
+    stop = stopwatch()
     result = call()
-    return result, time.process_time() - begin
+    return result, stop()
+
+
+def stopwatch() -> Callable[[], Times]:
+    """Start to measure; the function returned gives the times since then, as often as it is called."""
+    children = children_s()  # first, and last below: looking through processes takes time of its own
+    processor, wall = time.process_time(), time.perf_counter()
+
+    def elapsed() -> Times:
+        wall_s, processor_s = time.perf_counter() - wall, time.process_time() - processor
+        return Times(wall_s, processor_s + children_s() - children)
+
+    return elapsed
+
+
+def children_s() -> float:
+    """Processor seconds (user and system) of all child processes, those that ended and those that still run."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    running = sum(map(process_s, descendants(os.getpid())[1:]))
+    return ended.ru_utime + ended.ru_stime + running
+
+
+def process_s(pid: int) -> float:
+    """Processor seconds (user and system) of a process and of its children that ended, from /proc."""
+    try:
+        numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # ended meanwhile
+        return 0.0
+    return sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all below it that run."""
+    found = [pid]
+    for parent in found:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += map(int, children.read_text().split())
+            except OSError:  # ended meanwhile
+                continue
+    return found
+
+
+# Ratios.
 
 
 def comparison(
     goal: str,
     step: str,
-    reference: Sequence[float],
-    ours: Sequence[float],
-    count: int,
-    wanted: int | None,
-    equal: bool | None,
+    reference: Sequence[Times],
+    ours: Sequence[Times],
+    *,
+    wanted: float | None = None,
+    equal: bool | None = None,
+    judged_by: Clock = "cpu",
+    show: Callable[[float], str] | None = None,
 ) -> Row:
-    """A row of two lists of times in seconds, pair by pair, for `count` slices."""
-    ratio = statistics.median(a / b for a, b in zip(reference, ours, strict=True))
+    """A row of two lists of times, round by round: the ratios of wall time and of processor time.
 
-    def show(seconds: Sequence[float]) -> str:
-        middle = statistics.median(seconds)
-        return f"{middle:.2f} s, {1000 * middle / count:.3f} ms each"
-
-    met = None if wanted is None else ratio >= wanted
-    return Row(goal, step, show(reference), show(ours), ratio, "" if wanted is None else f">= {wanted}x", met, equal)
-
-
-def comparison_each(
-    goal: str,
-    step: str,
-    reference: Sequence[float],
-    ours: Sequence[float],
-    wanted: float | None,
-    equal: bool | None,
-) -> Row:
-    """A row of two lists of seconds for one slice or pair, round by round."""
-    ratio = statistics.median(a / b for a, b in zip(reference, ours, strict=True))
-    met = None if wanted is None else ratio >= wanted
-    goal_text = "" if wanted is None else f">= {wanted:g}x"
-    return Row(goal, step, duration(reference), duration(ours), ratio, goal_text, met, equal)
+    Args:
+        goal: number of the goal.
+        step: what was timed.
+        reference: times of the other way.
+        ours: times of our way, of as many rounds.
+        wanted: the ratio that is the goal, None where there is none.
+        equal: whether both gave the same, None where there is nothing to compare.
+        judged_by: the clock whose times are shown, and whose ratio is compared with the goal.
+        show: turns the median of the seconds into text; `duration` by default.
+    """
+    ratios = {
+        clock: statistics.median(getattr(a, clock) / getattr(b, clock) for a, b in zip(reference, ours, strict=True))
+        for clock in ("wall", "cpu")
+    }
+    met = None if wanted is None else ratios[judged_by] >= wanted
+    goal_text = "" if wanted is None else f">= {wanted:g}x {CLOCKS[judged_by]}"
+    texts = ((show or duration)(median_s(times, judged_by)) for times in (reference, ours))
+    return Row(goal, step, *texts, ratios["wall"], ratios["cpu"], goal_text, met, equal)
 
 
-def duration(seconds: Sequence[float]) -> str:
-    """The median, in the unit that suits it."""
-    middle = statistics.median(seconds)
-    unit, name = next((unit, name) for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")) if middle >= unit)
-    return f"{middle / unit:.3g} {name}"
+def median_s(times: Sequence[Times], clock: Clock = "cpu") -> float:
+    """The median of one clock's seconds."""
+    return statistics.median(getattr(each, clock) for each in times)
+
+
+def for_slices(count: int) -> Callable[[float], str]:
+    """Text of the seconds that `count` slices took together."""
+    return lambda seconds: f"{seconds:.2f} s, {1000 * seconds / count:.3f} ms each"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    unit, name = next((unit, name) for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")) if seconds >= unit)
+    return f"{seconds / unit:.3g} {name}"
 
 
 # Data.
@@ -187,24 +299,24 @@ def nifti_slices(path: Path) -> npt.NDArray[np.int16]:
 
 
 def pictures_of(path: Path) -> Pictures:
-    """A volume as the measures see it: 8 bit, slice by slice, uint8 (S, H, W)."""
+    """A volume as the input of the measures: 8 bit, slice by slice, uint8 (S, H, W)."""
     from lessismore_transforms.reduction.intensity import min_max_uint8
 
     return min_max_uint8(nifti_slices(path))
 
 
-# What the reader sees.
+# Output.
 
 _BEGIN = time.perf_counter()
 
 
 def say(message: str) -> None:
-    """Progress, on the error stream."""
+    """Print a line of progress on the error stream."""
     print(f"[{time.perf_counter() - _BEGIN:6.1f} s] {message}", file=sys.stderr, flush=True)
 
 
 def describe(sizes: Sizes) -> dict[str, Any]:
-    """Where and with what the figures were made."""
+    """The machine, the packages and the sizes of this run."""
     packages = ("numpy", "numba", "isal", "nibabel", "pydicom", "pillow", "opencv-python-headless", "torch")
     return {
         "slices": sizes.slices,
@@ -219,9 +331,9 @@ def describe(sizes: Sizes) -> dict[str, Any]:
 def table(rows: Iterable[Row]) -> str:
     """The rows as text in columns."""
     words = {True: "yes", False: "NO", None: ""}
-    lines = [("", "step", "reference", "ours", "ratio", "goal", "met", "equal")]
+    lines = [("", "step", "reference", "ours", "wall", "CPU", "goal", "met", "equal")]
     for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.1f}x"
-        lines.append((row.goal, row.step, row.reference, row.ours, ratio, row.wanted, words[row.met], words[row.equal]))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+        ratios = ("" if ratio is None else f"{ratio:.1f}x" for ratio in (row.wall_ratio, row.cpu_ratio))
+        answers = (words[row.met], words[row.equal])
+        lines.append((row.goal, row.step, row.reference, row.ours, *ratios, row.wanted, *answers))
+    return aligned(lines, left=len(lines[0]))

@@ -94,7 +94,7 @@ def hash_png(path: Path) -> npt.NDArray[np.bool_]:
 
 
 def volume_of(name: str) -> str:
-    """What stands before a slice's number: LIDC-IDRI-0001 (a patient), PETCT_20a607649d_111 (a study)."""
+    """The part of a name before the slice's number: LIDC-IDRI-0001 (a patient), PETCT_20a607649d_111 (a study)."""
     return name.rpartition("_")[0]
 
 

@@ -1,1 +1,1 @@
-"""Fine-tune an encoder on labelled pictures and say what it is worth: examples, metrics, statistics, tables."""
+"""Fine-tune an encoder on labelled pictures and measure how good it is: examples, metrics, statistics, tables."""

@@ -1,4 +1,4 @@
-"""What is classified: labelled pictures in three splits, listed by a bundle and held in memory at their native size."""
+"""The examples of a classification: labelled pictures in three splits, listed by a bundle, in memory at native size."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.wording import counted
 
 SPLITS = ("train", "val", "test")
 
@@ -35,8 +36,8 @@ class Example:
         image_id: unique in the data set: the path below its folder (with /), or for an array `train/17`.
         label: position in `Listing.classes`.
         split: one of `SPLITS`.
-        patient: who it shows; empty where that is not known.
-        source: what several pictures come from where no patient is known, such as a paper; empty where unknown.
+        patient: patient in the picture; empty where that is not known.
+        source: common origin of several pictures whose patient is not known, such as a paper; empty where unknown.
     """
 
     image_id: str
@@ -48,13 +49,14 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """What a data set holds and how to read it; no picture is read yet.
+    """The examples of a data set and the function that reads their pictures; no picture is read yet.
 
     Args:
         task: its name in tables: COVID-19, OrgMNIST, Brain.
         classes: their names; an example's label is a position in them.
-        examples: in a stated order.
-        read: of an example and 1 or 3 channels: its picture, uint8 (H, W) or (H, W, 3); may run in threads.
+        examples: in a fixed order.
+        read: function of an example and the number of channels, 1 or 3, that returns the picture, uint8 (H, W) or
+            (H, W, 3); it may run in threads.
     """
 
     task: str
@@ -95,7 +97,7 @@ class Examples:
         return cls(listing.task, listing.classes, listing.examples, _read(listing, channels), channels)
 
     def splits(self) -> str:
-        """16 hex digits that tell which picture is in which split."""
+        """A digest of 16 hex digits of which picture is in which split."""
         placed = sorted((example.image_id, example.split) for example in self.examples)
         return hashlib.sha256(repr(placed).encode()).hexdigest()[:16]
 
@@ -105,7 +107,7 @@ class Examples:
         return [digest(image)[:8] for image in chosen]
 
     def identity(self) -> str:
-        """16 hex digits of ids, labels, splits and pixels in their order: equal for the same data only."""
+        """A digest of 16 hex digits of ids, labels, splits and pixels in their order: equal for the same data only."""
         digest = hashlib.sha256()
         for example, image in zip(self.examples, self.images, strict=True):
             digest.update(repr((example.image_id, example.label, example.split, image.shape)).encode())
@@ -114,14 +116,14 @@ class Examples:
 
 
 def digest(picture: Picture) -> str:
-    """16 hex digits, equal for pictures of equal shape and pixels."""
+    """A digest of 16 hex digits, equal for pictures of equal shape and pixels."""
     return hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()[:16]
 
 
 class Split(Dataset[dict[str, Any]]):
     """One split as a data set of items with image, label, image_id, patient and index (in the split).
 
-    It holds its own pictures only, so that is what a spawned worker gets a copy of; forked ones share them.
+    It holds the pictures of its split only, so that a spawned worker copies no others; forked workers share them.
 
     Args:
         examples: all pictures.
@@ -192,9 +194,10 @@ def _check_split(listing: Listing, split: str) -> None:
         raise UserError(f"{listing.task}: the {split} split is empty: give each split pictures of all classes")
     if len(counts) == 1:
         only = listing.classes[next(iter(counts))]
+        pictures = "the only picture of the {} split is" if counts.total() == 1 else "all pictures of the {} split are"
         raise UserError(
-            f"{listing.task}: all {counts.total()} pictures of the {split} split are {only}: a split of one class "
-            "teaches and tells nothing, give it pictures of all classes"
+            f"{listing.task}: {pictures.format(split)} {only}: nothing can be learnt or measured on a split of one "
+            "class, give it pictures of all classes"
         )
     if lacking := [name for label, name in enumerate(listing.classes) if label not in counts]:
         if split == "train":
@@ -206,12 +209,12 @@ def _check_split(listing: Listing, split: str) -> None:
 
 
 def _read(listing: Listing, channels: int) -> list[Picture]:
-    """The pictures in the order of the examples; threads suffice, as decoders let others run."""
+    """The pictures in the order of the examples; threads are enough, as decoders release Python's lock."""
 
     def read(example: Example) -> Picture | Exception:
         try:
             picture = listing.read(example, channels)
-        except Exception as error:  # decoders raise many kinds; all pictures are tried before the user is told
+        except Exception as error:  # decoders raise many kinds; all pictures are tried before one error
             return error
         expected = 2 if channels == 1 else 3
         if picture.dtype != np.uint8 or picture.ndim != expected or 0 in picture.shape:
@@ -233,6 +236,6 @@ def _refuse_unreadable(examples: Sequence[Example], pictures: Sequence[Picture |
     if failed:
         name, reason = failed[0]
         raise UserError(
-            f"{len(failed)} of {len(examples)} pictures cannot be read, first {name} ({reason.__cause__ or reason}): "
-            "fix them or take them off the lists"
+            f"{len(failed)} of {counted(len(examples), 'picture')} cannot be read, first {name} "
+            f"({reason.__cause__ or reason}): fix them or take them off the lists"
         ) from reason

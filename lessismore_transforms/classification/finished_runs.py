@@ -55,7 +55,7 @@ class FinishedRuns:
         folder: that holds run_00, run_01, ...
         task: as in the paper's tables.
         classes: names, by label.
-        positive: the label whose F1 is told where there are two classes.
+        positive: the label of the class of F1 where there are two classes.
         mode: finetune, linear or scratch.
         rescored: whether trained networks were scored again.
         labels: of the setting in the paper's tables (see `paper.Setting`), each None where it was not given.
@@ -63,7 +63,8 @@ class FinishedRuns:
         folds: the fold of each run, where the task has folds.
         unfinished: names of runs without metrics.json.
         settings: of the first run, such as backbone and image_size.
-        leaks: how much the leakage gate found in two places, by kind, the most of all runs; None where it did not look.
+        leaks: number of leaks of each kind that the leakage gate found, the largest of all runs; None where a run was
+            not checked.
     """
 
     folder: Path
@@ -126,7 +127,10 @@ def read_finished_runs(folder: Path | str) -> FinishedRuns:
 
 
 def difference(one: Predictions, other: Predictions) -> str:
-    """By what two test sets (images in alphabetical order) differ first, in words, or nothing."""
+    """The name of the first difference between two test sets with images in alphabetical order; "" if they are equal.
+
+    Images are compared first, then their labels, then their patients.
+    """
     if one.image_ids != other.image_ids:
         return "test images"
     if not np.array_equal(one.labels, other.labels):
@@ -135,20 +139,20 @@ def difference(one: Predictions, other: Predictions) -> str:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """A checked metrics.json."""
+    """The content of a metrics.json, checked."""
     try:
         with reading(path):
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"expected JSON in {path}, found a damaged file ({error}); evaluate again") from error
-    for key, kind in _PARTS.items():
-        if not isinstance(record, dict) or not isinstance(record.get(key), kind):
+    for key, expected_type in _PARTS.items():
+        if not isinstance(record, dict) or not isinstance(record.get(key), expected_type):
             raise UserError(f"expected the {METRICS_FILE} of a run in {path}, found one without {key}; evaluate again")
     return record
 
 
 def _leaks(summaries: Sequence[dict[str, Any]]) -> dict[str, int] | None:
-    """The counts above 0 of what `leakage.Leakage.summary` told of each run."""
+    """The counts above 0 in the summaries (`leakage.Leakage.summary`) of all runs, each the largest of them."""
     if not all(summary.get("checked") for summary in summaries):
         return None
     found = {kind: max(summary.get(kind) or 0 for summary in summaries) for kind in LEAKS}
@@ -156,7 +160,7 @@ def _leaks(summaries: Sequence[dict[str, Any]]) -> dict[str, int] | None:
 
 
 def _check_one_setting(records: dict[Path, dict[str, Any]]) -> None:
-    """All runs have the same task, classes, weights, labels and settings."""
+    """Refuse runs that differ in task, classes, weights, labels or settings."""
     (first, record), *others = records.items()
     expected = _comparable(record)
     for path, other in others:
@@ -170,7 +174,7 @@ def _check_one_setting(records: dict[Path, dict[str, Any]]) -> None:
 
 
 def _check_several_networks(records: dict[Path, dict[str, Any]]) -> None:
-    """No network was scored again as two runs."""
+    """Refuse two runs in which the same trained network was scored again."""
     first: dict[str, Path] = {}
     for path, record in records.items():
         if record.get("rescored") and (before := first.setdefault(record["weights"].get("id"), path)) != path:
@@ -181,7 +185,7 @@ def _check_several_networks(records: dict[Path, dict[str, Any]]) -> None:
 
 
 def _comparable(record: dict[str, Any]) -> dict[str, Any]:
-    """All in which the runs of one evaluation have to agree; what a reader knows best comes first."""
+    """The values that have to be equal in all runs of one evaluation, the best known first."""
     known = {key: record.get(key) for key in ("task", "classes", "positive", "mode", "rescored")}
     pretrained = not record.get("rescored")  # there each run has the weights that its training ended with
     weights = {f"weights {key}": value for key, value in record["weights"].items() if pretrained}
@@ -190,17 +194,17 @@ def _comparable(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _test_predictions(path: Path, record: dict[str, Any]) -> Predictions:
-    """The test rows of a run in alphabetical order, of which metrics.json has to tell the same."""
+    """The test predictions of a run in alphabetical order; their metrics have to equal those in metrics.json."""
     found = Predictions.read(path / PREDICTIONS).of("test")
     classes, expected = found.probabilities.shape[1], len(record["classes"])
     if classes != expected:
         raise UserError(f"expected {expected} classes in {path / PREDICTIONS}, found {classes}; evaluate again")
     for name in ("auc", "accuracy"):
-        told, value = record["test"].get(name), METRICS[name](found.labels, found.probabilities)
-        if (told is None) != math.isnan(value) or (told is not None and abs(told - value) > _SAME_DIGITS):
+        recorded, value = record["test"].get(name), METRICS[name](found.labels, found.probabilities)
+        if (recorded is None) != math.isnan(value) or (recorded is not None and abs(recorded - value) > _SAME_DIGITS):
             raise UserError(
-                f"expected {METRICS_FILE} and {PREDICTIONS} of the same run in {path}, found test {name} {told} and "
-                f"{value:.4f}; evaluate again"
+                f"expected {METRICS_FILE} and {PREDICTIONS} of the same run in {path}, found test {name} {recorded} "
+                f"and {value:.4f}; evaluate again"
             )
     order = sorted(range(len(found.image_ids)), key=found.image_ids.__getitem__)
     ids, patients, splits = (
@@ -210,12 +214,12 @@ def _test_predictions(path: Path, record: dict[str, Any]) -> Predictions:
 
 
 def _check_test_sets(folder: Path, runs: dict[int, Predictions], folds: dict[int, int]) -> None:
-    """Runs without folds, or of the same fold, have the same test set."""
+    """Refuse runs without folds, or of the same fold, that have different test sets."""
     first: dict[int | None, int] = {}
     for number, run in runs.items():
         before = first.setdefault(folds.get(number), number)
-        if what := difference(run, runs[before]):
+        if differing := difference(run, runs[before]):
             raise UserError(
-                f"expected the same test set in all runs of {folder}, found other {what} in run {number} than in run "
-                f"{before}; evaluate them on the same data"
+                f"expected the same test set in all runs of {folder}, found other {differing} in run {number} than in "
+                f"run {before}; evaluate them on the same data"
             )

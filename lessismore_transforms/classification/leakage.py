@@ -1,8 +1,8 @@
-"""What is in two places: patients, sources and pictures, in the splits of a data set and in a pre-training set.
+"""Leaks: patients, sources and pictures that are in two splits of a data set, or in a split and in a pre-training set.
 
 Patients and sources are those of the listing. Equal pictures have equal grey values. Nearly equal ones are found by
-`reduction.near_duplicates` in any of eight positions, from a correlation of 0.7 on. Its pairs in different splits;
-those of pictures of native size were looked at, what is said of smaller ones is inferred:
+`reduction.near_duplicates` in any of eight positions, from a correlation of 0.7 on. The table shows its pairs in
+different splits. Pairs of pictures of native size were inspected; the statements on smaller ones are inferred:
 
 ====================================  ===============  ===========================================================
 pictures                              pairs            what they show
@@ -14,12 +14,13 @@ head CT, 200, all pairs               17 (0.70 to 1)   15 copies, 2 pairs that l
 PneumoniaMNIST, 3,166 of 28 pixels    37,268           4 pairs of equal pictures, else pairs of patients
 ====================================  ===============  ===========================================================
 
-Pairs from 0.6 to 0.7 show different patients as often as one, hence 0.7; thumbnails of small pictures all look alike,
-hence pictures below 48 pixels are compared for equality only. Of copies of the 203 test pictures of COVID-CT all those
-are found that were mirrored, turned, shrunk to a half or a third, compressed, brightened or given another gamma or
-window, and 98 % of those that lost 5 % of height and width; of CT slices by min-max all copies in a lung or a soft
-tissue window. Copies that were cut out otherwise are missed: of the three sources that cross the splits of COVID-CT one
-has six slices in val and in test, the other two have one patient in both. So sources count as much as pictures.
+The bound is 0.7 because pairs from 0.6 to 0.7 show different patients as often as the same one. Pictures below 48
+pixels are compared for equality only, because thumbnails of small pictures all look alike. Copies of the 203 test
+pictures of COVID-CT were all found if they were mirrored, turned, shrunk to a half or a third, compressed, brightened
+or had another gamma or window, and 98 % of them if 5 % of height and width were cut off. Of CT slices by min-max, all
+copies in a lung or a soft tissue window were found. Copies that were cropped otherwise are missed: of the three sources
+that cross the splits of COVID-CT, one has six slices in val and in test, and the other two have one patient in both. So
+sources count as much as pictures.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import parse_slice_id
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
 from lessismore_transforms.training.processes import process_rank
+from lessismore_transforms.wording import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,9 +63,9 @@ COLUMNS = (
 CORRELATION, RADIUS = 0.7, 16  # bits of 64
 LEAST_SIDE = 48  # pixels
 
-_SAMPLED_FROM, _SAMPLE = 2**20, 256  # pairs from which on so many pictures of each side tell whether a search helps
+_SAMPLED_FROM, _SAMPLE = 2**20, 256  # pairs from which on a sample of each side decides whether a search is of use
 _ALIKE = 0.01  # share of nearly equal pairs among them: phantoms 5 %, radiographs of 28 pixels 1.3 %, COVID-CT 0.001 %
-_WORDS = {
+_SENTENCES = {
     "patients": "of {known} patients {are} in more than one split",
     "sources": "of {known} sources {are} in more than one split",
     "exact": "of {known} pictures {are} in more than one split, equal in all pixels",
@@ -82,16 +84,16 @@ Named = tuple[str, Picture]
 
 @dataclass(frozen=True, eq=False)
 class Leakage:
-    """What was found in two places.
+    """The leaks that were found.
 
     Args:
         policy: one of `POLICIES`.
-        table: a row per pair, columns `COLUMNS`. Its `kind` is patient, source or exact, where the first picture of
-            each place stands for all that share what the column `shared` names, or near, where each pair has a row.
-            Labels are the names of classes; pre-training slices have none.
+        table: a row per pair, columns `COLUMNS`. Its `kind` is patient, source, exact or near. For the first three the
+            first picture of each place stands for all that share the value in the column `shared`; for near each pair
+            has a row. Labels are the names of classes; pre-training slices have none.
         counts: patients, sources, pictures and pairs found, and `too_small`, the pictures that took no part in the
-            search for near-duplicates; None is not known or not looked for.
-        sentences: what was found or could not be looked for, with numbers.
+            search for near-duplicates; None where that is not known or was not looked for.
+        sentences: sentences, with numbers, on what was found and what could not be checked.
     """
 
     policy: str
@@ -114,19 +116,19 @@ def check_leakage(
 ) -> Leakage:
     """Look for patients, sources and pictures that are in two splits, or in one and in the pre-training set.
 
-    A picture with two labels counts too, also inside one split. What pre-training shares with the training split is
-    told but is no failure: it has seen no label there and nothing that is scored.
+    A picture with two labels counts too, also inside one split. Pictures that are in the pre-training set and in the
+    training split are reported but are no failure: pre-training saw no labels, and the training split is not scored.
 
     Args:
         examples: pictures with their splits; patients as `patients.hash_patient` writes them with the default key.
-        policy: `warn` logs what was found, `fail` stops there, `ignore` looks for nothing.
-        pretraining: output folder of `reduce` that the encoder was pre-trained on, or several.
-        selection: which of its selections.
-        folder: where leakage.csv is written, without rows where nothing was found; with `ignore` it is not.
+        policy: `warn` logs the leaks, `fail` stops at leaks, `ignore` checks nothing.
+        pretraining: one or several output folders of `reduce` on which the encoder was pre-trained.
+        selection: name of the selection.
+        folder: folder for leakage.csv, which has no rows where nothing was found; with `ignore` none is written.
 
     Raises:
-        UserError: an unknown policy, or leaks under the policy `fail`.
-        ManifestError: an output folder is none, is damaged or has no such selection.
+        UserError: the policy is unknown, or there are leaks under the policy `fail`.
+        ManifestError: an output folder holds no manifest, is damaged or has no such selection.
         OutputError: the table cannot be written.
     """
     if policy not in POLICIES:
@@ -142,12 +144,12 @@ def check_leakage(
     counts = {finding.name: finding.count for finding in found} | {"too_small": len(here.items) - len(here.pictures)}
     sentences = tuple(sentence for finding in found for sentence in finding.sentences())
     result = Leakage(policy, _table(pairs), counts, sentences)
-    _tell(result, None if folder is None else Path(folder) / LEAKAGE)
+    _report(result, None if folder is None else Path(folder) / LEAKAGE)
     return result
 
 
-def _tell(found: Leakage, path: Path | None) -> None:
-    """Write and log in the first process, refuse in all."""
+def _report(found: Leakage, path: Path | None) -> None:
+    """Write and log the leaks in the first process; under the policy `fail` raise in all processes."""
     table = found.table
     if process_rank() == 0:
         if path is not None:
@@ -168,7 +170,7 @@ def _tell(found: Leakage, path: Path | None) -> None:
 
 @dataclass(frozen=True)
 class _Item:
-    """A picture and what others may share with it: patient, source, digest of its pixels; empty where unknown."""
+    """A picture with what others may share with it: patient, source, digest of its pixels; each empty where unknown."""
 
     place: str  # a split or PRETRAINING
     image: str
@@ -183,7 +185,7 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two pictures, `a` of the earlier place, that share something or show nearly the same."""
+    """Two pictures that share a property or show nearly the same; `a` is of the earlier place."""
 
     kind: str
     a: _Item
@@ -196,13 +198,13 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What one search found.
+    """The result of one search.
 
     Args:
-        name: one of `_WORDS`.
-        pairs: None where nothing was looked for.
-        known: patients, sources, pictures or pairs that it looked at.
-        note: what could not be looked for.
+        name: one of `_SENTENCES`.
+        pairs: the pairs found; None where nothing was searched.
+        known: number of patients, sources, pictures or pairs that were searched.
+        note: a sentence on what could not be searched.
     """
 
     name: str
@@ -212,22 +214,22 @@ class _Finding:
 
     @property
     def count(self) -> int | None:
-        """How many; what is shared by several pairs counts once."""
+        """The number of leaks; a property that several pairs share counts once."""
         return None if self.pairs is None else len({pair.shared or pair for pair in self.pairs})
 
     def sentences(self) -> Iterator[str]:
-        """The note, then what was found."""
+        """The note, then the sentence on the leaks."""
         if self.note:
             yield self.note
         if self.pairs:
-            words = _WORDS[self.name].format(known=f"{self.known:,}", are="is" if self.count == 1 else "are")
-            places = Counter(f"{pair.a.place}-{pair.b.place}" for pair in self.pairs)
+            sentence = _SENTENCES[self.name].format(known=f"{self.known:,}", are="is" if self.count == 1 else "are")
+            counts = Counter(f"{pair.a.place}-{pair.b.place}" for pair in self.pairs)
             first = self.pairs[0]
             two = sum(pair.a.label != pair.b.label for pair in self.pairs)
             labels = f"; {two} with two labels" if two and self.name == "near" else ""
-            counted = ", ".join(f"{place} {count:,}" for place, count in places.items())
+            places = ", ".join(f"{place} {count:,}" for place, count in counts.items())
             name = f"{first.shared}: " if first.kind in ("patient", "source") else ""
-            yield f"{self.count:,} {words} ({counted}{labels}), first {name}{first.a} and {first.b}"
+            yield f"{self.count:,} {sentence} ({places}{labels}), first {name}{first.a} and {first.b}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,9 +237,9 @@ class _Here:
     """The examples, in the order of the splits.
 
     Args:
-        items: by name.
-        pictures: names and grey values, uint8 (H, W), of those large enough to look for near-duplicates.
-        shapes: of all.
+        items: the examples by name.
+        pictures: names and grey values, uint8 (H, W), of those large enough for the search for near-duplicates.
+        shapes: shapes of all pictures.
     """
 
     items: dict[str, _Item]
@@ -246,7 +248,7 @@ class _Here:
 
     @classmethod
     def of(cls, examples: Examples) -> _Here:
-        """What is known of each example."""
+        """Collect the properties and the grey values of each example."""
         order = sorted(range(len(examples.images)), key=lambda number: SPLITS.index(examples.examples[number].split))
         named = [(examples.examples[number], _grey(examples.images[number])) for number in order]
         items = {
@@ -259,12 +261,12 @@ class _Here:
         return cls(items, pictures, {grey.shape for _, grey in named})
 
     def known(self, kind: str) -> int:
-        """How many different patients or sources there are."""
+        """The number of different patients or sources."""
         return len({getattr(item, kind) for item in self.items.values()} - {""})
 
 
 def _between_splits(here: _Here) -> list[_Finding]:
-    """What two splits share, and equal pictures with two labels."""
+    """Leaks between two splits, and equal pictures with two labels."""
     items, count = list(here.items.values()), len(here.items)
     equal = _sharing("exact", items)
     found = [
@@ -293,12 +295,12 @@ def _near_between_splits(here: _Here) -> _Finding:
 
 
 def _with_pretraining(here: _Here, outputs: Sequence[Path], selection: str) -> list[_Finding]:
-    """What slices of pre-training share with the splits."""
+    """Leaks between slices of pre-training and the splits."""
     slices = _Slices(outputs, selection, here.shapes)
     alike = _alike(slices, here.pictures, slices.item, here, "pre-training slices and pictures")
     walk = iter(slices)
     pairs = None if alike or not here.pictures else _near(walk, here.pictures, slices.item, here)
-    deque(walk, maxlen=0)  # where nearly equal ones are not looked for, equal ones are
+    deque(walk, maxlen=0)  # to the end: equal pictures are looked for even where nearly equal ones are not
     note = "; ".join(filter(None, (_too_small(slices.small, len(slices), "pre-training slices"), alike)))
     large = len(slices) - slices.small
     equal = _sharing("exact", [*slices.items.values(), *here.items.values()])
@@ -310,7 +312,7 @@ def _with_pretraining(here: _Here, outputs: Sequence[Path], selection: str) -> l
 
 
 def _pretraining_patients(here: _Here, outputs: Sequence[Path], selection: str) -> _Finding:
-    """The patients of both, where both are hashed with the same key or can be."""
+    """Patients in pre-training and in the splits, where both are hashed with the same key or can be."""
     name, known = "pretraining_patients", here.known("patient")
     if not known:
         return _Finding(name, None)
@@ -327,19 +329,22 @@ def _pretraining_patients(here: _Here, outputs: Sequence[Path], selection: str) 
             )
             return _Finding(name, None, note=note)
         patients = {record["volume"]: record["patient"] for record in manifest.volumes}
-        for each in Selection.read(output, selection).kept_ids:
-            patient = patients[parse_slice_id(each)[0]]
-            items.append(_Item(PRETRAINING, each, patient=patient if theirs == ours else hash_patient(patient, key)))
+        for slice_id in Selection.read(output, selection).kept_ids:
+            patient = patients[parse_slice_id(slice_id)[0]]
+            patient = patient if theirs == ours else hash_patient(patient, key)
+            items.append(_Item(PRETRAINING, slice_id, patient=patient))
     return _Finding(name, _with_slices(_sharing("patient", [*items, *here.items.values()])), known)
 
 
 class _Slices:
-    """Named slices of pre-training; a walk through them yields the large ones and notes those that may be here.
+    """The slices of pre-training with their names.
+
+    Iterating yields the large ones, and keeps the digests of those with the shape of an example in `items`.
 
     Args:
-        outputs: of `reduce`.
-        selection: its name.
-        shapes: of the pictures here.
+        outputs: output folders of `reduce`.
+        selection: name of the selection.
+        shapes: shapes of the examples.
     """
 
     def __init__(self, outputs: Sequence[Path], selection: str, shapes: set[tuple[int, ...]]) -> None:
@@ -366,18 +371,19 @@ class _Slices:
                 self.small += 1
 
     def item(self, name: str) -> _Item:
-        """What is known of a slice."""
+        """The properties of a slice."""
         return self.items.get(name) or _Item(PRETRAINING, name)
 
 
-def _too_small(small: int, count: int, what: str) -> str:
+def _too_small(small: int, count: int, nouns: str) -> str:
     if not small:
         return ""
-    return f"{small:,} of {count:,} {what} are smaller than {LEAST_SIDE} pixels: compared for equality only"
+    verb = plural(small, "is", "are")
+    return f"{small:,} of {count:,} {nouns} {verb} smaller than {LEAST_SIDE} pixels: compared for equality only"
 
 
 def _sharing(kind: str, items: Iterable[_Item]) -> list[_Pair]:
-    """Pairs of the first pictures of each place, for what is shared; of equal pictures also of each label."""
+    """Pairs of pictures that share a property, the first of each place; of equal pictures the first of each label."""
     groups: dict[str, dict[tuple[str, str], _Item]] = {}
     for item in items:
         if shared := getattr(item, kind):
@@ -391,7 +397,7 @@ def _with_slices(pairs: Iterable[_Pair]) -> list[_Pair]:
 
 
 def _near(first: Iterable[Named], second: Sequence[Named], item_of: Callable[[str], _Item], here: _Here) -> list[_Pair]:
-    """Pairs of different places that show nearly the same, the most alike first; equal ones are another kind."""
+    """Pairs of different places that show nearly the same, the most similar first, without equal pictures."""
     table = near_duplicates(first, second, radius=RADIUS, correlation=CORRELATION)
     pairs = [
         _Pair("near", item_of(a), here.items[b], "", int(bits), round(float(correlation), 4), transform)
@@ -401,8 +407,8 @@ def _near(first: Iterable[Named], second: Sequence[Named], item_of: Callable[[st
     return sorted(apart, key=lambda pair: -(pair.correlation or 0))
 
 
-def _alike(first: Any, second: Sequence[Named], item_of: Callable[[str], _Item], here: _Here, what: str) -> str:
-    """A sentence where so many pairs in a sample of large sets are nearly equal that they are no sign of copies."""
+def _alike(first: Any, second: Sequence[Named], item_of: Callable[[str], _Item], here: _Here, nouns: str) -> str:
+    """A sentence if so many pairs of a sample are nearly equal that this is no sign of copies; "" for small sets."""
     if len(first) * len(second) < _SAMPLED_FROM:
         return ""
     one, other = (_spread(side) for side in (first, second))
@@ -410,7 +416,7 @@ def _alike(first: Any, second: Sequence[Named], item_of: Callable[[str], _Item],
     if share <= _ALIKE:
         return ""
     return (
-        f"{share:.0%} of a sample of pairs of {what} are nearly equal, which tells no copies from others: "
+        f"{share:.0%} of a sample of pairs of {nouns} are nearly equal, so that copies cannot be recognised by it: "
         "near-duplicates were not looked for"
     )
 

@@ -1,9 +1,9 @@
-"""How good predictions are: AUC, F1, accuracy and their kin from labels and probabilities, each with weights.
+"""Metrics of predictions: AUC, F1, accuracy and others from labels, probabilities and weights.
 
-All take labels (N,) and probabilities (N, C), the class of the largest probability (the first of equals) being the
-predicted one. Weights (N,) count an example more or less often and give a float; weights (B, N), such as the counts
-of B bootstrap resamples, give all B values (B,) at once: what does not depend on them, the sorting, is done once.
-What is not defined, such as the AUC of one class alone, is nan. All agree with scikit-learn.
+All take labels (N,) and probabilities (N, C); the predicted class is the one with the largest probability (the first of
+equal ones). Weights (N,) count an example more or less often and give a float. Weights (B, N), such as the counts of B
+bootstrap resamples, give all B values (B,) at once; the sorting, which does not depend on them, is done once. A value
+that is not defined, such as the AUC of one class alone, is nan. All agree with scikit-learn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SMALLEST = float(np.finfo(np.float64).eps)  # probability of which a logarithm 
 
 
 class Metric(Protocol):
-    """A number for predictions, the larger the better."""
+    """A function that measures predictions by one number."""
 
     def __call__(self, labels: Labels, probabilities: Floats, weights: Floats | None = None, /) -> Value:
         """Of labels (N,), probabilities (N, C) and weights (N,) or (B, N)."""

@@ -27,13 +27,13 @@ from lessismore_transforms.weights.layouts import PLAIN, read_backbone
 class Classifier(nn.Module):
     """An encoder and the linear layer that classifies its features (Wolf et al. 2024, Section 2.3).
 
-    While the encoder is frozen it gets no gradient. Its batch norms then use and keep the statistics of pre-training,
-    whatever mode the network is put into, or train on alone, as in the released code.
+    While the encoder is frozen it gets no gradient. Its batch norms then use and keep the statistics of pre-training in
+    every mode of the network; or they alone go on training, as in the released code.
 
     Args:
-        backbone: pictures (B, 3, H, W) to features (B, features).
-        features: of the backbone.
-        classes: to tell apart.
+        backbone: maps pictures (B, 3, H, W) to features (B, features).
+        features: number of features of the backbone.
+        classes: number of classes.
     """
 
     def __init__(self, backbone: nn.Module, features: int, classes: int) -> None:
@@ -51,8 +51,8 @@ class Classifier(nn.Module):
         """Freeze the encoder or let it train.
 
         Args:
-            frozen: whether its weights stay as they are.
-            batch_norm: whether that holds for weights and statistics of its batch norms too.
+            frozen: whether its weights are frozen.
+            batch_norm: whether weights and statistics of its batch norms are frozen too.
         """
         self._frozen = frozen and batch_norm
         for module in self.backbone.modules():
@@ -81,9 +81,9 @@ def build_classifier(
 
     Args:
         backbone: a classification model of torchvision, or `timm:NAME`.
-        classes: to tell apart.
-        weights: of the backbone: a file of any layout that `checkpoints.read_backbone` knows, `imagenet` or `random`.
-        method: by which a file must have been pre-trained; None takes any.
+        classes: number of classes.
+        weights: of the backbone: a file of any layout that `layouts.read_backbone` knows, `imagenet` or `random`.
+        method: method by which a file must have been pre-trained; None takes any.
         seed: of what is random; the caller's random numbers are left as they are.
 
     Raises:
@@ -96,13 +96,13 @@ def build_classifier(
 
 
 def weights_of(weights: str | Path) -> dict[str, Any]:
-    """Whose weights an encoder begins with: method, id and epoch, None where that is not known.
+    """The origin of an encoder's first weights: method, id and epoch, each None where it is not known.
 
     Args:
         weights: a file, `imagenet` or `random`.
 
     Raises:
-        UserError: the file is not there, damaged, or of no known layout.
+        UserError: the file is missing, damaged, or of no known layout.
     """
     if weights in ("imagenet", "random"):
         return {"method": "imagenet" if weights == "imagenet" else None, "id": None, "epoch": None}
@@ -115,9 +115,9 @@ def save_classifier(path: Path, network: Classifier, header: Mapping[str, Any]) 
     """Write a classifier as safetensors, whole or not at all.
 
     Args:
-        path: the file; replaced if it is there.
+        path: the file; replaced if it exists.
         network: without wrappers.
-        header: plain values: how the network is built, and how pictures are prepared for it.
+        header: plain values from which the network is built and pictures are prepared.
 
     Raises:
         OutputError: the file cannot be written.
@@ -126,10 +126,10 @@ def save_classifier(path: Path, network: Classifier, header: Mapping[str, Any]) 
 
 
 def load_classifier(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
-    """Read a classifier that `save_classifier` wrote, in evaluation mode, and its header.
+    """A classifier from a file by `save_classifier`, in evaluation mode, and the header of the file.
 
     Raises:
-        UserError: the file is not there, damaged, or no classifier of ours.
+        UserError: the file is missing, damaged, or not a classifier of ours.
     """
     header = read_metadata(path)
     if not {"backbone", "classes", "record"} <= header.keys():

@@ -1,4 +1,4 @@
-"""The numbers that Wolf et al. printed, and which of our metrics stands beside them.
+"""The numbers that Wolf et al. printed, and the names of our metrics and methods for theirs.
 
 Less is More: Selective reduction of CT data for self-supervised pre-training of deep learning models with contrastive
 learning improves downstream classification performance, Comput Biol Med 183 (2024) 109242: Tables 3 to 7 (AUC and F1)
@@ -28,7 +28,7 @@ F1_OF_ORGMNIST = (
 
 
 class Setting(NamedTuple):
-    """What an encoder was pre-trained on and how; all three are `none` for training from scratch.
+    """A pre-training as the paper names it: data set, method, reduction; all three are `none` without one.
 
     Attributes:
         pretrain_dataset: `LIDC`, `PET-CT` or `none`.

@@ -1,4 +1,4 @@
-"""What a classifier got right and wrong in one picture: ROC, precision over recall, confusion, calibration."""
+"""The results of a classifier in one picture: ROC, precision over recall, confusion, calibration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.classification import metrics
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.wording import counted
 
 _SIZE_INCHES, _DPI = (11.5, 10.0), 110
 _LONGEST_NAME = 22  # characters of a class
@@ -24,9 +25,9 @@ def draw_evaluation(predictions: Predictions, classes: Sequence[str], positive: 
     Args:
         predictions: of one split.
         classes: names in the order of the labels.
-        positive: whose curves are drawn where there are two classes; of more, each against the rest.
-        path: of the picture.
-        title: above all.
+        positive: the class whose curves are drawn where there are two; of more classes, each against the rest.
+        path: file of the picture.
+        title: text above the panels.
 
     Raises:
         UserError: there are not as many names as classes.
@@ -42,7 +43,7 @@ def draw_evaluation(predictions: Predictions, classes: Sequence[str], positive: 
     names = [_plain(name) for name in classes]
     drawn = [positive] if len(names) == 2 else list(range(len(names)))
     figure = Figure(figsize=_SIZE_INCHES, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12), dpi=_DPI)
-    figure.suptitle(f"{title}: {len(predictions.labels):,} pictures".replace("$", r"\$"), fontsize=12)
+    figure.suptitle(f"{title}: {counted(len(predictions.labels), 'picture')}".replace("$", r"\$"), fontsize=12)
     grid = figure.add_gridspec(2, 2)
     _roc(figure.add_subplot(grid[0, 0]), predictions, names, drawn)
     _precision_recall(figure.add_subplot(grid[0, 1]), predictions, names, drawn)
@@ -99,7 +100,7 @@ def _curves(
     points: Callable[[Any, Any], tuple[Any, Any]],
     **style: Any,
 ) -> None:
-    """A curve per class against the rest, with its area; a class of no or all examples has none."""
+    """Draw a curve per class against the rest, with its area; a class of no or of all examples has no curve."""
     from matplotlib import colormaps
 
     colours = colormaps["tab10" if len(drawn) <= 10 else "tab20"]
@@ -111,7 +112,7 @@ def _curves(
 
 
 def _confusion(axes: Any, predictions: Predictions, names: Sequence[str]) -> None:
-    """Counts, and beneath them the share of their row, whose root is the colour: few confusions are still seen."""
+    """Draw the counts with their share of the row; the colour is the root of the share, so that few errors are seen."""
     from matplotlib.colors import PowerNorm
 
     matrix = metrics.confusion(predictions.labels, predictions.probabilities)  # (C, C)
@@ -137,7 +138,7 @@ def _confusion(axes: Any, predictions: Predictions, names: Sequence[str]) -> Non
 
 
 def _calibration(axes: Any, below: Any, predictions: Predictions) -> None:
-    """Accuracy over confidence, bin by bin; below, how many pictures each bin holds."""
+    """Draw accuracy over confidence, bin by bin, and below it the number of pictures in each bin."""
     count, confidence, hits = metrics.reliability(predictions.labels, predictions.probabilities)
     held = count > 0
     n, x, y = count[held], confidence[held] / count[held], hits[held] / count[held]
@@ -176,6 +177,6 @@ def _number(value: float) -> str:
 
 
 def _plain(name: str) -> str:
-    """A class name short enough to draw, in which a dollar begins no formula."""
+    """A class name that is short enough to draw, with dollars escaped so that none begins a formula."""
     short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     return short.replace("$", r"\$")

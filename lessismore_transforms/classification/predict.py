@@ -1,4 +1,4 @@
-"""Pictures in, classes out: what the `inference.json` of each classification bundle is made of."""
+"""Classes of pictures by a trained classifier: the parts of the `inference.json` of each classification bundle."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from lessismore_transforms.classification.preprocessing import Prepare
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import pick_device
 from lessismore_transforms.weights.backbones import load_strictly, read_metadata, read_tensors, to_encoder, weights_id
+from lessismore_transforms.wording import plural
 
 CSV, JSON = "predictions.csv", "predictions.json"
 _TRAINED = "EVAL/run_00/model.safetensors, which the training writes"
 
 
 def describe(weights: Path | str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """How a network was built and how pictures are prepared for it: what the header of its weights says.
+    """The settings of a network and of the preparation of pictures, from the header of its weights.
 
     Args:
-        weights: a model.safetensors of a run; or a bare state_dict (.pt), which says nothing.
-        defaults: what holds where the weights say nothing.
+        weights: a model.safetensors of a run; or a bare state_dict (.pt), which has no header.
+        defaults: values for settings that are not in the header.
 
     Raises:
-        UserError: a safetensors file is not there, damaged, or no classifier of ours.
+        UserError: a safetensors file is missing, damaged, or not a classifier of ours.
     """
     header = read_metadata(weights)
     if Path(weights).suffix == ".safetensors" and not {"backbone", "classes"} <= header.keys():
@@ -45,12 +46,12 @@ def load_trained(network: Classifier, weights: Path | str, device: torch.device 
     """A copy of a classifier for inference on a device, filled strictly with trained weights.
 
     Args:
-        network: stays on its device, with the weights.
+        network: the classifier that is filled with the weights; it stays on its device.
         weights: safetensors, or a bare state_dict (.pt).
-        device: where to run.
+        device: device of the copy.
 
     Raises:
-        UserError: the weights are not there or not of this network, or there is no such device.
+        UserError: the weights are missing or not of this network, or there is no such device.
     """
     place = pick_device(device)
     if not Path(weights).is_file():
@@ -63,14 +64,14 @@ def load_trained(network: Classifier, weights: Path | str, device: torch.device 
 def preparation(
     size: int, mean: Sequence[float] | None, std: Sequence[float] | None, resize: str, *, transpose: bool
 ) -> Prepare:
-    """`Prepare` as the network was trained with.
+    """The preparation of pictures with which the network was trained.
 
     Raises:
-        UserError: a value makes no sense, or mean and std are not known, as with a bare state_dict.
+        UserError: a value is out of range, or mean and std are not known, as with a bare state_dict.
     """
     if mean is None or std is None:
         raise UserError(
-            "expected the mean and std of the training pictures, which a bare state_dict does not tell: give --mean "
+            "expected the mean and std of the training pictures, which a bare state_dict does not hold: give --mean "
             f"and --std, or --weights {_TRAINED}"
         )
     means, deviations = ([value] if isinstance(value, int | float) else value for value in (mean, std))
@@ -78,19 +79,19 @@ def preparation(
 
 
 class PredictionSaver(TableSaver):
-    """Write the classes that a network tells for pictures.
+    """Write the classes that a network predicts for pictures.
 
-    predictions.csv has a row for each picture: image_id, predicted (the name of the likeliest class, the first of
-    equals), p_0, p_1, ... (probabilities, by softmax, with nine digits). predictions.json says which classes these are,
-    and by which weights.
+    predictions.csv has a row for each picture: image_id, predicted (the name of the most probable class, the first of
+    equal ones), p_0, p_1, ... (probabilities, by softmax, with nine digits). predictions.json names the classes and the
+    weights.
 
     Args:
         output_dir: folder of the files.
         classes: names, in the order of the network's outputs.
-        weights: the file that they were loaded from.
+        weights: the file of the network's weights.
 
     Raises:
-        UserError: the folder is that of a run, whose predictions.csv is another table.
+        UserError: the folder is that of a run, where predictions.csv is another table.
         OutputError: the folder cannot be written.
     """
 
@@ -104,11 +105,11 @@ class PredictionSaver(TableSaver):
         self.classes, self.weights = list(classes), weights
 
     def columns(self) -> list[str]:
-        """Name the class and the probabilities."""
+        """The names of the columns: the class and the probabilities."""
         return ["predicted", *(f"p_{number}" for number in range(self.size))]
 
     def cells(self, predicted: torch.Tensor) -> Iterator[str]:
-        """Give class and probabilities of logits (N, size)."""
+        """The cells with class and probabilities of logits (N, size)."""
         line = f",%s{f',{NUMBER}' * self.size}"
         names = [csv_cell(name) for name in self.classes]
         return (line % (names[row.argmax()], *row.tolist()) for row in predicted.double().softmax(dim=1))
@@ -119,4 +120,4 @@ class PredictionSaver(TableSaver):
         write_json(self.output_dir / JSON, about)
         super()._close(engine)
         meaning = ", ".join(f"p_{number} {name}" for number, name in enumerate(self.classes))
-        print(f"{self.rows} predictions in {self.output_dir / CSV} ({meaning})")
+        print(f"{self.rows} {plural(self.rows, 'prediction')} in {self.output_dir / CSV} ({meaning})")

@@ -1,7 +1,7 @@
-"""What a classifier said of each picture: predictions.csv, from which every number, interval and test is made.
+"""The predictions of a classifier: predictions.csv, from which every metric, interval and test is computed.
 
-A row per picture: `image_id, patient, split, label, p_0, p_1, ...`. The probabilities come from float32, of which
-nine digits lose nothing: order and ties are those of the network.
+A row per picture: `image_id, patient, split, label, p_0, p_1, ...`. The probabilities are float32, and nine digits keep
+them exactly, so that their order and their ties are those of the network.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Predictions:
     """The predictions for N pictures of C classes, at least one picture and two classes.
 
     Args:
-        image_ids: N names, each once.
-        patients: N keys, "" where not known.
+        image_ids: N different names.
+        patients: N keys, "" where the patient is not known.
         splits: N names of splits.
         labels: (N,) int64, positions of the true classes.
         probabilities: (N, C) float64, rows that sum to 1.
@@ -60,7 +60,7 @@ class Predictions:
         """The predictions for one split, in the same order.
 
         Raises:
-            UserError: there is none.
+            UserError: the split has no picture.
         """
         rows = [row for row, name in enumerate(self.splits) if name == split]
         if not rows:
@@ -93,7 +93,7 @@ class Predictions:
         """The checked table in a file.
 
         Raises:
-            UserError: there is none or it is damaged; the message names the file and the line.
+            UserError: the file is missing or damaged; the message names the file and the line.
         """
         if not path.is_file():
             raise UserError(f"{path} is missing: expected the {PREDICTIONS} of a finished evaluation")
@@ -134,7 +134,7 @@ def _numbers(path: Path, line: int, texts: list[str]) -> tuple[int, list[float]]
 def _problems(
     image_ids: list[str], labels: NDArray[np.int64], probabilities: NDArray[np.float64]
 ) -> Iterator[tuple[int, str]]:
-    """The rows that cannot be, each with what is wrong."""
+    """The impossible rows, each with its error."""
     classes = probabilities.shape[1]
     sums = probabilities.sum(axis=1)
     for row in np.flatnonzero((labels < 0) | (labels >= classes)).tolist():

@@ -1,4 +1,4 @@
-"""From pictures in memory to what the network sees."""
+"""From pictures in memory to the input of the network: resized, scaled to 0..1, normalised."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from lessismore_transforms.classification.examples import Split
 from lessismore_transforms.errors import UserError
-
-RESIZES = ("area", "bilinear")
+from lessismore_transforms.reduction.network_input import RESIZES, normalise, resize
 
 
 class Prepare:
@@ -19,14 +17,14 @@ class Prepare:
 
     Args:
         size: rows and columns of the result, pixels.
-        mean: of all channels, or one for each, of values in 0..1.
-        std: the same.
-        resize: area, the mean of what a pixel covers, which repeats pixels where the picture is smaller (released
-            code, MONAI's `Resize`); or bilinear with antialiasing.
-        transpose: exchange rows and columns, as the released code's reader did.
+        mean: mean of values in 0..1, one of all channels, or one for each.
+        std: standard deviation, one of all channels, or one for each.
+        resize: `area`, the mean over the area of each new pixel, which repeats pixels where the picture is smaller
+            (released code, MONAI's `Resize`); or `bilinear` with antialiasing.
+        transpose: exchange rows and columns, as the reader of the released code does.
 
     Raises:
-        UserError: a value makes no sense.
+        UserError: a value is out of range.
     """
 
     def __init__(
@@ -48,20 +46,17 @@ class Prepare:
                 "leave them out to take those of the training pictures"
             )
         self.size, self.resize, self.transpose = size, resize, transpose
-        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
+        self.mean, self.std = list(mean), list(std)
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """The item with its picture as float32 (C, size, size)."""
         image = resized(item["image"].mT if self.transpose else item["image"], self.size, self.resize)
-        return {**item, "image": (image - self.mean) / self.std}
+        return {**item, "image": normalise(image, self.mean, self.std)}
 
 
-def resized(image: torch.Tensor, size: int, resize: str = "area") -> torch.Tensor:
+def resized(image: torch.Tensor, size: int, method: str = "area") -> torch.Tensor:
     """A picture uint8 (C, H, W) as float32 (C, size, size) in 0..1."""
-    pixels = image[None].float() / 255
-    if resize == "area":
-        return F.interpolate(pixels, size=(size, size), mode="area")[0]
-    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+    return resize(image[None].float() / 255, size, method)[0]
 
 
 def statistics_of(
@@ -72,16 +67,16 @@ def statistics_of(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of a split's resized pictures, in 0..1, or what is given.
+    """Mean and standard deviation of each channel of a split's resized pictures, in 0..1, or the given values.
 
-    Each picture counts alike, whatever its size; the deviation is that of all pixels of all pictures.
+    Each picture has the same weight, whatever its size; the deviation is that of all pixels of all pictures.
 
     Args:
         split: the training pictures, without a transform.
-        size: rows and columns of what the network sees, pixels.
+        size: rows and columns of the network's input, pixels.
         resize: see `Prepare`.
-        mean: taken instead of the pictures' own.
-        std: taken instead of the pictures' own.
+        mean: used instead of the mean of the pictures.
+        std: used instead of the standard deviation of the pictures.
     """
     if mean is None or std is None:
         pixels = (resized(split[index]["image"], size, resize).double() for index in range(len(split)))

@@ -1,7 +1,7 @@
 """Stratified folds that keep the pictures of a patient together.
 
-Groups (patients) are dealt to parts, the large ones first, each to the part that lacks most of its classes. Where
-each group is one picture, every part gets each class to within one picture of its share.
+Groups (patients) are dealt to the parts, large groups first, each to the part that lacks most of its classes. Where
+each group is one picture, every part gets its share of each class to within one picture.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ Integers = NDArray[np.int64]
 def stratified_folds(labels: Sequence[Any], groups: Sequence[str], folds: int, seed: int = 0) -> Integers:
     """The fold of each example, int64 (N,), such that no group is in two folds and classes are spread evenly.
 
-    The same order of examples and seed give the same folds; what the groups are called does not matter.
+    The same order of examples and the same seed give the same folds; the names of the groups do not matter.
 
     Args:
         labels: the class of each of N examples, numbers or names.
-        groups: what must stay together, a patient for instance; an example that stands alone has a name of its own.
-        folds: how many, at least 2.
+        groups: the group of each example, such as its patient, which stays together; an example without others has a
+            name of its own.
+        folds: number of folds, at least 2.
         seed: of the order in which equally large groups are dealt.
 
     Raises:
@@ -61,9 +62,9 @@ def split_fold(
     Args:
         labels: the class of each of N examples, numbers or names.
         groups: what must stay together, as `stratified_folds` takes it.
-        fold: which one is test, from 0.
-        folds: how many.
-        validation: the share of val in what is not test, between 0 and 1.
+        fold: number of the fold that is test, from 0.
+        folds: number of folds.
+        validation: the share of val in the examples that are not test, between 0 and 1.
         seed: of folds and of val; the test sets of all folds of one seed partition the data.
 
     Raises:
@@ -86,7 +87,7 @@ def split_fold(
 
 
 def _count(labels: Sequence[Any], groups: Sequence[str]) -> tuple[list[Any], Integers, Integers]:
-    """The classes (C,), how often each group has each (G, C), and the group of each example (N,)."""
+    """The classes (C,), the number of examples of each group and class (G, C), and the group of each example (N,)."""
     classes, targets = np.unique(np.asarray(labels), return_inverse=True)
     numbers: dict[str, int] = {}  # by first appearance, as names may be hashes with a key of the user
     members = np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
@@ -96,9 +97,10 @@ def _count(labels: Sequence[Any], groups: Sequence[str]) -> tuple[list[Any], Int
 
 
 def _deal(counts: Integers, ideal: Floats, seed: int) -> Integers:
-    """The part (G,) that each group of class counts (G, C) goes to, towards the class counts (P, C) of the parts.
+    """The part (G,) of each group, from the class counts of the groups (G, C) and those wanted for the parts (P, C).
 
-    A group goes where it reduces the squared distance to the ideal most, each class weighted by one over its size.
+    A group goes to the part where it reduces the squared distance to the wanted counts most; each class is weighted by
+    one over its size.
     """
     shuffled = np.random.RandomState(seed).permutation(len(counts))  # of all generators, its numbers never change
     order = shuffled[np.argsort(-counts[shuffled].sum(axis=1), kind="stable")]

@@ -1,7 +1,7 @@
-"""How sure a metric is, and whether two models differ: intervals and tests over runs, folds and patients.
+"""The uncertainty of a metric, and tests of differences between two models, over runs, folds and patients.
 
-All of it is about the networks at hand and new patients of the same kind. How much a network changes when it is
-trained again is what `mean_std` over runs tells; the intervals and tests below do not.
+Intervals and tests are about these trained networks and new patients of the same kind. How much the result changes when
+a network is trained again is shown by `mean_std` over runs only.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lessismore_transforms.classification.metrics import Metric, auc
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.wording import counted
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -46,7 +47,7 @@ class DeLong:
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the sample standard deviation (divisor n - 1) of runs; the latter is nan for one run.
+    """The mean and the sample standard deviation (divisor n - 1) over runs; the deviation of one run is nan.
 
     Raises:
         UserError: there are no values.
@@ -57,7 +58,7 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 
 
 def unit_of(predictions: Predictions) -> Literal["patient", "image"]:
-    """What counts as independent: the patient, where that of every image is known, else the image."""
+    """The independent unit: the patient, where that of every image is known, else the image."""
     return "patient" if all(predictions.patients) else "image"
 
 
@@ -66,28 +67,30 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """The percentile interval of the mean over runs of a metric (Efron & Tibshirani 1993, Chapter 13).
 
-    The patients of a test set are drawn with replacement, each with all images, and an image whose patient is not
-    known is drawn alone. Runs that share patients share the draws; test sets that share none, such as folds, are
-    drawn each for itself. A resample without a value, such as an AUC when one class was not drawn, is left out: to
-    draw it again would give the same distribution, and might never end. Of few patients the interval is a little short.
+    The patients of a test set are drawn with replacement, each with all images; an image whose patient is not known is
+    drawn alone. Runs that share patients share the draws; test sets without common patients, such as folds, are drawn
+    separately. A resample without a value, such as an AUC when one class was not drawn, is left out: drawing it again
+    would give the same distribution, and might never end. With few patients the interval is a little too short.
 
     Args:
         runs: predictions of one test set, of one for each fold, or of several runs of all folds.
-        metric: of labels (N,), probabilities (N, C) and weights (B, N), how often each image was drawn: (B,).
-        samples: resamples.
+        metric: function of labels (N,), probabilities (N, C) and weights (B, N), the number of times that each image
+            was drawn; it returns (B,).
+        samples: number of resamples.
         seed: of the draws.
-        level: the share of resamples inside.
+        level: the share of resamples inside the interval.
 
     Returns:
-        Lower and upper end; nan where the metric has no value, or a test set is of one patient only.
+        Lower and upper end; nan where the metric has no value, or a test set has one patient only.
 
     Raises:
-        UserError: there are no runs, or samples or level make no sense.
+        UserError: there are no runs, or samples or level are out of range.
     """
     if not runs or samples < 1 or not 0 < level < 1:
         raise UserError(
-            f"expected one run or more, 1 sample or more and a level between 0 and 1, found {len(runs)} runs, "
-            f"{samples} samples and level {level}: 1000 samples and level 0.95 are usual"
+            f"expected one run or more, 1 sample or more and a level between 0 and 1, found "
+            f"{counted(len(runs), 'run')}, {counted(samples, 'sample')} and level {level}: 1000 samples and level 0.95 "
+            "are usual"
         )
     units, count = _units(runs)
     strata = _strata(units)
@@ -117,20 +120,20 @@ def permutation_test(
 ) -> float:
     """The two-sided p-value of the difference between two models on the same images.
 
-    If the models are equally good, the predictions of a patient (of an image whose patient is not known) may be
+    If the models are equally good, the predictions for a patient (for an image whose patient is not known) may be
     exchanged between them, in all runs at once. The p-value is the share of random exchanges after which the mean
-    over runs of metric(A) - metric(B) is as far from 0 as it was before, which counts as one of them
-    (Phipson & Smyth 2010): it is never 0, and 1 for equal predictions.
+    over runs of metric(A) - metric(B) is at least as far from 0 as before. The observed difference counts as one of the
+    exchanges (Phipson & Smyth 2010), so that p is never 0; it is 1 for equal predictions.
 
     For `metrics.auc`, which depends on ranks only, ranks within each model are exchanged instead of probabilities
-    (as Venkatraman & Begg 1996): models that are calibrated differently would otherwise spoil each other's order, and
-    the test would miss almost any difference. Other metrics take what the models say as it is.
+    (as Venkatraman & Begg 1996). Otherwise models with different calibration would spoil each other's order, and the
+    test would miss almost any difference. For other metrics the probabilities themselves are exchanged.
 
     Args:
         runs_a: predictions of the first model.
-        runs_b: predictions of the second; run i has the images of run i of the first, in any order.
+        runs_b: predictions of the second model; run i has the images of run i of the first, in any order.
         metric: as for `bootstrap_interval`.
-        samples: random exchanges.
+        samples: number of random exchanges.
         seed: of the exchanges.
 
     Returns:
@@ -158,8 +161,8 @@ def permutation_test(
 def delong_test(labels: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLike) -> DeLong:
     """Compare the areas under two ROC curves of the same images (DeLong, DeLong & Clarke-Pearson 1988).
 
-    Placements come from mid-ranks, in O(n log n) (Sun & Xu 2014). Images count as independent:
-    where a patient has several, p is too small and `permutation_test` is the one to trust.
+    Placements come from mid-ranks, in O(n log n) (Sun & Xu 2014). Images count as independent: where a patient has
+    several, p is too small and `permutation_test` should be used instead.
 
     Args:
         labels: (N,), 1 for the positive class, else 0.
@@ -167,11 +170,11 @@ def delong_test(labels: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.Ar
         scores_b: (N,), of the second.
 
     Returns:
-        Areas, difference, z and p. Equal areas give z = 0 and p = 1; else z and p are nan where the variance
-        cannot be estimated: one image of a class, or models that differ alike on all images of each.
+        Areas, difference, z and p. Equal areas give z = 0 and p = 1. Otherwise z and p are nan where the variance
+        cannot be estimated: a class has one image, or the models differ by the same amount on all images of each class.
 
     Raises:
-        UserError: lengths differ, a score is not finite, or labels are not 0 and 1, both there.
+        UserError: lengths differ, a score is not finite, or labels are not 0 and 1 or only one of them.
     """
     truth, first, second = np.asarray(labels), np.asarray(scores_a, float), np.asarray(scores_b, float)
     if not (truth.ndim == 1 and truth.shape == first.shape == second.shape):
@@ -200,7 +203,7 @@ def delong_test(labels: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.Ar
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
-    """P-values (K,) adjusted for their number by steps down (Holm 1979); nan stays nan and does not count.
+    """P-values (K,) adjusted for their number by Holm's step-down method (1979); nan stays nan and does not count.
 
     Raises:
         UserError: a value is not in 0..1.
@@ -216,9 +219,10 @@ def holm(p_values: npt.ArrayLike) -> Floats:
 
 
 def _placements(positive: npt.NDArray[np.bool_], scores: Floats) -> Floats:
-    """With how many images of the other class each image (N,) is in the right order; equals count half.
+    """The number (N,) of images of the other class with which each image is in the right order; equal ones count half.
 
-    Summed over a class and divided by the number of pairs it is the area. Halves of integers, hence exact.
+    Summed over a class and divided by the number of pairs it is the area. The numbers are halves of integers, hence
+    exact.
     """
     own = np.empty(len(scores))
     for members in (positive, ~positive):
@@ -235,7 +239,7 @@ def _mid_ranks(values: Floats) -> Floats:
 
 
 def _units(runs: Sequence[Predictions]) -> tuple[list[Ints], int]:
-    """The number of the unit of each image of each run, the same in all runs, and how many units there are."""
+    """The unit's number for each image of each run, the same in all runs, and the number of units."""
     numbers: dict[tuple[str, str], int] = {}
     units = [
         np.array(
@@ -261,7 +265,7 @@ def _strata(units: Sequence[Ints]) -> list[Ints]:
 
 
 def _drawn(rng: np.random.Generator, strata: Sequence[Ints], batch: int, count: int) -> Floats:
-    """How often each unit was drawn (B, units) when each stratum is drawn from itself as often as it has units."""
+    """The number of draws of each unit (B, units); each stratum is resampled with as many draws as it has units."""
     drawn = np.zeros((batch, count))
     for stratum in strata:
         size = len(stratum)
@@ -271,20 +275,20 @@ def _drawn(rng: np.random.Generator, strata: Sequence[Ints], batch: int, count: 
 
 
 def _batches(samples: int, images: int) -> Iterator[int]:
-    """The sizes of batches that together are as many as asked for, and small enough for memory."""
+    """The sizes of batches that are small enough for memory and together have the number of samples."""
     batch = max(1, _CELLS // images)
     yield from (min(batch, samples - start) for start in range(0, samples, batch))
 
 
 def _mean_of_runs(runs: Sequence[Predictions], metric: Metric, drawn: Floats, units: Sequence[Ints]) -> Floats:
-    """The mean over runs of a metric (B,) when units count as often as drawn (B, units)."""
+    """The mean over runs of a metric (B,), with units weighted by their number of draws (B, units)."""
     pairs = zip(runs, units, strict=True)
     mean: Floats = np.mean([metric(run.labels, run.probabilities, drawn[:, unit]) for run, unit in pairs], axis=0)
     return mean
 
 
 def _difference(metric: Metric, pairs: Sequence[Pair], units: Sequence[Ints]) -> Statistic:
-    """The mean over runs of metric(A) - metric(B) after exchanges; which model a row counts for is a weight."""
+    """The mean over runs of metric(A) - metric(B) after exchanges, which are weights of both models' rows."""
     pools = [(np.tile(labels, 2), np.concatenate([first, second])) for labels, first, second in pairs]
 
     def difference(exchanged: npt.NDArray[np.bool_]) -> Floats:
@@ -299,7 +303,7 @@ def _difference(metric: Metric, pairs: Sequence[Pair], units: Sequence[Ints]) ->
 
 
 def _area_difference(pairs: Sequence[Pair], units: Sequence[Ints], count: int) -> Statistic:
-    """The same for the AUC of ranks, where it is a sum over units: each one's part changes its sign when exchanged.
+    """The same for the AUC of ranks, which is a sum over units: the part of a unit changes its sign when exchanged.
 
     With k(x, y) = 1, 1/2, 0 for a positive above, equal to, below a negative, and w = 1 for rows of A, 0 for rows of B,
     m n (AUC(A) - AUC(B)) is the sum over all pairs in the pool of both of
@@ -314,7 +318,7 @@ def _area_difference(pairs: Sequence[Pair], units: Sequence[Ints], count: int) -
 
 
 def _area_parts(positive: npt.NDArray[np.bool_], first: Floats, second: Floats) -> Floats:
-    """What each image (N,) adds to AUC(A) - AUC(B); nan where there is one class only."""
+    """The part (N,) of AUC(A) - AUC(B) that each image adds; nan where there is one class only."""
     ordered = int(positive.sum()) * int((~positive).sum())
     if ordered == 0:
         return np.full(len(positive), math.nan)
@@ -336,8 +340,8 @@ def _paired(runs_a: Sequence[Predictions], runs_b: Sequence[Predictions]) -> lis
         place = {image: row for row, image in enumerate(b.image_ids)}
         if unshared := place.keys() ^ set(a.image_ids):
             raise UserError(
-                f"expected the same images in run {number} of both models, found {len(unshared)} that only one of "
-                "them has: compare models on the same test set"
+                f"expected the same images in run {number} of both models, found {counted(len(unshared), 'image')} of "
+                "one model only: compare models on the same test set"
             )
         rows = np.array([place[image] for image in a.image_ids])
         _check_same(number, a, b, rows)
@@ -347,14 +351,15 @@ def _paired(runs_a: Sequence[Predictions], runs_b: Sequence[Predictions]) -> lis
 
 def _check_same(number: int, a: Predictions, b: Predictions, rows: Ints) -> None:
     patients = [b.patients[row] for row in rows]
-    for what, unequal in (
+    for column, unequal in (
         ("labels", a.labels != b.labels[rows]),
         ("patients", np.array(a.patients, dtype=object) != np.array(patients, dtype=object)),
     ):
         if np.any(unequal):
             raise UserError(
-                f"expected the same {what} in run {number} of both models, found {int(np.sum(unequal))} images that "
-                f"differ, first {a.image_ids[int(np.argmax(unequal))]}: evaluate both on the same lists"
+                f"expected the same {column} in run {number} of both models, found other {column} for "
+                f"{counted(int(np.sum(unequal)), 'image')}, first {a.image_ids[int(np.argmax(unequal))]}: evaluate "
+                "both on the same lists"
             )
     if a.probabilities.shape[1] != b.probabilities.shape[1]:
         raise UserError(

@@ -49,7 +49,8 @@ class Table:
 
 def table(options: Table) -> int:
     """Print, and write where asked for, evaluations beside each other."""
-    from lessismore_transforms.classification.tables import as_text, check_output, make_table, write_table
+    from lessismore_transforms.classification.comparison import make_table
+    from lessismore_transforms.classification.tables import as_text, check_output, write_table
 
     if options.output is not None:
         check_output(options.output)

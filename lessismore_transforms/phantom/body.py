@@ -1,4 +1,4 @@
-"""Who lies in the scanner: a patient as ellipsoids and outlines, drawn at random from a standard body.
+"""The patient in the scanner: ellipsoids and outlines, drawn at random from a standard body.
 
 x runs to the patient's left, y to posterior and z to the head, in mm of the standard body, whose axis is x = y = 0.
 """
@@ -57,13 +57,13 @@ class Solid(NamedTuple):
 
 
 class LungSpace(NamedTuple):
-    """Where the lungs are."""
+    """The space of the lungs: inside the body cavity, above the diaphragm and beside the mediastinum."""
 
     landmarks: Array
     domes: tuple[float, float]
 
     def coverage(self, x: Array, y: Array, z: float | Array, edge: float) -> Array:
-        """How far a point lies above the diaphragm and beside the mediastinum, 0..1."""
+        """The share (0..1) to which points lie above the diaphragm and beside the mediastinum."""
         middle = np.interp(z, self.landmarks[:, 0], self.landmarks[:, 7])
         beside = ((x - 4) / middle) ** 2 + ((y - 6) / 88) ** 2
         right = self.domes[0] - 66 * (((x + 64) / 74) ** 2 + ((y + 8) / 88) ** 2)
@@ -73,7 +73,7 @@ class LungSpace(NamedTuple):
         return np.clip(0.5 + above / (2 * edge), 0, 1) * np.clip(0.5 + (beside - 1) * middle / (2 * edge), 0, 1)
 
     def holds(self, points: Array, margin: float) -> NDArray[np.bool_]:
-        """Tell which of (n, 3) points lie in a lung, `margin` mm or more from its wall."""
+        """Mask (n,) of the points (n, 3) that lie in a lung, `margin` mm or more from its wall."""
         x, y, z = points.T
         _, _, _, ca, cb, cy, _, _ = (np.interp(z, self.landmarks[:, 0], column) for column in self.landmarks.T)
         wall = np.hypot(x / (ca - margin), (y - cy) / (cb - margin)) < 1
@@ -91,7 +91,7 @@ class LungSpace(NamedTuple):
 
 
 class Body(NamedTuple):
-    """One patient."""
+    """The shapes and grey values of one patient."""
 
     scale: Point  # patient mm for one mm of the standard body
     shift: Point  # position of the body axis in the field of view, mm; start of the scan
@@ -113,7 +113,7 @@ class Body(NamedTuple):
 
 
 def draw_body(seed: int) -> Body:
-    """Draw the patient of a seed."""
+    """Draw the patient that belongs to a seed."""
     rng = np.random.default_rng([seed])
     draw = rng.uniform
     scale = (draw(0.9, 1.08), draw(0.9, 1.1), draw(0.95, 1.05))
@@ -169,7 +169,7 @@ def _lesions(rng: np.random.Generator, lungs: LungSpace, contrast: float) -> lis
 
 
 class _Solids:
-    """Collects ellipsoids and tubes in painting order, each moved and resized a little at random."""
+    """A list of ellipsoids and tubes in painting order, each moved and resized a little at random."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -299,7 +299,7 @@ def _upper_abdomen(add: _Solids, contrast: float) -> None:
 
 
 def _chest(add: _Solids, contrast: float, bone: float) -> None:
-    """Heart, air ways, shoulder girdle."""
+    """Heart, airways, shoulder girdle."""
     blood, muscle = 45 + 190 * contrast, 50 + 60 * contrast
     add.ellipsoid((20, -24, 374), (66, 52, 54), [(0, -85), (6, muscle)], degrees=28, within=CAVITY, vary=0.5)
     add.ellipsoid((42, -16, 366), (24, 17, 30), [(0, blood)], degrees=28)

@@ -32,10 +32,10 @@ def write_nifti(scan: PhantomScan, path: Path | str, *, axcodes: str = "LPS") ->
     Args:
         scan: what to write.
         path: file name; its folder is made.
-        axcodes: where the stored axes point to, as nibabel names them: "LPS" is columns, rows, slices of `hu`.
+        axcodes: directions of the stored axes in nibabel's letters: "LPS" is columns, rows, slices of `hu`.
 
     Raises:
-        UserError: if `axcodes` is not three letters for three different axes, or for another suffix.
+        UserError: `axcodes` does not name three different axes, or the suffix is another one.
     """
     import nibabel
 
@@ -78,7 +78,7 @@ def write_dicom(scan: PhantomScan, folder: Path | str, *, intercept: int = -1024
         intercept: RescaleIntercept, HU; stored values are HU - intercept, signed only where they have to be.
 
     Raises:
-        UserError: if an intercept leaves 16 bits.
+        UserError: the stored values do not fit into 16 bits with this intercept.
     """
     folder = Path(folder)
     stored = scan.hu.astype(np.int32) - intercept
@@ -113,8 +113,8 @@ def write_demo_data(
         seed: of the first patient.
 
     Raises:
-        UserError: if the folder holds anything but demo data.
-        OutputError: if the folder cannot be written.
+        UserError: the folder holds anything but demo data.
+        OutputError: the folder cannot be written.
     """
     folder = Path(folder)
     labels = folder / "labels.csv"

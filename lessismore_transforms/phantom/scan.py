@@ -28,7 +28,7 @@ class PhantomScan:
         hu: (S, H, W) int16, HU.
         spacing_mm: distance of slices, rows and columns.
         origin_mm: DICOM (LPS) position of the first pixel of slice 0, x, y, z.
-        patient: invented name, also the DICOM PatientID.
+        patient: invented name; it is also the DICOM PatientID.
         region: per slice "pelvis", "abdomen" or "chest".
         lesion: per slice 1 where a lesion was drawn, else 0.
     """
@@ -44,17 +44,17 @@ class PhantomScan:
 def phantom_scan(
     seed: int, *, slices: int = 120, size: int = 256, slice_spacing_mm: float | None = None
 ) -> PhantomScan:
-    """The scan of the patient that belongs to `seed`: same arguments, same voxels.
+    """The scan of the patient that belongs to `seed`; the same arguments give the same voxels.
 
     Args:
-        seed: patient; not negative.
+        seed: number of the patient; not negative.
         slices: number of slices.
         size: rows and columns, at least 16.
-        slice_spacing_mm: by default all of `LENGTH_MM` is covered, so fewer slices are thicker ones; a smaller
-            spacing gives a slab of neighbouring slices around the middle of the body.
+        slice_spacing_mm: distance of slices; by default all of `LENGTH_MM` is covered, so that fewer slices are
+            thicker. A smaller spacing gives a slab of neighbouring slices around the middle of the body.
 
     Raises:
-        UserError: for a negative seed, no slices, tiny images or a slab longer than the body.
+        UserError: the seed is negative, there are no slices, the images are tiny or the slab is longer than the body.
     """
     if seed < 0 or slices < 1 or size < 16:
         raise UserError(
@@ -131,7 +131,7 @@ class _Canvas(NamedTuple):
         patch += coverage * (hu - patch)
 
     def outline(self, a: float, b: float, middle_y: float, square: float) -> Array:
-        """How many mm each pixel lies inside a rounded box with half axes a and b."""
+        """The depth in mm of each pixel inside a rounded box with half axes a and b."""
         u2 = (self.x / a) ** 2
         v2 = ((self.y - middle_y) / b)[:, None] ** 2
         radius = np.sqrt(np.sqrt((u2 + v2) ** 2 - square * u2 * v2))
@@ -143,7 +143,7 @@ class _Canvas(NamedTuple):
 
 
 def _near(axis: Array, middle: float, reach: float) -> slice:
-    """The pixels of an axis within reach."""
+    """The pixels of an axis that are within reach of a point."""
     step = axis[1] - axis[0]
     return slice(max(0, int((middle - reach - axis[0]) / step)), max(0, int((middle + reach - axis[0]) / step) + 2))
 

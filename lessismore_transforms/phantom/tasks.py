@@ -1,7 +1,7 @@
 """Small labelled data sets of 2-D pictures in the layouts of the paper's three tasks, for the demo and for tests.
 
-A patient lies in one split only; small chests of different patients look alike all the same. The labels can be learned,
-but a few dozen pictures do not make it easy.
+A patient is in one split only, but small chests of different patients look alike. The labels can be learned, though
+not easily from a few dozen pictures.
 """
 
 from __future__ import annotations
@@ -40,23 +40,24 @@ _SEEDS = {"covid19": 10_000, "organsmnist": 20_000, "brain": 30_000}  # nobody i
 def write_demo_task(folder: Path | str, task: str, *, patients: int = 16, size: int = 64, seed: int = 0) -> Path:
     """Write the pictures of a task and return their folder, written whole or not at all.
 
-    Each patient gives `PICTURES` pictures; half of the patients train, a quarter each validate and test.
+    Each patient gives `PICTURES` pictures; half of the patients are for training, a quarter each for validation and
+    test.
 
     - `covid19`: CT_COVID/ and CT_NonCOVID/ of PNG and Data-split/ of lists, as COVID-CT; chests with and without
-      ground-glass opacities, in a lung window. File names begin with what stands for a source paper, a patient's own.
-    - `organsmnist`: organsmnist.npz, as MedMNIST; crops of 28 x 28 pixels, labels (N, 1) are places in `REGIONS`.
+      ground-glass opacities, in a lung window. The name of a file begins with its source paper, one for each patient.
+    - `organsmnist`: organsmnist.npz, as MedMNIST; crops of 28 x 28 pixels, labels (N, 1) are positions in `REGIONS`.
     - `brain`: head_ct/ of PNG and labels.csv with id, patient, hemorrhage; heads with and without a hemorrhage, in a
       brain window. No split: that is what folds are for.
 
     Args:
-        folder: new; its parent is made if absent.
+        folder: a new or empty folder; its parent is made if absent.
         task: one of the three.
         patients: a multiple of 8, so that both classes are in each split.
         size: rows and columns, save for organsmnist.
         seed: the same seed gives the same bytes.
 
     Raises:
-        UserError: an unknown task, an odd number of patients, or a folder that is not empty.
+        UserError: the task is unknown, the number of patients is no multiple of 8, or the folder is not empty.
         OutputError: the folder cannot be written.
     """
     if task not in _WRITERS:
@@ -98,7 +99,7 @@ def _write_covid(folder: Path, patients: int, size: int, seed: int) -> None:
 
 
 def _chests(seed: int, size: int, *, opacities: bool) -> list[Pixels]:
-    """The slices of a patient that show most lung, some of which with ground-glass opacities."""
+    """The slices of a patient that show most lung, with or without ground-glass opacities."""
     rng = np.random.default_rng(seed)
     scan = phantom_scan(seed, slices=_SLICES, size=size)
     trunk = np.arange(size)[:, None] < size * 2 / 3  # without the foam of the table, as thin as a lung
@@ -114,7 +115,7 @@ def _chests(seed: int, size: int, *, opacities: bool) -> list[Pixels]:
 
 
 def _blots(places: NDArray[np.intp], size: int, rng: np.random.Generator) -> Hounsfield:
-    """How much denser (H, W) a lung is around a few of its pixels (n, 2), HU."""
+    """The HU (H, W) by which a lung is denser around a few of its pixels (n, 2)."""
     rows, columns = np.mgrid[:size, :size]
     added = np.zeros((size, size))
     for row, column in rng.choice(places, rng.integers(4, 8)):

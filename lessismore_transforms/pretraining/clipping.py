@@ -12,11 +12,13 @@ from lessismore_transforms.errors import UserError
 
 
 class ClipGradients:
-    """Scale the gradients of a network down to a norm before each step; attach it after what drops some of them.
+    """Scale the gradients of a network down to a norm before each step.
+
+    Attach it after the handlers that drop gradients.
 
     Args:
-        network: whose parameters are trained.
-        norm: largest length of all gradients together.
+        network: the network that is trained.
+        norm: largest norm of all gradients together.
 
     Raises:
         UserError: the norm is not positive.
@@ -32,7 +34,7 @@ class ClipGradients:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Clip where a step follows, not where gradients are still added up."""
+        """Clip before a step of the optimiser, not while gradients are still accumulated."""
         if engine.state.iteration % engine.accumulation_steps:
             return
         if engine.scaler is not None:

@@ -1,7 +1,7 @@
-"""Pictures in, embeddings out: what the `inference.json` of each pre-training bundle is made of.
+"""Embeddings of pictures by pre-trained weights: the parts of the `inference.json` of each pre-training bundle.
 
-A picture goes in whole and grey: resized to a square, so that nothing of it is cropped away, and normalised by the
-mean and standard deviation that the weights were trained with.
+The input is the whole grey picture: resized to a square, so that nothing is cropped away, and normalised by the mean
+and standard deviation of the training.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from torch import nn
-from torch.nn import functional as F
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.bundle.inference import NUMBER, TableSaver
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.network_input import normalise, resize
 from lessismore_transforms.training.precision import pick_device
 from lessismore_transforms.weights.backbones import build_backbone, three_channels, to_encoder
+from lessismore_transforms.wording import plural
 
 CSV, NPY = "embeddings.csv", "embeddings.npy"
 FORMATS = ("csv", "npy")
@@ -32,14 +33,14 @@ def prepare(images: torch.Tensor, *, size: int, mean: Sequence[float], std: Sequ
     Args:
         images: uint8 (B, C, H, W); C is 1 or 3.
         size: pixels per side of the result.
-        mean: of grey values in 0..1, one number or one per channel.
-        std: the same.
+        mean: mean of grey values in 0..1, one number or one per channel.
+        std: standard deviation, one number or one per channel.
 
     Returns:
         float32 (B, 3, size, size), on the device of the pictures.
 
     Raises:
-        UserError: pictures, size, mean or std are none.
+        UserError: pictures, size, mean or std are not as above.
     """
     _check(size, mean, std)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape or images.dtype != torch.uint8:
@@ -47,14 +48,8 @@ def prepare(images: torch.Tensor, *, size: int, mean: Sequence[float], std: Sequ
             f"expected pictures uint8 (B, C, H, W) of 1 or 3 channels, found {images.dtype} {tuple(images.shape)}; "
             "convert them first"
         )
-    small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)  # (B, C, size, size)
-    return normalise(small, mean, std)
-
-
-def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Pixels 0..255, float32 (B, C, H, W), less the mean and over the deviation of 0..1, with three channels."""
-    middle, width = (pixels.new_tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
-    return three_channels((pixels / 255 - middle) / width)
+    small = resize(images.float(), size)  # (B, C, size, size)
+    return three_channels(normalise(small / 255, mean, std))
 
 
 class Prepared:
@@ -62,11 +57,11 @@ class Prepared:
 
     Args:
         size: pixels per side.
-        mean: of grey values in 0..1, one number or one per channel.
-        std: the same.
+        mean: mean of grey values in 0..1, one number or one per channel.
+        std: standard deviation, one number or one per channel.
 
     Raises:
-        UserError: size, mean or std are none.
+        UserError: size, mean or std are not as above.
     """
 
     def __init__(self, size: int, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
@@ -83,13 +78,13 @@ def load_pretrained(network: nn.Module, weights: Path | str, name: str, device: 
     """A copy of a network for inference on a device, filled strictly with pre-trained weights.
 
     Args:
-        network: what `build_backbone` gives for the name; stays on its device, with the weights.
+        network: the network that `build_backbone` makes for the name; it gets the weights and stays on its device.
         weights: a file, or `imagenet`, or `random`.
-        name: of the network.
-        device: where to run.
+        name: name of the network.
+        device: device of the copy.
 
     Raises:
-        UserError: the weights are not there or not of this network, or there is no such device.
+        UserError: the weights are missing or not of this network, or there is no such device.
     """
     place = pick_device(device)
     network.load_state_dict(build_backbone(name, weights=weights).state_dict())
@@ -99,9 +94,9 @@ def load_pretrained(network: nn.Module, weights: Path | str, name: str, device: 
 class EmbeddingSaver(TableSaver):
     """Write the embeddings of pictures.
 
-    embeddings.csv has a row for each picture: image_id and, in the format csv, e_0, e_1, ... with nine digits, which
-    give back the float32. In the format npy the numbers are in embeddings.npy, float32 (N, F), one row for each row of
-    the CSV file: smaller and faster, for large sets.
+    embeddings.csv has a row for each picture: image_id and, in the format csv, e_0, e_1, ... with nine digits, from
+    which the same float32 can be read back. In the format npy the numbers are in embeddings.npy, float32 (N, F), a row
+    for each row of the CSV file: smaller and faster, for large sets.
 
     Args:
         output_dir: folder of the files.
@@ -119,11 +114,11 @@ class EmbeddingSaver(TableSaver):
         self.form = form
 
     def columns(self) -> list[str]:
-        """Name the numbers in the CSV file."""
+        """The names of the columns with numbers in the CSV file."""
         return [f"e_{number}" for number in range(self.size)] if self.form == "csv" else []
 
     def cells(self, predicted: torch.Tensor) -> Iterator[str]:
-        """Give the numbers, or put them into the array."""
+        """The numbers as cells of the CSV file, or no cells where the numbers are written into the array."""
         if self.form == "npy":
             if not self._npy.tell():
                 self._shape()
@@ -138,7 +133,7 @@ class EmbeddingSaver(TableSaver):
             self._npy: IO[bytes] = self._files.enter_context(atomic_write(self.output_dir / NPY, "wb"))
 
     def _shape(self) -> None:
-        """Say at the beginning of the array how many rows it has; numpy leaves room for more."""
+        """Write the number of rows into the header of the array, where numpy leaves room for it."""
         self._npy.seek(0)
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self.size)}
         np.lib.format.write_array_header_1_0(self._npy, header)
@@ -149,7 +144,8 @@ class EmbeddingSaver(TableSaver):
         super()._close(engine)
         if self.form == "csv":
             (self.output_dir / NPY).unlink(missing_ok=True)  # of an earlier run; the rows are others now
-        print(f"{self.rows} embeddings of {self.size} numbers in {self.output_dir}")
+        rows, numbers = plural(self.rows, "embedding"), plural(self.size, "number")
+        print(f"{self.rows} {rows} of {self.size} {numbers} in {self.output_dir}")
 
 
 def _check(size: int, mean: Sequence[float], std: Sequence[float]) -> None:

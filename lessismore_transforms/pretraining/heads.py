@@ -1,4 +1,4 @@
-"""Projection heads: what stands between a backbone's features and a loss, and is thrown away after pre-training."""
+"""Projection heads: the layers between a backbone and a loss, which are thrown away after pre-training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ def projection_head(inputs: int, hidden: int, outputs: int, *, norm: bool = True
     """Build a head of two linear layers with biases: (B, inputs) to (B, outputs).
 
     Args:
-        inputs: features that the backbone gives.
-        hidden: width of the layer between.
+        inputs: number of the backbone's features.
+        hidden: width of the hidden layer.
         outputs: size of the embedding.
         norm: put a batch norm before the ReLU, as SwAV and SimCLR do; MoCo v2 has none.
     """

@@ -1,8 +1,8 @@
-"""Whether a training is healthy: monitors that look every few iterations, and one sentence of advice for each trouble.
+"""The health of a training: monitors that check it every few iterations, and one sentence of advice for each problem.
 
-A monitor gives figures and says what is wrong with them; `HealthMonitor` asks it, and passes advice on once a trouble
-lasted. The bounds come from 200 steps of small networks on phantoms and CT slices, healthy and broken on purpose;
-`tests/pretraining/test_health.py` holds those trajectories.
+A monitor computes indicators and detects a problem in them; `HealthMonitor` calls the monitors and reports a problem
+once it has lasted. The bounds come from 200 steps of small networks on phantoms and CT slices, healthy and broken on
+purpose; `tests/pretraining/test_health.py` holds those trajectories.
 """
 
 from __future__ import annotations
@@ -23,60 +23,62 @@ from lessismore_transforms.training.processes import process_count, process_rank
 GRACE = 100  # iterations: even a healthy MoCo is nearly collapsed after 20, and recovers by itself
 ROWS = 256  # embeddings that RankMe is measured on
 LEAST_SPREAD, LEAST_RANK = 0.1, 2.5  # a point; a line through it, which leaves two directions and noise
-LOW_RANK = 3.2  # where the spread fell too
+LOW_RANK = 3.2  # where the spread fell too; then this bound holds instead of LEAST_RANK
 LEAST_USAGE = 0.1  # of all prototypes
-NOTHING_LEARNT = 0.99  # of the loss that a network pays which tells nothing apart
+NOTHING_LEARNT = 0.99  # of the loss of a network that cannot distinguish any pictures
 
 
 class Monitor:
-    """One thing to look at; `patience` is how many looks in a row a trouble has to last before there is advice."""
+    """A check of one property; a problem is reported when it was found in `patience` checks in a row."""
 
     patience = 3
 
     def watch(self, engine: Any) -> None:
-        """Take in an iteration, without waiting for the device."""
+        """Remember what the indicators need of an iteration, without waiting for the device."""
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """The figures of the moment."""
+        """The current indicators by name."""
         raise NotImplementedError
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
-        """Say what is wrong with the figures and what to do, in one sentence."""
+        """One sentence on the problem in these indicators and its remedy; None if there is no problem."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know."""
+        """The state that a resumed run needs."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it."""
+        """Go on from a saved state."""
 
 
 class HealthMonitor:
-    """Ask monitors at the first iteration and every `interval` iterations, on the first process, about its own share.
+    """Call monitors at the first iteration and every `interval` iterations, on the first process, for its own share.
 
-    `engine.state.health` holds their figures, `engine.state.advice` the sentences that are due, both empty after other
-    iterations. A trouble is told once: when it lasted for its monitor's patience, and again only after it was away for
-    as long. Attach it before what writes those down.
+    `engine.state.health` holds their indicators and `engine.state.advice` the sentences to report; both are empty after
+    other iterations. A problem is reported once it has lasted for its monitor's patience, and again only if it was gone
+    for as many checks in between. Attach it before the handlers that log these.
 
     Args:
-        monitors: one of a kind.
-        interval: iterations between looks.
+        monitors: at most one of each class.
+        interval: iterations between checks.
     """
 
     def __init__(self, monitors: Sequence[Monitor], *, interval: int = 20) -> None:
         if interval < 1:
-            raise UserError(f"expected an interval of 1 iteration or more between looks, found {interval}; 20 is usual")
+            raise UserError(
+                f"expected an interval of 1 iteration or more between checks, found {interval}; 20 is usual"
+            )
         self.monitors = {type(monitor).__name__: monitor for monitor in monitors}
         self.interval = interval
-        self._lasted = dict.fromkeys(self.monitors, 0)  # looks in a row unlike what was told
-        self._told = dict.fromkeys(self.monitors, False)
+        self._changed = dict.fromkeys(self.monitors, 0)  # checks in a row whose result differs from the reported state
+        self._reported = dict.fromkeys(self.monitors, False)  # whether the last reported state is a problem
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine of MONAI."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Look, if it is time."""
+        """Run the monitors, if a check is due."""
         engine.state.health, engine.state.advice = {}, []
         if process_rank() != 0:
             return
@@ -94,37 +96,41 @@ class HealthMonitor:
                 logging.getLogger("lessismore_transforms").warning("%s", sentence)
 
     def _due(self, name: str, troubled: bool, patience: int) -> bool:
-        """Whether it was just now that things have been otherwise than was told for long enough."""
-        self._lasted[name] = self._lasted[name] + 1 if troubled != self._told[name] else 0
-        if self._lasted[name] < patience:
+        """Whether the state of a monitor has now differed from the reported one for `patience` checks in a row.
+
+        The new state then counts as reported.
+        """
+        self._changed[name] = self._changed[name] + 1 if troubled != self._reported[name] else 0
+        if self._changed[name] < patience:
             return False
-        self._lasted[name], self._told[name] = 0, troubled
+        self._changed[name], self._reported[name] = 0, troubled
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """What was told, and what the monitors know."""
+        """The reported states, and the states of the monitors."""
         monitors = {name: monitor.state_dict() for name, monitor in self.monitors.items()}
-        return {"lasted": dict(self._lasted), "told": dict(self._told), "monitors": monitors}
+        return {"lasted": dict(self._changed), "told": dict(self._reported), "monitors": monitors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with it; a monitor that is new begins afresh."""
+        """Go on from a saved state; a monitor without a saved state begins anew."""
         for name, monitor in self.monitors.items():
             if name in state["monitors"]:
-                self._lasted[name], self._told[name] = state["lasted"][name], state["told"][name]
+                self._changed[name], self._reported[name] = state["lasted"][name], state["told"][name]
                 monitor.load_state_dict(state["monitors"][name])
 
 
 class Collapse(Monitor):
-    """Whether embeddings become all alike, by `spread` and `rank_me`.
+    """Detects embeddings that become all alike, by `spread` and `rank_me`.
 
-    Both are of the newest embeddings, 256 or one batch if that is more. RankMe takes small batches of several
-    iterations together; the spread is the mean of theirs, because a network that jumps from step to step looks spread
-    otherwise. Trouble is a spread that is less than half of the first and below 0.1, or a RankMe that is less than a
-    quarter of the first and below 2.5, or below 3.2 where the spread fell by half too.
+    Both are computed from the newest embeddings, 256 or one batch if that is more. RankMe takes the batches of several
+    iterations together. The spread is the mean over these batches, because the embeddings of a network that jumps from
+    step to step would look spread if they were taken together. It is a problem if the spread is less than half of the
+    first one and below 0.1, or if RankMe is less than a quarter of the first one and below 2.5 (below 3.2 if the spread
+    fell by half too).
 
     Args:
-        grace: iterations before which there is no trouble. MoCo needs those that fill its queue besides: random keys
-            are told apart most easily by a network that is collapsed, so that a healthy one begins there.
+        grace: iterations before which nothing is reported. For MoCo add those that fill its queue: a collapsed network
+            distinguishes the random keys of the start most easily, so that a healthy network begins collapsed.
     """
 
     def __init__(self, grace: int = GRACE) -> None:
@@ -140,7 +146,7 @@ class Collapse(Monitor):
             self._rows.popleft()
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """`spread` and `rank_me`; nothing where embeddings are no finite numbers."""
+        """`spread` and `rank_me`; nothing where embeddings are not finite."""
         batches = [batch.to(self._rows[-1].device) for batch in self._rows]  # those of a checkpoint lie on the CPU
         embedding = torch.cat(batches)  # (N, D)
         if not embedding.isfinite().all() or len(batches[-1]) < 2:  # one picture has no spread
@@ -151,7 +157,7 @@ class Collapse(Monitor):
         return figures
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
-        """Say that embeddings collapsed."""
+        """A sentence if the embeddings collapsed."""
         now, first = figures, self._first
         shrunk = now["spread"] < first["spread"] / 2
         constant = shrunk and now["spread"] < LEAST_SPREAD
@@ -166,22 +172,24 @@ class Collapse(Monitor):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The first figures and the embeddings kept."""
+        """The first indicators and the embeddings kept."""
         return {"first": dict(self._first), "rows": list(self._rows)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Compare with those of the run's beginning."""
+        """Go on from a saved state: compare with the first indicators of the run."""
         self._first, self._rows = dict(state["first"]), deque(state["rows"])
 
 
 class PrototypeUsage(Monitor):
-    """Share of SwAV's prototypes in use, by the network's own soft assignments; codes are even by construction.
+    """Detects prototypes of SwAV that are not used.
 
-    Of the newest pictures, twice as many as there are prototypes. Trouble is a share below 0.1.
+    The share in use is computed from the network's own soft assignments, because the codes use all prototypes evenly by
+    construction. It is that of the newest pictures, twice as many as there are prototypes. A share below 0.1 is a
+    problem.
 
     Args:
         temperature: of the loss.
-        grace: iterations before which there is no trouble.
+        grace: iterations before which nothing is reported.
     """
 
     def __init__(self, temperature: float = 0.1, grace: int = GRACE) -> None:
@@ -197,12 +205,12 @@ class PrototypeUsage(Monitor):
             self._means.popleft()
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """`prototype_usage`."""
+        """The indicator `prototype_usage`."""
         means = torch.stack([mean.to(self._means[-1].device) for mean in self._means])
         return {"prototype_usage": prototype_usage(means).item()}
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
-        """Say that prototypes lie idle."""
+        """A sentence if prototypes are not used."""
         usage, prototypes = figures["prototype_usage"], len(self._means[-1])
         if iteration < self.grace or usage >= LEAST_USAGE:
             return None
@@ -212,23 +220,23 @@ class PrototypeUsage(Monitor):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The assignments kept."""
+        """The mean assignments kept."""
         return {"means": list(self._means)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with them."""
+        """Go on with the mean assignments of a saved state."""
         self._means = deque(state["means"])
 
 
 class QueueAge(Monitor):
-    """How old the oldest key of MoCo's queue is, and whether the queue outgrows the set.
+    """Logs the age of the oldest key in MoCo's queue, and detects a queue that is too long for the data set.
 
-    Trouble, from the start, is a queue that can hold more than half as many keys as there are slices: within two
-    epochs a picture meets its own older keys, and soon every one.
+    A queue that can hold more than half as many keys as there are slices is a problem from the start: within two epochs
+    a picture meets its own older keys, and soon every picture does.
 
     Args:
         network: the bare `MoCo`, whose buffer `queue_index` (K,) holds the slice of each key, -1 for random ones.
-        slices: in the data set.
+        slices: number of slices in the data set.
     """
 
     patience = 1
@@ -237,13 +245,13 @@ class QueueAge(Monitor):
         self.network, self.slices = network, slices
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """`queue_age_steps` and `queue_age_epochs`: when the oldest key was made, in batches and in epochs."""
+        """`queue_age_steps` and `queue_age_epochs`: age of the oldest key in batches and in epochs."""
         keys = int((self.network.queue_index >= 0).sum())
         batch = len(engine.state.output["pred"]["embedding"]) * process_count()
         return {"queue_age_steps": keys / batch, "queue_age_epochs": keys / self.slices}
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
-        """Say that the queue is too long."""
+        """A sentence if the queue is too long."""
         keys = len(self.network.queue_index)
         if keys <= self.slices / 2:
             return None
@@ -254,9 +262,9 @@ class QueueAge(Monitor):
 
 
 class NearCopies(Monitor):
-    """Share of the negatives that show nearly the same: slices of the same volume within 6 bits of difference hash.
+    """Detects negatives that show nearly the same: slices of the same volume within 6 bits of the difference hash.
 
-    Training pushes them away from the picture although they show what it shows. Trouble is one or more per picture.
+    Training pushes them away from the picture although they show what it shows. One or more per picture is a problem.
 
     Args:
         slices: hashes and volumes, int64 (n,) each, as `slice_table` gives them.
@@ -267,7 +275,7 @@ class NearCopies(Monitor):
         (self.hashes, self.volumes), self.network = slices, network
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """`near_copies`, a share of the negatives, and `near_copies_per_picture`; nothing without negatives."""
+        """`near_copies` (share of the negatives) and `near_copies_per_picture`; nothing without negatives."""
         device = engine.state.output["loss"].device
         images = engine.state.batch["index"].to(device)  # (B,)
         negatives = images if self.network is None else self.network.queue_index
@@ -276,7 +284,7 @@ class NearCopies(Monitor):
         return {"near_copies": copies / pairs, "near_copies_per_picture": copies / len(images)} if pairs else {}
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
-        """Say that the set holds too many near-copies."""
+        """A sentence if there are too many near-copies among the negatives."""
         share, count = figures["near_copies"], figures["near_copies_per_picture"]
         if count < 1:
             return None
@@ -288,14 +296,15 @@ class NearCopies(Monitor):
 
 
 class LossConstant(Monitor):
-    """The loss beside the constant that a network pays which tells nothing apart.
+    """Compares the loss with the constant loss of a network that cannot distinguish any pictures.
 
-    ln K for SwAV with K prototypes (6.2146 at 500, about where training starts), ln(1 + K) for MoCo with K keys, 1 for
-    SparK. Trouble is a mean loss since the last look of 99 % of it or more, long after the start.
+    The constant is ln K for SwAV with K prototypes (6.2146 for 500, about the loss at the start), ln(1 + K) for MoCo
+    with K keys, and 1 for SparK. A mean loss since the last check of 99 % of it or more is a problem long after the
+    start.
 
     Args:
-        constant: that value, which `chance_loss` of the method gives.
-        grace: iterations before which there is no trouble, such as the warm-up and a tenth of the training.
+        constant: that loss, which `chance_loss` of the method gives.
+        grace: iterations before which nothing is reported, such as the warm-up and a tenth of the training.
     """
 
     def __init__(self, constant: float, grace: int) -> None:
@@ -310,24 +319,24 @@ class LossConstant(Monitor):
         self._count += 1
 
     def __call__(self, engine: Any) -> dict[str, float]:
-        """`loss_constant`, and forget the losses before."""
+        """The indicator `loss_constant`; the mean loss since the last check is kept for `trouble`."""
         self._mean, self._sum, self._count = float(self._sum) / self._count, 0.0, 0
         return {"loss_constant": self.constant}
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
-        """Say that nothing was learnt."""
+        """A sentence if nothing was learnt."""
         if iteration < self.grace or not self._mean >= NOTHING_LEARNT * self.constant:
             return None
         return (
             f"nothing was learnt: at iteration {iteration} the loss is {self._mean:.4g}, and {self.constant:.4g} is "
-            "what a network pays that tells nothing apart; take another learning rate, and see that the views still "
-            "show what a picture shows"
+            "the loss of a network that cannot distinguish any pictures; take another learning rate, and check that "
+            "the views still show what a picture shows"
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The losses since the last look."""
+        """Sum and number of the losses since the last check."""
         return {"sum": float(self._sum), "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with them."""
+        """Go on with the losses of a saved state."""
         self._sum, self._count = state["sum"], state["count"]

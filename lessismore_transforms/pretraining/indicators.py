@@ -1,4 +1,4 @@
-"""What tells a healthy training from one that went wrong: figures of embeddings, assignments and negatives."""
+"""Indicators of a healthy or a failing training: numbers computed from embeddings, assignments and negatives."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ NEAR_BITS = 6  # of 64: within these the paper takes one of two slices of a volu
 
 
 def spread(embedding: torch.Tensor) -> torch.Tensor:
-    """How far apart directions point: 1 as evenly as on the whole sphere, 0 all the same.
+    """The spread of directions: 1 if they are even on the whole sphere, 0 if they are all the same.
 
     Standard deviation of each dimension times sqrt(D), the mean over dimensions: the collapse test of SimSiam
     (arXiv 2011.10566, Section 4.1). It does not see embeddings that vary along one line only; `rank_me` does.
 
     Args:
-        embedding: (N, D), of any length, N > 1.
+        embedding: (N, D), vectors of any length, N > 1.
 
     Returns:
         float32 ().
@@ -25,11 +25,11 @@ def spread(embedding: torch.Tensor) -> torch.Tensor:
 
 
 def rank_me(embedding: torch.Tensor) -> torch.Tensor:
-    """How many dimensions the directions use: exp of the entropy of their singular values, 1 to min(N, D).
+    """The number of dimensions that the directions use: exp of the entropy of their singular values, 1 to min(N, D).
 
-    RankMe, Garrido et al. 2023 (arXiv 2210.02885, Equation 1), without its epsilon, of rows of length 1, so that no
-    picture outweighs others. They are not centred: around their mean, embeddings that collapsed to a constant are
-    noise in every direction, and look as rich as can be.
+    RankMe, Garrido et al. 2023 (arXiv 2210.02885, Equation 1), without its epsilon. Rows are scaled to length 1, so
+    that each picture has the same weight. They are not centred: embeddings that collapsed to a constant are noise
+    around their mean, and this noise would seem to use every dimension.
 
     Args:
         embedding: (N, D).
@@ -42,10 +42,11 @@ def rank_me(embedding: torch.Tensor) -> torch.Tensor:
 
 
 def prototype_usage(assignment: torch.Tensor) -> torch.Tensor:
-    """Share of prototypes in use: exp of the entropy of the mean assignment, over K; 1 / K to 1.
+    """The share of prototypes in use: exp of the entropy of the mean assignment, divided by K; 1 / K to 1.
 
     Args:
-        assignment: (N, K), what each picture is assigned to before anything shares pictures out evenly; rows sum to 1.
+        assignment: (N, K), soft assignments of the pictures, before Sinkhorn's algorithm makes them even; rows sum
+            to 1.
 
     Returns:
         float32 ().
@@ -56,14 +57,14 @@ def prototype_usage(assignment: torch.Tensor) -> torch.Tensor:
 def near_copies(
     images: torch.Tensor, negatives: torch.Tensor, hashes: torch.Tensor, volumes: torch.Tensor, bits: int = NEAR_BITS
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Count the negatives that show nearly what the picture shows that they are pushed away from.
+    """The number of negatives that show nearly the same as the picture that they are pushed away from.
 
     Args:
-        images: int64 (B,), positions in the data set.
-        negatives: int64 (L,), positions in the data set of what all B are compared with; -1 for none. The picture
-            itself is no negative.
+        images: int64 (B,), positions of the pictures in the data set.
+        negatives: int64 (L,), positions of the slices that all B pictures are compared with; -1 for none. A picture
+            is not a negative of itself.
         hashes: int64 (n,), the bits of the difference hash of each slice of the data set.
-        volumes: int64 (n,), the number of each one's volume.
+        volumes: int64 (n,), the number of the volume of each slice.
         bits: a slice of the same volume is a near-copy up to this Hamming distance.
 
     Returns:
@@ -77,7 +78,7 @@ def near_copies(
 
 
 def popcount(values: torch.Tensor) -> torch.Tensor:
-    """Count the bits that are set in each int64, by adding neighbours in pairs, fours and eights."""
+    """The number of bits set in each int64, by adding neighbours in pairs, fours and eights."""
     pairs = values - ((values >> 1) & 0x5555555555555555)  # the sign that a shift drags in is masked away
     fours = (pairs & 0x3333333333333333) + ((pairs >> 2) & 0x3333333333333333)
     eights = (fours + (fours >> 4)) & 0x0F0F0F0F0F0F0F0F

@@ -1,4 +1,4 @@
-"""Pictures with labels for the probe, none of which pre-training sees: a folder of class folders, or a CSV file."""
+"""Labelled pictures for the probe, without those of the pre-training set: a folder of class folders, or a CSV file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.slice_table import kept_slices
@@ -21,7 +20,9 @@ from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.pictures import images_in
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
+from lessismore_transforms.reduction.network_input import resize
 from lessismore_transforms.volumes.pictures import SUFFIXES, read_picture
+from lessismore_transforms.wording import counted, plural
 
 GROUPS = ("group", "patient")
 _NO_LABELS = ("slice_id", "path", "index", "volume", *GROUPS)
@@ -32,12 +33,12 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class LabelledSet:
-    """Pictures of one size with a class each.
+    """Labelled pictures of one size.
 
     Args:
         images: uint8 (N, 1, size, size).
         targets: int64 (N,), positions in `classes`.
-        groups: int64 (N,), pictures of one number (a patient, a volume) are no evidence for each other.
+        groups: int64 (N,), patient or volume of each picture; pictures of the same group are not compared.
         classes: names, sorted.
     """
 
@@ -60,16 +61,16 @@ def read_labelled(
 
     A folder has a sub-folder of PNG or JPEG files for each class, and each picture is a group of its own. A CSV file
     has a row per picture: its `path`, relative to the CSV file's folder, or its `slice_id` in `output`; its label; and,
-    if there is one, the `group` or `patient` that it belongs to, which is the volume for a slice of `output`.
+    optionally, the `group` or `patient` that it belongs to (by default the volume, for a slice of `output`).
 
     Args:
         source: the folder or the CSV file.
-        size: rows and columns of what the network sees.
+        size: rows and columns of the network's input.
         label: the column of the labels; by default `label`, or the only column that can be meant.
-        output: the output folder of `reduce` that holds the slices a CSV names by `slice_id`.
-        selection: its selection; rows of other slices are left out.
-        training: int64 (n,), the bits of the difference hashes of the slices that pre-training sees, as `slice_table`
-            gives them: pictures with such a hash are left out.
+        output: output folder of `reduce` with the slices that a CSV file names by `slice_id`.
+        selection: name of its selection; rows of slices that are not in it are left out.
+        training: int64 (n,), the bits of the difference hashes of the slices of pre-training, as `slice_table` gives
+            them: pictures with such a hash are left out.
 
     Raises:
         UserError: a file is missing or cannot be read, a label or a column is missing, or what is left has fewer
@@ -92,10 +93,11 @@ def read_labelled(
         kept.append(item._replace(picture=np.empty((0, 0), np.uint8)))
         images.append(_resized(item.picture, size))
     if known:
-        sentence = f"{known} of {known + len(kept)} pictures of {source} are in the pre-training set"
+        share = f"{known} of {counted(known + len(kept), 'picture')} of {source}"
+        sentence = f"{share} {plural(known, 'is', 'are')} in the pre-training set"
         if not kept:
             raise UserError(f"{sentence}: a probe needs pictures that pre-training does not see, name others")
-        _LOGGER.warning("%s and are left out of the probe", sentence)
+        _LOGGER.warning("%s and left out of the probe", sentence)
     return _checked(source, kept, images)
 
 
@@ -151,10 +153,11 @@ def _from_output(
 ) -> Iterator[_Item]:
     slices, dataset = kept_slices(output, selection), SliceSelectionDataset(output, selection)
     if lacking := len(named.keys() - set(slices["slice_id"])):
-        sentence = f"{lacking} of {len(named)} slices of {table} are not in the selection {selection!r} of {output}"
+        share = f"{lacking} of {counted(len(named), 'slice')} of {table}"
+        sentence = f"{share} {plural(lacking, 'is', 'are')} not in the selection {selection!r} of {output}"
         if lacking == len(named):
             raise UserError(f"{sentence}: name the output that holds them")
-        _LOGGER.warning("%s and are left out of the probe", sentence)
+        _LOGGER.warning("%s and left out of the probe", sentence)
     columns = (slices[column].tolist() for column in ("slice_id", "volume", "hash"))
     for index, (name, volume, bits) in enumerate(zip(*columns, strict=True)):
         if name in named:
@@ -163,7 +166,7 @@ def _from_output(
 
 
 def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows of a CSV file by column, and the columns; blanks around names and values are taken off."""
+    """The rows of a CSV file by column, and the columns; blanks around names and values are removed."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
@@ -174,7 +177,7 @@ def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
     columns = lines[0]
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(columns):
-            raise UserError(f"{table}, line {number}: expected {len(columns)} values, found {len(line)}")
+            raise UserError(f"{table}, line {number}: expected {counted(len(columns), 'value')}, found {len(line)}")
     return [dict(zip(columns, line, strict=True)) for line in lines[1:]], columns
 
 
@@ -191,8 +194,7 @@ def _label_column(table: Path, columns: Sequence[str], label: str | None) -> str
 
 def _resized(picture: Picture, size: int) -> torch.Tensor:
     """A picture (H, W) as uint8 (1, size, size)."""
-    grey = torch.from_numpy(np.array(picture))[None, None].float()
-    small = F.interpolate(grey, size=(size, size), mode="bilinear", antialias=True)
+    small = resize(torch.from_numpy(np.array(picture))[None, None].float(), size)
     return small[0].round().clamp(0, 255).to(torch.uint8)
 
 
@@ -202,7 +204,7 @@ def _checked(source: Path, items: Sequence[_Item], images: Sequence[torch.Tensor
     if len(classes) < 2 or len(names) < 2:
         raise UserError(
             f"expected pictures of two classes and two groups or more in {source}, found {len(classes)} and "
-            f"{len(names)}: the probe cannot tell anything"
+            f"{len(names)}: the probe cannot measure anything"
         )
     origins = Counter(target for target, _ in set(zip(targets.tolist(), groups.tolist(), strict=True)))
     if alone := [str(classes[target]) for target in range(len(classes)) if origins[target] == 1]:

@@ -28,15 +28,15 @@ def update_copy(target: nn.Module, online: nn.Module, momentum: float) -> None:
     Buffers stay: the batch norms of the copy keep statistics of what the copy itself has seen.
 
     Args:
-        target: what `momentum_copy` made.
-        online: what it was made of, or modules with the same parameters in the same order.
+        target: a copy by `momentum_copy`.
+        online: the network that was copied, or modules with the same parameters in the same order.
         momentum: 0 to 1.
     """
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)
 
 
 def cosine_momentum(iteration: int, *, start: float, total: int) -> float:
-    """The momentum of an iteration: from `start` to 1 by half a cosine (BYOL, arXiv 2006.07733, Section 3.3).
+    """The momentum of an iteration: it rises from `start` to 1 by half a cosine (BYOL, arXiv 2006.07733, Section 3.3).
 
     Args:
         iteration: counted from 0.
@@ -49,12 +49,12 @@ def cosine_momentum(iteration: int, *, start: float, total: int) -> float:
 class MomentumUpdate:
     """Handler: move a momentum encoder before the forward pass of each step of the optimiser.
 
-    Iterations that only add gradients up leave it where it is.
+    Iterations that only accumulate gradients do not move it.
 
     Args:
-        update: moves the encoder, given the momentum.
-        momentum: that of every step or, with `total`, of the first.
-        total: iterations of the training, over which the momentum rises to 1 by `cosine_momentum`; None for never.
+        update: function of the momentum that moves the encoder.
+        momentum: of every step or, with `total`, of the first one.
+        total: iterations of the training, over which the momentum rises to 1 by `cosine_momentum`; with None it stays.
 
     Raises:
         UserError: the momentum is not within 0 and 1.
@@ -66,7 +66,7 @@ class MomentumUpdate:
         self.update, self.momentum, self.total = update, momentum, total
 
     def attach(self, engine: Engine) -> None:
-        """Act before each iteration of an engine of MONAI."""
+        """Follow an engine of MONAI, before each of its iterations."""
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Any) -> None:

@@ -1,7 +1,7 @@
-"""How well the features tell the classes of a labelled set apart: nearest neighbours, no training.
+"""A kNN probe: the accuracy with which features classify a labelled set by nearest neighbours, without any training.
 
-Weighted kNN of Wu et al. 2018 (arXiv 1805.01978, Section 3.4), as DINO (arXiv 2104.14294) measures it, with temperature
-0.07: every picture is classified by its k most similar pictures of other groups (patients, volumes).
+Weighted kNN of Wu et al. 2018 (arXiv 1805.01978, Section 3.4), as in DINO (arXiv 2104.14294), with temperature 0.07:
+every picture is classified by its k most similar pictures of other groups (patients, volumes).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.pretraining.embed import normalise
 from lessismore_transforms.pretraining.labelled import LabelledSet
+from lessismore_transforms.reduction.network_input import normalise
 from lessismore_transforms.training.processes import process_rank
+from lessismore_transforms.weights.backbones import three_channels
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -29,16 +30,16 @@ _PAIRS = 2**24  # of features compared at once: 64 MiB
 class KNNProbe:
     """Measures the backbone before the first step, every `interval` epochs and at the end, on the first process.
 
-    At each of these moments `engine.state.probe` holds what `measure` gives; an empty dict where it was not measured.
-    The first figures are those of random initialisation, which training has to beat. Training goes on as if nothing
-    had happened: no random number is drawn, no statistics are updated.
+    `engine.state.probe` then holds the result of `measure`; at other times it is an empty dict. The first measurement
+    is that of random initialisation, which training has to beat. The probe does not change the training: it draws no
+    random number and updates no statistics.
 
     Args:
         backbone: gives features (N, F) of pictures (N, 3, size, size).
-        labelled: what `read_labelled` gives.
-        interval: in epochs.
-        mean: grey value that training subtracts, of 0..1; one, or one for each channel.
-        std: what it divides by.
+        labelled: pictures from `read_labelled`.
+        interval: epochs between measurements.
+        mean: mean of grey values in 0..1 that training subtracts; one, or one for each channel.
+        std: standard deviation that training divides by; one, or one for each channel.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class KNNProbe:
             engine.add_event_handler(event, self._look, event)
 
     def measure(self) -> dict[str, float]:
-        """Accuracy and balanced accuracy of leaving one group out, and the accuracy of always naming the majority."""
+        """Accuracy, balanced accuracy, and the accuracy of always guessing the largest class."""
         targets, groups = self.labelled.targets, self.labelled.groups
         classes = len(self.labelled.classes)
         features = pooled_features(self.backbone, self.labelled.images, self.mean, self.std)
@@ -94,14 +95,14 @@ def nearest_classes(
     neighbours: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
 ) -> torch.Tensor:
-    """Classify each picture by the most similar ones of other groups, each weighted with exp(cosine / temperature).
+    """The class of each picture by a vote of similar pictures of other groups, weighted by exp(cosine / temperature).
 
     Args:
         features: (N, F).
         targets: int64 (N,), 0..classes - 1.
-        groups: int64 (N,), two different ones at least.
-        classes: how many.
-        neighbours: how many vote; all, where fewer are of other groups.
+        groups: int64 (N,), at least two different ones.
+        classes: number of classes.
+        neighbours: number of neighbours that vote; fewer where other groups have fewer pictures.
         temperature: of the weights.
 
     Returns:
@@ -122,19 +123,19 @@ def nearest_classes(
 def pooled_features(
     backbone: nn.Module, images: torch.Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> torch.Tensor:
-    """Features (N, F) of uint8 pictures (N, 1, size, size), on the backbone's device; its state stays as it is."""
+    """Features (N, F) of uint8 pictures (N, 1, size, size), on the backbone's device; its state is not changed."""
     device = next(backbone.parameters()).device
     features = []
     with _evaluating(backbone):
         for batch in torch.split(images, _BATCH):
-            views = normalise(batch.to(device).float(), mean, std)  # (B, 3, size, size)
-            features.append(backbone(views.contiguous(memory_format=torch.channels_last)).float())
+            pictures = three_channels(normalise(batch.to(device).float() / 255, mean, std))  # (B, 3, size, size)
+            features.append(backbone(pictures.contiguous(memory_format=torch.channels_last)).float())
     return torch.cat(features)
 
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode for a moment; modules that were in it before (frozen ones) stay in it afterwards."""
+    """Put a network into eval mode for a while; modules that were in it before (frozen ones) stay in it afterwards."""
     training = [module for module in network.modules() if module.training]
     network.eval()
     try:

@@ -1,9 +1,9 @@
 """The geometry of views: crop, flip, resize and blur as one operation, and rotation.
 
 The first four are a linear map of the rows and one of the columns, per sample: a band of weights (`Taps`). A CPU
-applies the band in a compiled loop (`by_taps`); elsewhere it becomes a matrix, and the whole batch takes two batched
-products (`by_matrices`), with no loop over samples and nothing that waits for the device. Weights are those of Pillow's
-and torch's antialiased resizing, without rounding to 8 bits.
+applies the band in a compiled loop (`by_taps`). On other devices the band becomes a matrix, and the whole batch takes
+two batched products (`by_matrices`), without a loop over samples and without waiting for the device. Weights are those
+of Pillow's and torch's antialiased resizing, without rounding to 8 bits.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def resize_taps(
     """Take `length` pixels from `start` on, resize them to `size` with antialiasing, and reverse them where `flip`.
 
     Args:
-        start: int64 (N,), on the CPU, as the next two.
-        length: int64 (N,).
-        flip: bool (N,).
+        start: int64 (N,), on the CPU.
+        length: int64 (N,), on the CPU.
+        flip: bool (N,), on the CPU.
         size: pixels of the result.
         interpolation: "bilinear" or "bicubic" (a = -0.5).
-        device: where the result lies.
+        device: device of the result.
     """
     reach = REACH[interpolation]
     count = math.ceil(2 * reach * max(int(length.max()) / size, 1)) + 1  # K, known without asking the device
@@ -76,7 +76,7 @@ def blur_taps(sigma: Tensor, radius: int, size: int, device: torch.device) -> Ta
         sigma: float32 (N,), in pixels, on the CPU.
         radius: below `size`.
         size: pixels of the axis.
-        device: where the result lies.
+        device: device of the result.
     """
     reach = min(2 * radius + 1, size)
     output = torch.arange(size, device=device)
@@ -102,7 +102,7 @@ def separable(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
         columns: from W to t, N samples.
 
     Returns:
-        float32 (N, C, s, t), where the images lie.
+        float32 (N, C, s, t), on the device of the images.
     """
     return (by_taps if images.device.type == "cpu" else by_matrices)(images, rows, columns)
 

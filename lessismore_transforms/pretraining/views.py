@@ -30,7 +30,7 @@ _LUMA = (0.2989, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class View:
-    """Settings of one kind of view; what is not a range is a probability or a strength, and 0 leaves it out.
+    """Settings of one kind of view: ranges, probabilities and strengths; a probability or strength of 0 switches off.
 
     Args:
         size: rows and columns in pixels.
@@ -95,7 +95,9 @@ def _expect(fine: bool, name: str, expected: str, found: object) -> None:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn for the N = B * count samples of one kind of view, on the CPU; sample n is of slice n // count.
+    """The random parameters of the N = B * count samples of one kind of view, on the CPU.
+
+    Sample n is a view of slice n // count.
 
     Args:
         size: int64 (N, 2), rows and columns of the slice.
@@ -126,7 +128,7 @@ class Views:
     """Draw and make all views of a batch of slices.
 
     Args:
-        kinds: of views, in the order in which they come out.
+        kinds: settings of each kind of view, in the order of the output.
         mean: of the pixels, from 0 to 1; one value, or one per channel.
         std: of the pixels, likewise. With three values a one-channel slice gives views of three channels.
         seed: of all random numbers.
@@ -149,7 +151,7 @@ class Views:
         Args:
             images: uint8 (B, C, H, W) with one channel or three; slices of different sizes lie at the top left.
             sizes: int64 (B, 2), rows and columns of each slice, on the CPU.
-            step: for which the batch is.
+            step: step of the training.
             rank: of the process.
         """
         return self.apply(images, self.draw(sizes, step=step, rank=rank))
@@ -175,7 +177,7 @@ class Views:
         return views
 
     def check(self, height: int, width: int) -> None:
-        """Refuse slices, given the size of the smallest one, of which a view's smallest crop would be all blur.
+        """Refuse slices that are so small, by the smallest one's size, that the smallest crop would be all blur.
 
         Raises:
             UserError: a crop would be enlarged more than `MAX_ENLARGEMENT` times.
@@ -192,7 +194,7 @@ class Views:
 
 
 def _draw(rng: np.random.Generator, view: View, size: npt.NDArray[np.int64]) -> Drawn:
-    """Draw what one kind of view needs for slices of these sizes (N, 2)."""
+    """Draw the parameters of one kind of view for slices of these sizes (N, 2)."""
     n = len(size)
 
     def sometimes(probability: float, values: npt.NDArray[np.float64]) -> Tensor:

@@ -32,11 +32,11 @@ def cosine_matrix(features: npt.NDArray[Any]) -> Features:
         features: (S, D), floats.
 
     Returns:
-        float32 (S, S), symmetric, -1..1, diagonal 1. A vector of zeros has no direction: its similarity is 1 to
-        another one, 0 to everything else.
+        float32 (S, S), symmetric, -1..1, diagonal 1. A vector of zeros has no direction: its similarity to another
+        vector of zeros is 1, to everything else 0.
 
     Raises:
-        UserError: the features are not (S, D), or not finite.
+        UserError: the features are not of shape (S, D), or not finite.
     """
     if features.ndim != 2:
         raise UserError(f"expected features (S, D), found {features.shape}; give one vector for each slice")
@@ -65,19 +65,19 @@ def embed(
 
     Args:
         slices: uint8 (S, H, W), grey.
-        encoder: takes float32 (N, 3, size, size), normalised, in channels_last, and gives (N, D) or (N, D, 1, 1); a
-            network on `device` in eval mode, best as `backbones.to_encoder` makes it, or any other callable.
+        encoder: takes float32 (N, 3, size, size), normalised, in channels_last, and gives (N, D) or (N, D, 1, 1): a
+            network on `device` in eval mode, fastest from `weights.backbones.to_encoder`, or any other callable.
         size: pixels per side that the slices are resized to (bilinear, antialiased, in floats).
         batch_size: slices per call of the encoder; by default 8 on a CPU, 64 elsewhere.
         device: where to compute: "cpu", "cuda", "cuda:1", ...
-        dtype: "float32", or "bfloat16" for autocast: twice as fast, but a kept set is to be reported in float32.
+        dtype: "float32", or "bfloat16" for autocast: twice as fast, but use float32 for a kept set that you report.
 
     Returns:
         float32 (S, D); the same bytes for the same input, settings, machine and number of threads.
 
     Raises:
-        UserError: the slices are not uint8 (S, H, W), `dtype` or the numbers make no sense, the encoder is in
-            training mode, on another device or gives something else than one vector per slice.
+        UserError: the slices are not uint8 (S, H, W), `dtype` or a number is out of range, or the encoder is in
+            training mode, is on another device or does not give one vector per slice.
     """
     import torch
 
@@ -107,15 +107,16 @@ def embed(
 
 
 def _normalise(grey: torch.Tensor, size: int) -> torch.Tensor:
-    """Make network input float32 (N, 3, size, size) of uint8 (N, H, W), channels_last without a copy.
+    """Network input float32 (N, 3, size, size) of pictures uint8 (N, H, W), channels_last without a copy.
 
-    Three channels stay: a stem that takes one channel saves no measurable time and is wrong at the border,
-    because the zeros that a convolution pads with stand for another grey in each channel.
+    The network keeps its three channels. A first layer that takes one channel saves no measurable time and is wrong at
+    the border, because the zeros of the padding stand for another grey in each normalised channel.
     """
     import torch
-    from torch.nn import functional as F
 
-    small = F.interpolate(grey[:, None].float(), size=(size, size), mode="bilinear", antialias=True)  # (N, 1, s, s)
+    from lessismore_transforms.reduction.network_input import resize
+
+    small = resize(grey[:, None].float(), size)  # (N, 1, s, s)
     mean, std = torch.tensor(_MEAN, device=grey.device), torch.tensor(_STD, device=grey.device)
     return ((small[:, 0, :, :, None] / 255 - mean) / std).permute(0, 3, 1, 2)
 

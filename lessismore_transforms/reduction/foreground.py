@@ -1,7 +1,7 @@
-"""How much of a CT slice is patient: tells slices of air, table or nothing from those worth looking at.
+"""The share of a CT slice that is patient, to leave out slices of air, table or nothing.
 
-On a grid of about 4 mm: cells denser than -500 HU are solid; what is nowhere 28 mm thick is table, tube or blanket
-and goes; what the rest encloses (lungs, bowel gas) is inside.
+On a grid of about 4 mm, cells denser than -500 HU are solid. Solid parts that are nowhere 28 mm thick are table, tube
+or blanket and are removed. Everything that the remaining parts enclose (lungs, bowel gas) belongs to the patient.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PATIENT_MM = 28.0  # the head rest in `chest_dicom` is up to 20 mm thick; most 
 
 
 def foreground_share(hu: npt.NDArray[Any], spacing_mm: tuple[float, float]) -> float:
-    """The share (0..1) of a CT slice that is patient; below `NO_BODY` there is none.
+    """The share (0..1) of a CT slice that is patient; a share below `NO_BODY` means that there is no patient.
 
-    Measured, least and most of n slices (`tests/reduction/test_foreground.py` makes them):
+    Measured: number of slices, smallest and largest share (`tests/reduction/test_foreground.py` makes the slices):
 
     ============================================================  ===  ======  ======
     real, four scans of chest, abdomen and pelvis                 305  0.254   0.696
@@ -39,15 +39,15 @@ def foreground_share(hu: npt.NDArray[Any], spacing_mm: tuple[float, float]) -> f
     air, padding, blank slices of any value                            0       0
     ============================================================  ===  ======  ======
 
-    So a limb or a tip of less than about 40 mm is no patient, nor is a field of view inside one lung. A picture
-    without HU (0..255, MR) is all patient.
+    So a limb or a tip of less than about 40 mm does not count as patient, nor does a field of view inside one lung. A
+    picture without HU (0..255, MR) counts as patient everywhere.
 
     Args:
         hu: (H, W), in HU, any number type.
         spacing_mm: distance of rows and of columns.
 
     Raises:
-        UserError: the array is no slice, or a distance is not above 0.
+        UserError: the array is not a slice, or a distance is not above 0.
     """
     if hu.ndim != 2 or not hu.size:
         raise UserError(f"expected one slice (rows, columns), found shape {hu.shape}: give slices one by one")
@@ -66,7 +66,7 @@ def foreground_share(hu: npt.NDArray[Any], spacing_mm: tuple[float, float]) -> f
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _solid_cells(hu: npt.NDArray[Any], down: int, across: int) -> Mask:
-    """Tell which cells of down x across pixels, fewer at the edges, are solid in more than half of them."""
+    """Mask of the cells that are solid in more than half of their down x across pixels (fewer at the edges)."""
     height, width = hu.shape
     solid = np.zeros((-(-height // down), -(-width // across)), np.bool_)
     for i in range(solid.shape[0]):

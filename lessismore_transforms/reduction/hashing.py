@@ -2,9 +2,9 @@
 
 Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242), Section 2.1, HASH: resize to 9 x 8
 with Pillow's LANCZOS, then one bit per pixel and its right neighbour. Pillow resizes 8-bit pictures by two integer
-products, rounded to 8 bits after each; floating point changes up to 72 % of CT slices' hashes. The width comes first
-here for every shape, as in the Pillow of the paper (9.2) and in all until 12; Pillow 13 begins with the height where
-that shrinks much more (pictures about twice as tall as wide), and differs there.
+products and rounds to 8 bits after each; in floating point up to 72 % of the hashes of CT slices would differ. The
+width is resized first for every shape, as in the Pillow of the paper (9.2) and in all versions up to 12. Pillow 13
+begins with the height where that shrinks much more (pictures about twice as tall as wide), and differs there.
 The paper's 1/n (Eq. 4) is left out: thresholds 3, 6 and 12 are bits.
 """
 
@@ -41,8 +41,8 @@ def dhash(slices: npt.NDArray[np.uint8]) -> Hashes:
         slices: uint8 (S, H, W) or (H, W).
 
     Returns:
-        uint64 (S,), or one np.uint64 for (H, W); the first comparison is the highest bit, so that 16 hexadecimal
-        digits of it are `str(imagehash.dhash(image))`.
+        uint64 (S,), or one np.uint64 for (H, W). The first comparison is the highest bit, so that the 16 hexadecimal
+        digits equal `str(imagehash.dhash(image))`.
 
     Raises:
         UserError: the slices are not uint8, or have no pixels.
@@ -91,7 +91,7 @@ def dhash_torch(slices: torch.Tensor) -> torch.Tensor:
 
 
 def hamming_distances(hashes: Hashes, others: Hashes) -> npt.NDArray[np.uint8]:
-    """Count the differing bits of each pair of hashes.
+    """The number of differing bits of each pair of hashes.
 
     Args:
         hashes: uint64 (n,).
@@ -109,12 +109,12 @@ def hamming_distances(hashes: Hashes, others: Hashes) -> npt.NDArray[np.uint8]:
 
 
 def format_hash(value: int | np.uint64) -> str:
-    """Write a hash as "0x" and 16 hexadecimal digits (text, so that spreadsheets keep every bit)."""
+    """A hash as "0x" and 16 hexadecimal digits: text, so that spreadsheets keep every bit."""
     return f"0x{int(value):016x}"
 
 
 def parse_hash(text: str) -> np.uint64:
-    """Read what `format_hash` wrote.
+    """The hash in a text that `format_hash` made.
 
     Raises:
         UserError: the text is not "0x" and 16 hexadecimal digits.
@@ -128,16 +128,16 @@ def parse_hash(text: str) -> np.uint64:
 def _weights(size: int, new_size: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Pillow's LANCZOS resize of one axis as integers.
 
-    Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc` in the same order of float64 operations. Where the sizes
-    are equal, and Pillow skips the pass, the weights come out as the identity.
+    These are Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc` in the same order of float64 operations. Where
+    the sizes are equal Pillow skips the pass; here the weights are then the identity.
 
     Args:
         size: pixels before.
         new_size: pixels after.
 
     Returns:
-        Weights int32 (new_size, size) with 22 fractional bits, and int64 (new_size, 2): the first pixel that a new
-        one draws on and the one behind the last.
+        Weights int32 (new_size, size) with 22 fractional bits, and int64 (new_size, 2): for each new pixel the first
+        old pixel that has a weight, and the one behind the last.
     """
     scale = size / new_size
     stretch = max(scale, 1.0)
@@ -203,8 +203,8 @@ def _weighted(pixels: npt.NDArray[np.uint8], weights: npt.NDArray[np.int32]) -> 
 def _resize_rows(pixels: torch.Tensor, new_size: int) -> torch.Tensor:
     """Resize each row of pixels, uint8 (N, size) to (N, new_size), as `_weighted` does.
 
-    The weights are split into base-128 digits for the int8 matrix product (exact in int32, whose wrap-around cancels
-    in the sum); float64, exact too, where that product does not take the shape.
+    The weights are split into base-128 digits for the int8 matrix product, which is exact in int32 because wrap-around
+    cancels in the sum. Where that product does not take the shape, float64 is used, which is exact too.
     """
     import torch
 
@@ -226,8 +226,8 @@ def _digit_weights(size: int, new_size: int, device: torch.device) -> tuple[torc
     """Split the weights for int8: w = d0 + 128 d1 + ..., digits in -64..63 (wider ones saturate without VNNI).
 
     Returns:
-        int8 (size, columns), digit by digit, columns padded with zeros to a multiple of 8; and int32 (new_size,): the
-        rounding half plus what the pixels lose when 128 is taken off to make them int8.
+        int8 (size, columns), digit by digit, columns padded with zeros to a multiple of 8; and int32 (new_size,): one
+        half for rounding, plus a correction for the 128 that is subtracted from the pixels to make them int8.
     """
     import torch
 

@@ -1,8 +1,8 @@
 """HU to 8 bit: the per-slice min-max of the paper's pictures, and windows.
 
 Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242), Section 2.2 and its released converters: min-max in float64,
-rounded half to even as OpenCV does when it writes a float image. A last-bit difference here moves hash bits, so
-the fast route (a table of the same formula for whole-numbered voxels) gives the formula's own values.
+rounded half to even as OpenCV does when it writes a float image. A difference in the last bit here changes bits of the
+hash, so the fast route for whole-numbered voxels is a table whose values come from the same formula.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONGEST_TABLE = 2**17
 
 @dataclass(frozen=True)
 class Window:
-    """A range of HU shown from black to white, by its centre and its extent.
+    """A range of HU that is shown from black to white.
 
     Args:
         level: centre in HU.
@@ -56,7 +56,7 @@ class Window:
             text: a key of `WINDOWS`, or two numbers such as "40/400".
 
         Raises:
-            UserError: the text is neither.
+            UserError: the text is neither of them.
         """
         if text in WINDOWS:
             return WINDOWS[text]
@@ -87,7 +87,7 @@ def min_max_uint8(hu: Voxels, *, lower: float | None = None, epsilon: float = 0.
     Args:
         hu: slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
         lower: smaller values (padding) count as this one, in HU.
-        epsilon: what the released NIfTI converter adds to the range, 1e-5 HU; its DICOM converter adds nothing.
+        epsilon: added to the range; 1e-5 HU in the released NIfTI converter, 0 in the released DICOM converter.
 
     Returns:
         uint8 of the same shape, C-contiguous; a constant slice becomes zeros.
@@ -105,8 +105,8 @@ def min_max_uint8(hu: Voxels, *, lower: float | None = None, epsilon: float = 0.
 def window_uint8(hu: Voxels, window: Window) -> Pixels:
     """Show a window of HU as 0..255: 255 * (x - (level - width / 2)) / width, clipped, rounded half to even.
 
-    DICOM PS3.3 C.11.2.1.3.2 (LINEAR_EXACT), which is also MONAI's ScaleIntensityRange with clip; in this order of
-    operations a tie is met exactly.
+    DICOM PS3.3 C.11.2.1.3.2 (LINEAR_EXACT), which is also MONAI's ScaleIntensityRange with clip. In this order of
+    operations a value half way between two grey levels is computed exactly.
 
     Args:
         hu: slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
@@ -126,21 +126,21 @@ def window_uint8(hu: Voxels, window: Window) -> Pixels:
 
 
 def released_hu(hu: Voxels, slope: float, intercept: float) -> Voxels:
-    """HU as the released DICOM converter makes them: stored -2000 is 0, fractions are cut off after the slope.
+    """HU as in the released DICOM converter: stored -2000 counts as 0, and fractions are cut off after the slope.
 
     Args:
         hu: voxels after the rescale, any shape.
         slope: RescaleSlope.
-        intercept: RescaleIntercept in HU, which is what stored 0 means.
+        intercept: RescaleIntercept in HU, the value of a stored 0.
 
     Returns:
-        `hu` itself where nothing changes, else a copy; int32 for a slope or an intercept that is not plain.
+        `hu` itself where nothing changes, else a copy; int32 where the slope is not 1 or the intercept has a fraction.
     """
     if slope != 1 or not float(intercept).is_integer():
         stored = np.rint((hu.astype(np.float64) - intercept) / slope)
         stored[stored == -2000] = 0
         return (np.trunc(stored * slope) + math.trunc(intercept)).astype(np.int32)
-    if hu.min() > -2000 + intercept:  # the usual case, told in a fifth of the time
+    if hu.min() > -2000 + intercept:  # the usual case, found in a fifth of the time
         return hu
     padding = hu == -2000 + intercept
     if not padding.any():
@@ -151,7 +151,7 @@ def released_hu(hu: Voxels, slope: float, intercept: float) -> Voxels:
 
 
 def _slices(hu: Voxels, out: Pixels) -> Iterator[tuple[Voxels, Pixels]]:
-    """Yield each slice, contiguous, and its place in `out`; both with the flips undone, which costs no copy."""
+    """Yield each slice, contiguous, and its place in `out`; flips of both are undone, which needs no copy."""
     if hu.ndim not in (2, 3) or 0 in hu.shape[-2:] or hu.dtype not in _DTYPES:
         raise UserError(
             f"expected slices (H, W) or (S, H, W) of {', '.join(_DTYPES)}, found {hu.dtype.str} of shape {hu.shape}; "
@@ -164,7 +164,7 @@ def _slices(hu: Voxels, out: Pixels) -> Iterator[tuple[Voxels, Pixels]]:
 
 
 def _stretch(voxels: Voxels, pixels: Pixels, floor: float, epsilon: float) -> None:
-    """Write the min-max picture of one slice, which stays as it is (zeros) if the slice is constant."""
+    """Write the min-max picture of one slice into zeros; a constant slice leaves them zeros."""
     low, high = _extremes(voxels)
     bottom, top = max(low, floor), max(high, floor)
     if bottom < top:
@@ -172,7 +172,7 @@ def _stretch(voxels: Voxels, pixels: Pixels, floor: float, epsilon: float) -> No
 
 
 def _extremes(voxels: Voxels) -> tuple[float, float]:
-    """The smallest and the largest voxel; a NaN shows up in both."""
+    """The smallest and the largest voxel; both are NaN where a voxel is NaN."""
     low, high = float(voxels.min()), float(voxels.max())
     if not math.isfinite(255 * (high - low)):
         raise UserError(
@@ -182,7 +182,7 @@ def _extremes(voxels: Voxels) -> tuple[float, float]:
 
 
 def _apply(formula: Formula, voxels: Voxels, pixels: Pixels, low: float, high: float) -> None:
-    """Write formula(voxels), saturated and rounded half to even, by a table where the voxels allow it."""
+    """Write formula(voxels), saturated and rounded half to even; by a table where voxels are whole numbers."""
     if high - low <= _LONGEST_TABLE and low >= -(2**31) and high < 2**31:
         first = math.floor(low)
         table = _saturate(formula(np.arange(first, math.floor(high) + 1, dtype=np.float64)))

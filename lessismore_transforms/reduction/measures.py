@@ -1,4 +1,4 @@
-"""The measures of redundancy (Section 2.1 of the paper): what each compares, its range, and a volume's ranking by it.
+"""The measures of redundancy (Section 2.1 of the paper): features, range, and the ranking of a volume by each of them.
 
 =========  =============================  ======================  ==================
 measure    features of a slice            more similar            range
@@ -26,7 +26,7 @@ from lessismore_transforms.reduction.selection import Ranking, removal_order
 
 @dataclass(frozen=True)
 class Measure:
-    """Name, unit and range of a measure; of a similarity larger values are more alike, of a distance smaller ones."""
+    """Name, unit and range of a measure: a similarity is larger for slices that are more alike, a distance smaller."""
 
     title: str
     unit: str
@@ -54,7 +54,7 @@ def features_of(
     device: str | None = None,
     precision: str = "float32",
 ) -> NDArray[Any]:
-    """What the measure compares, for each of a volume's 8-bit pictures (n, H, W).
+    """The features that the measure compares, for each of a volume's 8-bit pictures (n, H, W).
 
     Args:
         measure: a key of `MEASURES`.
@@ -75,11 +75,11 @@ def features_of(
 
 
 def pair_matrix(measure: str, features: NDArray[Any], *, bins: int = 64, device: str | None = None) -> NDArray[Any]:
-    """All pairs (n, n) of a volume's slices in the measure's own unit.
+    """The distances or similarities (n, n) of all pairs of a volume's slices, in the measure's own unit.
 
     Args:
         measure: a key of `MEASURES`.
-        features: uint64 hashes (n,), 8-bit pictures (n, H, W) or embeddings (n, D), as the measure wants.
+        features: uint64 hashes (n,), 8-bit pictures (n, H, W) or embeddings (n, D), as `features_of` gives them.
         bins: grey levels of the joint histogram; `mi` only.
         device: a torch device for `ssim` and `mi`; None computes on the CPU without torch.
     """
@@ -115,8 +115,8 @@ def rank_slices(
         measure: a key of `MEASURES`.
         features: of all n slices, as `pair_matrix` takes them.
         candidate: (n,) slices that take part; the others get removed_at nan, removed_by -1 and rank 0.
-        matrix: the candidates' pairs where they are known already.
-        count: rank only until so many slices are left, which get rank 0; a hint that saves time for `ssim` alone.
+        matrix: the candidates' pairs, where they are known already.
+        count: rank only until this many slices are left, which get rank 0; it saves time for `ssim` only.
         device: as `pair_matrix` takes it.
     """
     chosen = np.flatnonzero(candidate)

@@ -1,10 +1,10 @@
 """Normalised mutual information (NMI) of the slices of a volume.
 
 Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242), Section 2.1, MI, after Studholme et al. 1999: the ratio
-(H(X) + H(Y)) / H(X, Y) of entropies, from 1 (independent) to 2 (each determines the other). The paper states no bins;
-here they are equal parts of 0..255, the same for all slices, so that the joint histogram of a slice with itself gives
-H(X). scikit-image's `normalized_mutual_information` has its edges from the values' range instead, which moves the
-result (by 1.6e-3 for 100 bins).
+(H(X) + H(Y)) / H(X, Y) of entropies, from 1 (independent) to 2 (each determines the other). The paper does not say how
+many bins; here they are equal parts of 0..255, the same for all slices, so that the joint histogram of a slice with
+itself gives H(X). scikit-image's `normalized_mutual_information` takes its edges from the range of the values, which
+changes the result (by 1.6e-3 for 100 bins).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _BATCH_CPU, _BATCH_GPU = 2**18, 2**24  # pixels that torch counts at once
 def nmi_matrix(slices: Slices, *, bins: int = 64, device: str | None = None) -> Scores:
     """The NMI of each pair of slices, exact but for the rounding of float64.
 
-    Takes little beside the slices and the matrix: 1 MB and 16 bytes per pixel of one slice; with torch a copy of
-    the slices on the device and up to 1 GB there.
+    Memory beside the slices and the matrix: 1 MB and 16 bytes per pixel of one slice; with torch a copy of the slices
+    on the device and up to 1 GB there.
 
     Args:
         slices: uint8 (S, H, W), with pixels.
@@ -39,8 +39,8 @@ def nmi_matrix(slices: Slices, *, bins: int = 64, device: str | None = None) -> 
         device: None for the compiled kernel on one core; "cpu", "cuda" or "cuda:1" for torch.
 
     Returns:
-        float64 (S, S), symmetric, 2 on the diagonal. Constant slices determine each other (2) and say nothing about
-        others (1).
+        float64 (S, S), symmetric, 2 on the diagonal. Two constant slices determine each other (2); a constant slice and
+        another one are independent (1).
 
     Raises:
         UserError: the slices or the bins are not as above.
@@ -70,9 +70,9 @@ def nmi_matrix(slices: Slices, *, bins: int = 64, device: str | None = None) -> 
 
 
 def _information(pixels: int) -> Scores:
-    """What n of so many equal pixels add to the entropy, -p ln p with p = n / pixels, for n = 0..pixels.
+    """The part -p ln p of the entropy that n equal pixels add, with p = n / pixels, for n = 0..pixels.
 
-    By log1p, because rounding would take most of the entropy of a nearly constant slice.
+    Computed by log1p, because rounding would lose most of the entropy of a nearly constant slice.
     """
     counts = np.arange(1, pixels + 1)
     return np.append(0, counts / pixels * np.log1p((pixels - counts) / counts))
@@ -82,7 +82,7 @@ def _information(pixels: int) -> Scores:
 def _joint_entropies(
     pixels: Slices, later: int, bits: int, information: Scores, counts: npt.NDArray[np.uint32], entropies: Scores
 ) -> None:
-    """Write the joint entropies of a slice, out of (S, N), with each earlier one, and its own (S,); counts are 0."""
+    """Write the joint entropies (S,) of one slice of (S, N) with each earlier one and with itself; counts are zeros."""
     for earlier in range(later + 1):
         _count(pixels[later], pixels[earlier], np.uint64(8 - bits), np.uint64(bits), counts)
         entropies[earlier] = _entropy(counts, 1 << bits, information)
@@ -91,9 +91,9 @@ def _joint_entropies(
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _count(pixels: Slices, others: Slices, shift: int, bits: int, counts: npt.NDArray[np.uint32]) -> None:
-    """Add the joint histogram of two slices (N,) to four tables, pixels in turn, whose sum it is.
+    """Add the joint histogram of two slices (N,) to four tables in turn, pixel by pixel; it is the sum of the tables.
 
-    Neighbours are often equal, and a count that was just changed must be waited for.
+    Neighbouring pixels are often equal, and the processor would have to wait for a count that it has just changed.
     """
     whole = pixels.size // 4 * 4
     for start in range(0, whole, 4):

@@ -1,9 +1,9 @@
 """Hashes that are close to each other, exactly and fast: exemplars of whole data sets, all neighbours of two sets.
 
 Multi-index hashing (Norouzi, Punjani & Fleet, CVPR 2012): where two hashes differ in few bits, one of their four
-bands of 16 bits differs in very few. So all hashes are filed four times, by each band, and a search opens only the
-files whose key is nearly that of the hash. Where these files hold so much that reading all hashes is cheaper, as for
-large radii or small sets, all hashes are read. Both ways are exact.
+bands of 16 bits differs in very few. So all hashes are filed four times, once by each band, and a search opens only the
+files whose key is close to the same band of the hash. For large radii or small sets these files hold so many hashes
+that reading all hashes is faster, and then all are read. Both ways are exact.
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ _0, _1, _2, _4, _56 = map(np.uint64, (0, 1, 2, 4, 56))  # a plain integer would 
 
 
 def exemplars_of_hashes(hashes: Hashes, threshold: int, *, order: npt.ArrayLike | None = None) -> Exemplars:
-    """Keep each hash that no earlier kept one is close to: `selection.exemplars` for hashes in any number.
+    """The exemplars of any number of hashes: keep each hash that is not close to an earlier kept one.
+
+    Equal to `selection.exemplars`.
 
     Args:
         hashes: uint64 (n,).
-        threshold: bits of 64; a hash goes at a distance <= this.
+        threshold: bits of 64; a hash is removed at a distance <= this.
         order: order of the walk, a permutation of 0..n-1; by default 0..n-1.
 
     Returns:
-        Exemplars; `kept_by` is the first kept hash, in the order of the walk, within the threshold.
+        Exemplars; `kept_by` is the first kept hash within the threshold, in the order of the walk.
 
     Raises:
-        UserError: the hashes are not uint64 (n,), the threshold is not in 0..64 or the order is no permutation.
+        UserError: the hashes are not uint64 (n,), the threshold is not in 0..64 or the order is not a permutation.
     """
     _check(threshold, hashes)
     n = len(hashes)
@@ -60,14 +62,14 @@ def exemplars_of_hashes(hashes: Hashes, threshold: int, *, order: npt.ArrayLike 
 
 
 def neighbours_within(hashes: Hashes, others: Hashes, radius: int) -> tuple[Indices, Indices, npt.NDArray[np.uint8]]:
-    """Find all pairs of a hash and another one at most `radius` bits apart.
+    """All pairs of a hash and another one that are at most `radius` bits apart.
 
-    The memory is that of the result, 17 bytes a pair; where very many are close, take `hashes` in parts, by
-    `count_neighbours`.
+    The result takes 17 bytes per pair. Where very many are close, search for parts of `hashes`, whose sizes
+    `count_neighbours` tells.
 
     Args:
         hashes: uint64 (n,).
-        others: uint64 (m,); the set itself is allowed and finds each hash at 0 bits and each pair twice.
+        others: uint64 (m,); with `hashes` itself each hash finds itself at 0 bits, and each pair is found twice.
         radius: bits of 64; a distance <= this counts.
 
     Returns:
@@ -88,7 +90,7 @@ def neighbours_within(hashes: Hashes, others: Hashes, radius: int) -> tuple[Indi
 
 
 def count_neighbours(hashes: Hashes, others: Hashes, radius: int) -> Indices:
-    """Count, int64 (n,), how many of `others` (m,) are at most `radius` bits from each of `hashes` (n,).
+    """The number, int64 (n,), of `others` (m,) that are at most `radius` bits from each of `hashes` (n,).
 
     Raises:
         UserError: the hashes are not uint64 (n,) and (m,), or the radius is not in 0..64.
@@ -110,13 +112,13 @@ def _check(radius: float, *sets: Hashes) -> None:
 def _file(
     hashes: Hashes, radius: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Hashes, npt.NDArray[np.int64]]:
-    """File the hashes by each band, or not at all where reading all of them is cheaper.
+    """File the hashes by each band, or not at all where reading all of them is faster.
 
     Returns:
         starts: int64 (4, 65537), where the members of each key begin; (0, 0) where nothing is filed.
         members: int32 (4, n), indices of hashes by key.
-        flips: uint64 (65536,), what to change in a key to get those of the files to open.
-        tries: int64 (4,), how many of the flips each band takes. With a radius of 4 q + r bits, two hashes that
+        flips: uint64 (65536,), the bits to change in a key to get the keys of the files to open.
+        tries: int64 (4,), the number of flips that each band takes. With a radius of 4 q + r bits, two hashes that
             differ in more than q bits in each of the first r + 1 bands and in more than q - 1 in the others differ
             in more than the radius; so q and q - 1 bits are enough.
     """
@@ -155,9 +157,9 @@ def _claim(
     tries: npt.NDArray[np.int64],
     claimed_by: Indices,
 ) -> None:
-    """Walk through the hashes; each that is not claimed yet claims itself and all unclaimed ones within the threshold.
+    """Walk through the hashes; an unclaimed one claims itself and all unclaimed ones within the threshold.
 
-    Claimed hashes are dropped from the files, and from the list of those to read, when a search comes across them.
+    Claimed hashes are dropped from the files, and from the list of hashes to read, when a search meets them.
     """
     stops = starts[:, 1:].copy()
     unread, unread_hashes, left = np.arange(len(hashes)), hashes.copy(), len(hashes)
@@ -207,7 +209,7 @@ def _find(
     counts: Indices,
     columns: Indices,
 ) -> None:
-    """Write the number of neighbours of each hash to `counts`; where `columns` has room, their indices, sorted."""
+    """Write the number of neighbours of each hash to `counts` and, where `columns` has room, their sorted indices."""
     fill = columns.size > 0
     found = 0
     for row in range(len(hashes)):
@@ -242,7 +244,7 @@ def _find(
 def _opens_files(
     value: np.uint64, starts: Any, stops: Any, flips: Hashes, tries: npt.NDArray[np.int64], left: int
 ) -> bool:
-    """Tell whether the files around a hash are cheaper to go through than all `left` hashes."""
+    """Whether reading the files around a hash is faster than reading all `left` hashes."""
     work = tries.sum()
     if starts.size == 0 or _LOOKUP_COST * work >= left:
         return False
@@ -255,7 +257,7 @@ def _opens_files(
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _found_before(value: np.uint64, other: np.uint64, band: int, flips: Hashes, tries: npt.NDArray[np.int64]) -> bool:
-    """Tell whether a search in an earlier band came across the same pair."""
+    """Whether a search in an earlier band found the same pair."""
     for earlier in range(band):
         farthest = _distance(flips[tries[earlier] - 1], _0)
         if _distance(_key(value, earlier), _key(other, earlier)) <= farthest:
@@ -270,7 +272,7 @@ def _key(value: np.uint64, band: int) -> np.uint64:
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _distance(value: np.uint64, other: np.uint64) -> np.uint64:
-    """Count the differing bits; the compiler knows this form and makes it one instruction."""
+    """The number of differing bits; the compiler turns this form into one instruction."""
     bits = value ^ other
     bits = bits - ((bits >> _1) & _EVEN_BITS)
     bits = (bits & _EVEN_PAIRS) + ((bits >> _2) & _EVEN_PAIRS)

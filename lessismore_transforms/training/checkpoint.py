@@ -1,4 +1,4 @@
-"""The state of a training on disk: written whole or not at all, resumed only into the training that it is of."""
+"""The state of a training on disk: written whole or not at all, and resumed by the same training only."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ _FORMAT = 1
 
 
 class Stateful(Protocol):
-    """What has a state that a resumed run needs."""
+    """An object whose state a resumed run needs."""
 
     def state_dict(self) -> Any:
-        """It."""
+        """The state to save."""
 
     def load_state_dict(self, state: Any) -> Any:
-        """Take it."""
+        """Go on from a saved state."""
 
 
 class Checkpoint:
-    """Keep `checkpoints/last.pt` of a run, from which it can be resumed at any iteration.
+    """Write `checkpoints/last.pt` of a run again and again, so that the run can be resumed at any iteration.
 
-    The first one is written before the first iteration, so that a folder that cannot be written or a disk that is full
-    shows at once. Attach it after whatever may stop the run.
+    The first checkpoint is written before the first iteration, so that a folder without write access or a full disk
+    is noticed at once. Attach it after all handlers that may stop the run.
 
     Args:
         folder: of the run.
         network: without wrappers.
-        state: what else to save, by name: the optimizer, handlers that remember.
-        identity: plain values that a resumed run must share, such as the method and the checksum of its slices.
-        sampler: told where to go on.
-        plan: how long the run is.
-        resume: go on from `checkpoints/last.pt` instead of beginning.
+        state: other objects to save, by name: the optimizer, handlers with a state.
+        identity: plain values that must be equal in a resumed run, such as the method and the checksum of its slices.
+        sampler: gets the iteration from which a resumed run goes on.
+        plan: length of the run.
+        resume: go on from `checkpoints/last.pt` instead of starting anew.
         minutes: time between two checkpoints; 0 writes one after every epoch.
-        exports: bytes that the run will write besides.
+        exports: number of bytes that the run will write besides.
         after: a file that is written when the training is over; while it is missing, a run whose training is complete
             can be resumed to write it.
 
     Raises:
-        UserError: there is nothing to resume, or what is there is damaged, of another training, or finished; or there
-            is a run in the folder already and it is not to be resumed.
+        UserError: there is nothing to resume, or the checkpoint is damaged, of another training, or of a finished one;
+            or there is a run in the folder already and it is not to be resumed.
         OutputError: the folder cannot be written, or the disk has no room.
     """
 
@@ -90,7 +90,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
-        """Take the saved state, if there is one to resume, and follow an engine."""
+        """Load the saved state, if the run is resumed, and follow an engine."""
         if self.resume:
             self._load(engine)
         elif self.path.exists() and read_checkpoint(self.path)["iteration"]:
@@ -142,7 +142,7 @@ class Checkpoint:
         wait()
 
     def _save(self, engine: Any) -> None:
-        if process_rank() != 0 or not all_finite(self.network):  # which `StopOnNan` will tell at its next look
+        if process_rank() != 0 or not all_finite(self.network):  # `StopOnNan` will report it at its next check
             return
         content = {
             "format": _FORMAT,
@@ -197,7 +197,7 @@ class Checkpoint:
 
 @contextmanager
 def keeping_settings(item: Any) -> Iterator[None]:
-    """Let an optimizer that loads its state keep the settings of the configuration, such as weight decay."""
+    """Make an optimizer keep the settings of the configuration, such as weight decay, when it loads a state."""
     settings = [dict(group, params=None) for group in getattr(item, "param_groups", [])]
     yield
     for group, values in zip(getattr(item, "param_groups", []), settings, strict=True):
@@ -205,10 +205,10 @@ def keeping_settings(item: Any) -> Iterator[None]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; nothing in the file is executed.
+    """The content of a checkpoint; nothing in the file is executed.
 
     Raises:
-        UserError: it is not there, damaged, or something else than a checkpoint of ours.
+        UserError: the file is missing, damaged, or not a checkpoint of ours.
     """
     if not path.is_file():
         raise UserError(f"expected a checkpoint to resume at {path}, found none; leave --resume out to begin")

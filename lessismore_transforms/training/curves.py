@@ -1,4 +1,4 @@
-"""Pictures of log.jsonl: every figure of a training over its steps, several runs over each other."""
+"""Curves of log.jsonl: every logged number of a training over its steps, several runs in one picture."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
     """The lines of a run's log.
 
     Raises:
-        UserError: the folder holds no log, or one that is damaged.
+        UserError: the folder holds no log, or a damaged one.
     """
     path = Path(run) / LOG
     with reading(path):
@@ -46,10 +46,10 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
 
 
 def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
-    """Draw the logs of runs over each other as PNG; returns its path.
+    """Draw the logs of runs into one PNG picture; returns its path.
 
     Raises:
-        UserError: a run has no log, or none has a figure yet.
+        UserError: a run has no log, or no log holds a number yet.
         OutputError: the picture cannot be written.
     """
     from matplotlib.figure import Figure  # not pyplot: it keeps state and may look for a display
@@ -100,7 +100,7 @@ class Curves:
         on_end(engine, self)
 
     def __call__(self, engine: Any) -> None:
-        """Draw; a picture that fails is no reason to fail a training that is saved."""
+        """Draw the curves; an error in drawing is only logged, because the training itself is saved."""
         if process_rank() != 0:
             return
         try:
@@ -110,7 +110,7 @@ class Curves:
 
 
 def _panels(lines: Sequence[dict[str, Any]]) -> list[str]:
-    """The names of all figures, those that people look for first."""
+    """The names of all logged numbers, the most important ones first."""
     found = dict.fromkeys(
         name
         for line in lines

@@ -1,7 +1,7 @@
-"""Which examples each step of a training takes, and a loader of such batches, for one process or several.
+"""The examples of each step of a training, and a loader of such batches, for one process or several.
 
-What a batch holds is a function of seed and step: one process with a batch of 8 and two with 4 each see the same 8
-examples in the same step, and a resumed run goes on with the very batches that it would have seen.
+The content of a batch depends on seed and step only: one process with a batch of 8 and two with 4 each see the same 8
+examples in the same step, and a resumed run sees the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from lessismore_transforms.training.stopping import SIGNALS
 
 
 class StepSampler:
-    """Tell for each step which slices this process takes.
+    """The indices of the slices that this process takes in each step.
 
-    Each epoch is a permutation of the slices drawn from seed and epoch, cut into global batches; what is left at its
-    end is not seen in that epoch, or makes a smaller batch. A process takes its contiguous share of a batch. All epochs
+    Each epoch is a permutation of the slices drawn from seed and epoch, cut into global batches; the slices left at its
+    end are not seen in that epoch, or make a smaller batch. A process takes its contiguous share of a batch. All epochs
     are one stream.
 
     Args:
-        slices: in the data set.
+        slices: number of slices in the data set.
         batch_size: of all processes together.
-        iterations: the last step of the training.
+        iterations: number of the last step of the training.
         batches_per_epoch: steps after which a new permutation begins.
         seed: of the permutations.
         rank: of this process.
-        processes: in the training.
-        drop_last: leave out what does not fill a batch.
+        processes: number of processes in the training.
+        drop_last: leave out slices that do not fill a batch.
 
     Attributes:
-        start: steps that are already done; a resumed run sets it.
+        start: number of steps that are already done; a resumed run sets it.
 
     Raises:
         UserError: there are fewer slices than a batch or an epoch needs, or the processes cannot share a batch.
@@ -96,8 +96,8 @@ class StepLoader(DataLoader[dict[str, Any]]):
     """The batches of a sampler as a torch DataLoader; one pass over it is the rest of the training.
 
     Args:
-        batches: a data set whose `__getitems__` takes what the sampler yields and returns a finished batch, so that
-            workers hand over whole ones.
+        batches: a data set whose `__getitems__` takes an item of the sampler and returns a finished batch, so that
+            workers hand over whole batches.
         sampler: of steps and indices.
         workers: processes that read ahead; 0 reads in this one.
         pin_memory: for copies to a GPU that do not wait.
@@ -126,7 +126,7 @@ class StepLoader(DataLoader[dict[str, Any]]):
 
 
 def leave_signals_to_the_trainer(worker: int) -> None:
-    """Let a worker live on when the whole job is asked to end, until the trainer has saved its state."""
+    """Keep a worker alive when the whole job is asked to end, until the trainer has saved its state."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""How long a training is: epochs or steps, in batches."""
+"""The length of a training in batches, from epochs or steps."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class Plan:
         Args:
             slices: in the data set.
             batch_size: of all processes together.
-            max_epochs: how often every slice is seen.
-            max_steps: the budget in updates instead, whatever the epochs: sets of different sizes compare at equal
+            max_epochs: number of times that every slice is seen.
+            max_steps: number of updates, instead of epochs, so that sets of different sizes are compared at equal
                 steps.
             accumulation: batches per step.
-            processes: that share each batch.
-            drop_last: leave out what does not fill a step; otherwise, without accumulation, it makes a smaller batch
-                if it holds two slices and one for each process.
+            processes: number of processes that share each batch.
+            drop_last: leave out slices that do not fill a step; otherwise, without accumulation, they make a smaller
+                batch if there are at least two slices and one for each process.
 
         Raises:
-            UserError: a number makes no sense, or the slices do not fill one step.
+            UserError: a number is out of range, or the slices do not fill one step.
         """
         numbers = {"batch_size": batch_size, "max_epochs": max_epochs, "accumulation": accumulation}
         for name, value in (numbers if max_steps is None else numbers | {"max_steps": max_steps}).items():
@@ -74,10 +74,10 @@ class Plan:
 
     @property
     def max_epochs(self) -> int:
-        """Epochs that the training begins, the last one perhaps unfinished."""
+        """Number of epochs that the training begins; the last one may stay unfinished."""
         return math.ceil(self.iterations / self.batches_per_epoch)
 
     @property
     def steps(self) -> int:
-        """Updates of the weights in the whole training."""
+        """Number of updates of the weights in the whole training."""
         return self.iterations // self.accumulation

@@ -1,4 +1,4 @@
-"""Where a network runs and in which numbers."""
+"""The device of a network, and the precision of its numbers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 def place(
     network: nn.Module, device: str | torch.device, *, channels_last: bool = True, sync_batch_norm: bool = False
 ) -> nn.Module:
-    """The network on the device, its convolutions in the memory format that is fastest there.
+    """The network on a device, with the memory format that is asked for.
 
     Args:
         network: changed in place.
         device: such as cuda:1.
-        channels_last: the memory format.
-        sync_batch_norm: let batch norms take the statistics of all processes, which PyTorch can on a GPU only.
+        channels_last: put convolutions into this memory format, which is often the fastest.
+        sync_batch_norm: make batch norms use the statistics of all processes, which PyTorch can do on a GPU only.
 
     Raises:
         UserError: the machine has no such device.
@@ -52,17 +52,17 @@ def place(
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """A tensor in float32, or float64 where it comes in that."""
+    """A tensor in float32; a float64 tensor stays as it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class AutocastInferer(SimpleInferer):  # type: ignore[misc]
-    """Run the network in float32 or under autocast, on any device; MONAI's own switch knows CUDA alone.
+    """Run the network in float32 or under autocast, on any device; MONAI's own switch is for CUDA only.
 
     Args:
-        device: where the network runs.
-        precision: fp32; bf16; fp16, whose gradients the trainer scales (give it `amp=inferer.scaled`), on a GPU only;
-            or auto: bf16 on a GPU that has it, else fp32.
+        device: device of the network.
+        precision: fp32; bf16; fp16, on a GPU only, with gradients scaled by the trainer (give it
+            `amp=inferer.scaled`); or auto: bf16 on a GPU that supports it, else fp32.
 
     Raises:
         UserError: the precision is unknown, or fp16 is asked for without a GPU.
@@ -83,10 +83,10 @@ class AutocastInferer(SimpleInferer):  # type: ignore[misc]
 
     @property
     def scaled(self) -> bool:
-        """Whether gradients have to be scaled to stay within the numbers."""
+        """Whether gradients have to be scaled to stay within the range of the numbers."""
         return self.dtype is torch.float16
 
     def __call__(self, inputs: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """What the network makes of the inputs."""
+        """The output of the network for the inputs."""
         with torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None):
             return network(inputs, *args, **kwargs)

@@ -1,6 +1,6 @@
-"""What several training processes know together; in a single process each function returns what it is given.
+"""Exchange between several training processes; in a single process each function returns its own argument.
 
-All of it goes through the default group of torch.distributed, once that is initialised.
+All functions use the default group of torch.distributed, once that is initialised.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import nn
 
 
 def process_count() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if _initialised() else 1
 
 
@@ -23,14 +23,14 @@ def process_rank() -> int:
 
 
 def wait() -> None:
-    """Let every process come to this line before any goes on."""
+    """Wait until every process has come to this line."""
     if process_count() > 1:
         dist.barrier()
 
 
 @torch.no_grad()
 def all_gather(x: torch.Tensor) -> torch.Tensor:
-    """Put the tensors of all processes, in the order of their ranks, into one; no gradient flows through it.
+    """The tensors of all processes in one, in the order of their ranks; no gradient flows through it.
 
     Args:
         x: (B, ...), of the same shape in every process.
@@ -46,7 +46,7 @@ def all_gather(x: torch.Tensor) -> torch.Tensor:
 
 
 def all_gather_objects(item: Any) -> list[Any]:
-    """What every process hands over, in the order of their ranks; any plain values."""
+    """The values of all processes, in the order of their ranks; any plain values."""
     if process_count() == 1:
         return [item]
     items: list[Any] = [None] * process_count()
@@ -56,17 +56,17 @@ def all_gather_objects(item: Any) -> list[Any]:
 
 @torch.no_grad()
 def share_buffers(network: nn.Module) -> None:
-    """Give every process the buffers of the first one: statistics of batch norms differ with what each has seen."""
+    """Give every process the buffers of the first one: statistics of batch norms differ, as each saw other pictures."""
     if process_count() > 1:
         for buffer in network.buffers():
             dist.broadcast(buffer, 0)
 
 
 def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
-    """Add up the tensors of all processes, with gradients.
+    """The sum of the tensors of all processes, with gradients.
 
-    The gradient sums what all processes hand back, as if each one's loss were a term of one sum: where DDP then
-    averages the gradients of the parameters, the mean of the processes' losses is what is minimised.
+    The gradient is the sum of the gradients of all processes, as if their losses were terms of one sum. DDP then
+    averages the gradients of the parameters, so that the mean of the losses of all processes is minimised.
 
     Args:
         x: of the same shape in every process.

@@ -1,4 +1,4 @@
-"""What a run tells: log.jsonl, TensorBoard, a progress bar, and the settings it ran with."""
+"""The records of a run: log.jsonl, TensorBoard, a progress bar, and config.json with its settings."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ CONFIG, EVENTS = "config.json", "tensorboard"
 class RunLog:
     """Write a line of log.jsonl, and its numbers to TensorBoard, every few steps.
 
-    A line holds step, epoch, the mean loss since the line before, learning rate and images per second, and beside them
-    what monitors and probes left in `engine.state.health` and `engine.state.probe`. A resumed run drops the lines
-    beyond the checkpoint that it goes on from. Process 0 writes.
+    A line holds step, epoch, the mean loss since the line before, learning rate and images per second, and the numbers
+    that monitors and probes left in `engine.state.health` and `engine.state.probe`. A resumed run drops the lines
+    that are newer than its checkpoint. Only process 0 writes.
 
     Args:
         folder: of the run.
-        optimizer: whose learning rate is told.
-        plan: how long the run is.
+        optimizer: its learning rate is logged.
+        plan: length of the run.
         batch_size: of all processes together.
         settings: plain values, for config.json and the first line.
-        configuration: all that was configured, for config.json.
+        configuration: the whole configuration, for config.json.
         interval: steps between lines.
 
     Attributes:
@@ -75,11 +75,11 @@ class RunLog:
         self._since = (0.0, 0)
 
     def state_dict(self) -> dict[str, float]:
-        """What the next line will be the mean of."""
+        """The losses since the last line, for the mean in the next one."""
         return {"losses": 0.0 if self._losses is None else float(self._losses), "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on with the mean of a line."""
+        """Go on with the losses since the last line."""
         self._losses, self._count = torch.tensor([state["losses"]], dtype=torch.float64), int(state["count"])
 
     def attach(self, engine: Engine) -> None:

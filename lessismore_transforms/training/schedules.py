@@ -22,7 +22,7 @@ def warmup_cosine(
     every: int = 1,
     clamp: bool = True,
 ) -> float:
-    """The factor of an iteration: linear from `start` to 1, then half a cosine from 1 to `end`.
+    """The factor of an iteration: it rises linearly from `start` to 1, then follows half a cosine from 1 to `end`.
 
     Args:
         iteration: counted from 0.
@@ -30,7 +30,7 @@ def warmup_cosine(
         warmup: iterations of the linear part.
         start: factor of iteration 0 where there is a warm-up.
         end: last factor.
-        every: iterations for which the factor stays, an epoch's for a schedule by epochs.
+        every: number of iterations for which the factor stays the same; those of an epoch for a schedule by epochs.
         clamp: stay at `end` beyond `total`; without it the cosine goes on up and down, as in the released SwAV code.
 
     Raises:
@@ -53,7 +53,7 @@ class Schedule:
     """Set `key` of every parameter group to its first value times a factor, before each iteration.
 
     Args:
-        optimizer: its groups' values at this moment are what the factor multiplies, so 0 stays 0.
+        optimizer: the values of its groups at this moment are multiplied by the factor, so that 0 stays 0.
         factor: of the iteration, counted from 0.
         key: such as lr or weight_decay.
     """
@@ -61,14 +61,14 @@ class Schedule:
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float], key: str = "lr") -> None:
         self.optimizer, self.factor, self.key = optimizer, factor, key
         self._first = [group[key] for group in optimizer.param_groups]
-        factor(0)  # a schedule that makes no sense is told now
+        factor(0)  # an impossible schedule is refused now
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine."""
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Set the values of the iteration that begins."""
+        """Set the values for the iteration that begins."""
         factor = self.factor(engine.state.iteration - 1)
         for group, first in zip(self.optimizer.param_groups, self._first, strict=True):
             group[self.key] = first * factor

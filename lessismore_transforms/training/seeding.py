@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 
 
 def seed_for(*parts: int | str) -> int:
-    """A 63-bit seed that any change of the parts changes."""
+    """A 63-bit seed made of the parts; another part gives another seed."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -29,5 +29,5 @@ class SeedIterations:
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Seed the iteration that begins."""
+        """Seed the generators for the iteration that begins."""
         torch.manual_seed(seed_for("iteration", self.seed, self.rank, engine.state.iteration))

@@ -1,4 +1,4 @@
-"""Why a training ends before its time, and how it says so: a loss that is no number, a signal, the end of the plan."""
+"""Early ends of a training, with their reasons: a loss that is not finite, a signal, the end of the plan."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class Stop:
-    """Why a training stopped early: a sentence, the exit code, and whether its state is worth keeping."""
+    """The reason why a training stopped early: a sentence, the exit code, and whether its state is worth keeping."""
 
     sentence: str
     code: int
@@ -28,13 +28,13 @@ class Stop:
 
 
 def stop(engine: Any, reason: Stop) -> None:
-    """End the training of an engine early, without what is done at its end."""
+    """End the training of an engine early, without running the handlers of its regular end."""
     engine.state.stop = reason
     engine.terminate(skip_completed=True)
 
 
 def stopped(engine: Any) -> Stop | None:
-    """Why the training of an engine stopped early, None if it did not."""
+    """The reason why the training of an engine stopped early; None if it did not."""
     reason: Stop | None = getattr(engine.state, "stop", None)
     return reason
 
@@ -46,16 +46,16 @@ def on_end(engine: Engine, act: Callable[[Any], None]) -> None:
 
 
 def run_rest(engine: Any, plan: Plan) -> None:
-    """Run what is left of a training: nothing where a complete one was resumed, which the engine would begin anew."""
+    """Run the rest of a training; a complete one that was resumed is left alone, as the engine would start it anew."""
     if engine.state.iteration < plan.iterations:
         engine.run()
 
 
 def conclude(engine: Any) -> None:
-    """Leave the program with a sentence and an exit code if the training stopped early.
+    """End the program with a sentence and an exit code if the training stopped early.
 
     Raises:
-        SystemExit: it did.
+        SystemExit: the training stopped early.
     """
     if reason := stopped(engine):
         if engine.state.rank == 0:
@@ -64,7 +64,7 @@ def conclude(engine: Any) -> None:
 
 
 class StopAtEnd:
-    """End the training after the last iteration of a plan where that lies within an epoch."""
+    """End the training after the last iteration of a plan, where that is not the end of an epoch."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -74,21 +74,22 @@ class StopAtEnd:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Look at the iteration that ended."""
+        """End the training if the iteration that ended is the last one."""
         iteration, epoch = self.plan.iterations, self.plan.batches_per_epoch
         if engine.state.iteration == iteration and iteration % epoch and not stopped(engine):
             engine.terminate()
 
 
 class StopOnNan:
-    """Stop when the loss or a weight is no finite number, before anything of it is saved.
+    """Stop when the loss or a weight is not finite, before the spoilt state is saved.
 
-    Looking at the loss of every iteration would make the host wait for the GPU, so the losses are judged on the device
-    and looked at every `interval` iterations and whenever an epoch ends. Attach it before what saves.
+    Reading the loss of every iteration would make the host wait for the GPU. So the losses are checked on the device,
+    and the result is read every `interval` iterations and at the end of each epoch. Attach it before handlers that
+    save.
 
     Args:
-        network: whose weights and buffers are looked at.
-        interval: iterations between looks.
+        network: its weights and buffers are checked.
+        interval: iterations between checks.
     """
 
     def __init__(self, network: nn.Module, interval: int = 10) -> None:
@@ -106,7 +107,7 @@ class StopOnNan:
         self._bad = bad if self._bad is None else self._bad | bad
 
     def __call__(self, engine: Any) -> None:
-        """Look at the losses since the last look, and at the weights."""
+        """Check the losses since the last check, and the weights."""
         if self._bad is None or stopped(engine):
             return
         loss_is_bad = all_gather(self._bad).any()
@@ -117,7 +118,7 @@ class StopOnNan:
 
 
 def not_finite(what: str, iteration: int) -> Stop:
-    """Why a training ends whose loss or network is spoilt."""
+    """The reason to stop a training whose loss or network is not finite."""
     sentence = (
         f"the {what} is no finite number at iteration {iteration}: the last good state is in checkpoints/last.pt; take "
         "a smaller learning rate, or precision fp32 or bf16, and go on from there with --resume True"
@@ -159,7 +160,7 @@ class StopOnSignal:
             self(engine)
 
     def __call__(self, engine: Any) -> None:
-        """Look whether a signal has come to any process."""
+        """Stop if a signal has come to any process."""
         if stopped(engine):
             return
         received = self._received

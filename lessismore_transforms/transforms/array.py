@@ -29,7 +29,7 @@ _BACKENDS = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
 
 class _ToUint8(Transform):  # type: ignore[misc]
-    """What the two ways to 8 bit share: slice after slice, each in finite HU."""
+    """Common base of the two transforms to 8 bit: they take slice after slice, each in finite HU."""
 
     backend = _BACKENDS
 
@@ -55,7 +55,7 @@ class _ToUint8(Transform):  # type: ignore[misc]
 class ScaleToUint8(_ToUint8):
     """Stretch each slice over 0..255 by its own minimum and maximum, rounded half to even; a constant slice is zeros.
 
-    The picture that hashes are taken of; see `reduction.intensity.min_max_uint8`.
+    Hashes are computed from this picture; see `reduction.intensity.min_max_uint8`.
 
     Args:
         lower: smaller values (padding) count as this one, in HU; -1024 gives the pixels that `reduce` stores.
@@ -78,7 +78,7 @@ class WindowToUint8(_ToUint8):
         slice_dim: axis of the slices of a volume: NaN and infinite voxels count as the lowest of their slice.
 
     Raises:
-        UserError: the window is none.
+        UserError: there is no such window.
     """
 
     def __init__(self, window: str | Window, slice_dim: int = -1) -> None:
@@ -97,8 +97,8 @@ class SelectSlices(Transform):  # type: ignore[misc]
     posterior, z to the head), with one warning per process; a MetaTensor always has one, by default MONAI's identity,
     which is RAS+.
 
-    The affine of what is returned places the first and the last slice where they were, and the step between is their
-    mean distance: exact where the kept slices are evenly spaced, else `kept_slices` tells the true places.
+    In the affine of the result the first and the last slice stay where they were, and the step between slices is the
+    mean distance. This is exact where the kept slices are evenly spaced; else `kept_slices` gives the true places.
 
     Examples:
         >>> import numpy as np
@@ -120,7 +120,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
         bins: grey levels of the joint histogram; `mi` only.
 
     Raises:
-        UserError: an unknown method or rule, a value out of range, or two that exclude each other.
+        UserError: the method or rule is unknown, a value is out of range, or two options exclude each other.
     """
 
     backend = _BACKENDS
@@ -162,7 +162,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
         """Indices of the slices of `img` (1, x, y, z) that are kept, ascending.
 
         Raises:
-            UserError: the array is no volume of one channel, or its affine has no orientation.
+            UserError: the array is not a volume of one channel, or its affine has no orientation.
         """
         if img.ndim != 4 or img.shape[0] != 1 or 0 in img.shape:
             raise UserError(
@@ -175,8 +175,8 @@ class SelectSlices(Transform):  # type: ignore[misc]
         orientation = canonical_orientation(affine)
         width, height, count = (img.shape[other + 1] for other in (*across, axis))
         pictures: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * count
-        for stored, piece in enumerate(np.moveaxis(_as_array(img)[0], axis, 0)):
-            hu, _ = to_hu(np.ascontiguousarray(piece).T)  # the first of the two axes is the columns'
+        for stored, ct_slice in enumerate(np.moveaxis(_as_array(img)[0], axis, 0)):
+            hu, _ = to_hu(np.ascontiguousarray(ct_slice).T)  # the first of the two axes is the columns'
             pictures[orientation.index(stored, count)] = min_max_uint8(orientation.apply(hu))
         features = features_of(self.target.measure, np.stack(pictures), encoder=self.encoder)
         matrix = pair_matrix(self.target.measure, features, bins=self.bins)
@@ -222,7 +222,7 @@ def _as_array(img: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
 
 
 def _like(img: Image, values: NDArray[Any]) -> Image:
-    """`values` as the kind of `img`, on its device and with its metadata."""
+    """`values` as an array, tensor or MetaTensor like `img`, on its device and with its metadata."""
     if not isinstance(img, torch.Tensor):
         return values
     tensor = torch.from_numpy(values).to(img.device)

@@ -65,9 +65,9 @@ class WindowToUint8d(MapTransform):  # type: ignore[misc]
 class SelectSlicesd(MapTransform):  # type: ignore[misc]
     """`SelectSlices` for dictionaries: keeps exactly the slices that `reduce` keeps.
 
-    The kept slices of the original stand under the key, as a volume in the order given; beside them, under
-    `<key>_slices`, their indices in the volume given (int64). `SplitDimd(key, dim=slice_dim, keepdim=False,
-    list_output=True)` then gives 2-D slices; name `<key>_slices` among its keys too, so that each has its own index.
+    The key then holds the kept slices of the original, as a volume in the order given, and `<key>_slices` holds their
+    indices in the volume given (int64). `SplitDimd(key, dim=slice_dim, keepdim=False, list_output=True)` then gives
+    2-D slices; name `<key>_slices` among its keys too, so that each slice has its own index.
 
     Examples:
         >>> from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
@@ -81,23 +81,23 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         ... )
 
     Args:
-        keys: the volumes, each ranked for itself.
+        keys: the volumes, each ranked by itself.
         method: the measure of redundancy.
         threshold: distance (HASH: whole bits, 0 to 64, by default 6) or similarity at which a slice is redundant.
         fraction: share of the slices to keep instead, in (0, 1].
         rule: `exemplars` (default with a HASH threshold) or `pairs` (default else).
         slice_dim: axis of the slices, counted as in the array (C, x, y, z).
         allow_missing_keys: leave out volumes that are not there.
-        source_key: rank this volume alone and keep its slices of every key, a label's for instance.
-        step: keep every step-th slice; `every_n` only, like the next two.
-        step_mm: keep a slice every so many mm.
-        offset: of the first slice to keep, in slices or mm.
+        source_key: rank only this volume, and keep the same slices of every key, for instance of a label.
+        step: keep every step-th slice; `every_n` only.
+        step_mm: keep a slice every so many mm; `every_n` only.
+        offset: of the first slice to keep, in slices or mm; `every_n` only.
         encoder: takes (N, 3, H, W) and gives (N, D); `deepnet` only.
         bins: grey levels of the joint histogram; `mi` only.
 
     Raises:
-        UserError: an unknown method or rule, a value out of range, or two that exclude each other; in a call, a
-            volume that is not on the grid of the source.
+        UserError: the method or rule is unknown, a value is out of range, or two options exclude each other; in a call,
+            a volume is not on the grid of the source.
     """
 
     backend = SelectSlices.backend

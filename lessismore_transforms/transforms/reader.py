@@ -26,8 +26,8 @@ class CTVolumeReader(ImageReader):  # type: ignore[misc]
     by position and rescaled one by one; several series in a folder are an error, never stacked or guessed at.
 
     The array is float32 (x, y, z) in HU: for axial slices x runs to the patient's left, y to posterior, z to the head
-    (see `volumes.geometry`), and the RAS+ affine in mm says so. NaN and infinite voxels count as the lowest of their
-    slice. What is odd about the volume (gaps in mm, gantry tilt) stands in the metadata under `notes`.
+    (see `volumes.geometry`), and the RAS+ affine in mm is that of this grid. NaN and infinite voxels get the lowest
+    finite value of their slice. Remarks on odd geometry (gaps in mm, gantry tilt) are in the metadata under `notes`.
 
     Examples:
         >>> from monai.transforms import LoadImaged

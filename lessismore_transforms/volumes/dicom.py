@@ -33,6 +33,7 @@ from lessismore_transforms.volumes.geometry import (
     slice_normal,
 )
 from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, StoredSlice, Volume, to_hu, volume_id
+from lessismore_transforms.wording import plural
 
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "PatientID", "SeriesInstanceUID",
@@ -53,7 +54,7 @@ _TILT_DEGREES = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What one DICOM file says of its slice; lengths in mm, directions and positions in LPS+."""
+    """The header of one slice in a DICOM file; lengths in mm, directions and positions in LPS+."""
 
     path: str
     patient: str
@@ -73,7 +74,7 @@ class Header:
 
 
 def read_header(path: str, root: Path) -> Header | Skipped:
-    """The header of one file below `root`, or why it is no slice of a CT volume."""
+    """The header of one file below `root`, or the reason why it is no slice of a CT volume."""
     try:
         with (root / path).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of values that nothing here reads
@@ -162,7 +163,7 @@ def _text(dataset: pydicom.Dataset, keyword: str) -> str:
 
 
 def _whole(dataset: pydicom.Dataset, keyword: str, default: int = 0) -> int:
-    """A 16-bit element, likewise."""
+    """A 16-bit element without pydicom's conversion; the default where it is absent."""
     element = dataset.get_item(_TAG_OF[keyword])
     if element is None or element.value in (None, b""):
         return default
@@ -177,7 +178,7 @@ def _numbers(dataset: pydicom.Dataset, keyword: str) -> tuple[float, ...]:
 
 
 def _optional(dataset: pydicom.Dataset, keyword: str) -> float:
-    """The first number of an element that only helps; 0 where it is absent or no number."""
+    """The first number of an element that can be missing; 0 where it is absent or no number."""
     try:
         value = next(iter(_numbers(dataset, keyword)), 0.0)
     except ValueError:
@@ -265,7 +266,7 @@ def _repeats(headers: list[Header]) -> bool:
 
 
 def _build(headers: list[Header], series: str, *, stored: bool) -> tuple[Volume, list[Skipped]]:
-    """One volume of slices of equal grid, and the slices that stand where another one stands already."""
+    """One volume of slices of equal grid, and the slices left out because another one has the same position."""
     depths = _depths(headers)
     kept: list[int] = []
     skipped = []
@@ -326,7 +327,7 @@ def _build(headers: list[Header], series: str, *, stored: bool) -> tuple[Volume,
 
 
 def _notes(headers: list[Header], positions: Array, repeated: int) -> tuple[str, ...]:
-    """What a reader of the manifest should know; `positions` (mm) ascend. No paths: notes are shown in the report."""
+    """Remarks on the geometry for the manifest; `positions` (mm) ascend. No paths: the report shows the notes."""
     notes = []
     steps = np.diff(positions)
     if len(steps):
@@ -342,7 +343,10 @@ def _notes(headers: list[Header], positions: Array, repeated: int) -> tuple[str,
         if tilt > _TILT_DEGREES:
             notes.append(f"gantry tilt of {tilt:.1f} degrees: slices are taken as they are, sheared against each other")
     if repeated:
-        notes.append(f"{repeated} slices at positions that were taken already are left out (listed as skipped)")
+        what = plural(
+            repeated, "slice at a position that was taken already is", "slices at positions that were taken already are"
+        )
+        notes.append(f"{repeated} {what} left out (listed as skipped)")
     if any(len(header.pixel_spacing) != 2 for header in headers):
         notes.append("PixelSpacing is missing: 1 mm taken")
     if any(header.rescale is None for header in headers):
@@ -353,7 +357,7 @@ def _notes(headers: list[Header], positions: Array, repeated: int) -> tuple[str,
 
 
 def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
-    """The slices of `volume` in canonical order; one that cannot be read comes with its reason."""
+    """The slices of `volume` in canonical order; a slice that cannot be read comes with the reason."""
     for index, stored in enumerate(volume.slices):
         rescale = (stored.slope, stored.intercept)
         try:

@@ -1,4 +1,4 @@
-"""Find every CT volume below a folder, whatever the depth and the format, and list what is none."""
+"""Find every CT volume below a folder, at any depth and in any format, and list the files that belong to none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Map = Callable[[Callable[[Sequence[str]], list[dicom.Header | Skipped]], Sequenc
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The volumes below a folder in order of their paths, and everything that belongs to none of them."""
+    """The volumes below a folder in order of their paths, and the files that belong to none of them."""
 
     volumes: list[Volume]
     skipped: list[Skipped]
@@ -44,7 +44,7 @@ def find_volumes(
 ) -> Found:
     """Every CT volume below `root`: DICOM series, NIfTI, NRRD and MetaImage files, groups of 2-D images.
 
-    Only headers are read. `Found.volumes[i].as_dict(root)` is what a MONAI pipeline takes.
+    Only headers are read. `Found.volumes[i].as_dict(root)` is an item for a MONAI pipeline.
 
     Args:
         root: the data set's folder, of any depth.
@@ -53,10 +53,10 @@ def find_volumes(
             of 2-D images; empty takes the first two presets.
         stored: keep stored orientation and the order of file names, like the released scripts, instead of the
             canonical ones (see `geometry`).
-        map_headers: applies a function to each of many lists of DICOM paths, such as an executor's `map`.
+        map_headers: applies a function to each of many lists of DICOM paths, as an executor's `map` does.
 
     Raises:
-        UserError: `root` is no folder, or a pattern has no group `index`.
+        UserError: `root` is not a folder, or a pattern has no group `index`.
     """
     root = Path(root)
     with reading(root):
@@ -113,7 +113,7 @@ def _printable(path: str) -> str:
 
 
 def _files(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
-    """Files below `root` as posix paths in a fixed order; hidden ones are no data, links are followed once."""
+    """Files below `root` as posix paths in a fixed order; hidden files are left out, links are followed once."""
     visited: set[str] = set()
     for folder, subfolders, names in os.walk(root, onerror=onerror, followlinks=True):
         real = os.path.realpath(folder)
@@ -141,7 +141,7 @@ def _kind(path: str) -> str:
 
 
 def checksum(volume: Volume, root: str | Path) -> str:
-    """CRC32 of a volume's files as the manifest holds it, without reading a voxel; empty where a file is gone."""
+    """CRC32 of a volume's files, as in the manifest, without decoding a voxel; empty where a file is missing."""
     crc = Crc32()
     paths = [stored.path for stored in volume.slices] or [volume.path]
     try:
@@ -164,9 +164,9 @@ def read_slices(volume: Volume, root: str | Path, crc: Crc32 | None = None) -> I
     Args:
         volume: as `find_volumes` found it below `root`.
         root: the data set's folder.
-        crc: takes in the bytes of the volume's files; complete when the iterator is exhausted.
+        crc: checksum that is fed the bytes of the volume's files; complete when the iterator is exhausted.
 
     Raises:
-        VolumeError: the volume's file is damaged; single files of a series come as slices with a `reason`.
+        VolumeError: the volume's file is damaged; a damaged file of a series comes as a slice with a `reason` instead.
     """
     return _READERS[volume.format](volume, Path(root), crc or Crc32())

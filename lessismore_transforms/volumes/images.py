@@ -1,4 +1,4 @@
-"""Volumes stored as folders of 2-D PNG or JPEG slices whose names tell volume and index.
+"""Volumes stored as folders of 2-D PNG or JPEG slices; volume and index of a slice are in its file name.
 
 Such pictures hold grey values, no HU and no geometry: positions are slice numbers, orientation is as stored.
 """
@@ -28,6 +28,7 @@ from lessismore_transforms.volumes.volume import (
     to_hu,
     volume_id,
 )
+from lessismore_transforms.wording import plural
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -41,10 +42,10 @@ DEFAULT_PATTERNS = (PATTERNS["lidc"], PATTERNS["petct"])
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
-    """A preset's name or a regular expression with a group `index`, as a pattern of file names.
+    """The compiled pattern of file names for a preset's name or a regular expression with a group `index`.
 
     Raises:
-        UserError: no preset, and no regular expression with a group `index`.
+        UserError: it is neither a preset nor a regular expression with a group `index`.
     """
     try:
         pattern = re.compile(PATTERNS.get(text, text))
@@ -64,7 +65,7 @@ def find(
     Args:
         paths: image files relative to `root`.
         root: the data set's folder.
-        patterns: the first that fits a whole name (without suffix) decides.
+        patterns: tried in turn; the first that fits the whole name (without suffix) counts.
         stored: order by file name as text, like the released scripts, not by the number in it.
     """
     groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -103,7 +104,7 @@ def _build(key: str, patient: str, members: list[tuple[int, str]], size: tuple[i
     missing = max(index for index, _ in members) - min(index for index, _ in members) + 1 - len(members)
     notes = ["2-D images: grey values for HU, slice numbers for positions"]
     if missing:
-        notes.append(f"{missing} slice numbers are missing")
+        notes.append(f"{missing} slice {plural(missing, 'number is', 'numbers are')} missing")
     folders = Counter(str(PurePosixPath(path).parent) for _, path in members)
     return Volume(
         volume=volume_id(key),
@@ -120,7 +121,7 @@ def _build(key: str, patient: str, members: list[tuple[int, str]], size: tuple[i
 
 
 def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
-    """The slices of `volume` as grey values; one that cannot be read comes with its reason."""
+    """The slices of `volume` as grey values; a slice that cannot be read comes with the reason."""
     for index, stored in enumerate(volume.slices):
         try:
             data = (root / stored.path).read_bytes()
@@ -134,7 +135,7 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Rows and columns; for PNG from the fixed place in its header, as a folder may hold half a million of them."""
+    """Rows and columns of a picture; for PNG from its header alone, as a folder may hold half a million of them."""
     with path.open("rb") as file:
         start = file.read(24)
         if len(start) == 24 and start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":

@@ -17,7 +17,7 @@ SUFFIXES = (".nrrd", ".mha", ".mhd")
 
 
 def find(path: str, root: Path, *, stored: bool = False) -> Volume | Skipped:
-    """The volume in the file `path` below `root`, or why it is none."""
+    """The volume in the file `path` below `root`, or the reason why it holds none."""
     import itk  # takes seconds to import and is needed for few data sets
 
     name = str(root / path)

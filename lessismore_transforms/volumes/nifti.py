@@ -17,6 +17,7 @@ from isal import igzip, isal_zlib
 
 from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, to_hu, volume_of_file
+from lessismore_transforms.wording import counted
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -45,7 +46,7 @@ def _load(path: Path) -> Any:
 
 
 def find(path: str, root: Path, *, stored: bool = False) -> Volume | Skipped:
-    """The volume in the file `path` below `root`, or why it is none."""
+    """The volume in the file `path` below `root`, or the reason why it holds none."""
     try:
         image = _load(root / path)
         shape = image.shape
@@ -98,5 +99,5 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
         except (EOFError, OSError, isal_zlib.IsalError) as error:  # type: ignore[misc]  # isal's stub has an instance
             problem = "truncated" if isinstance(error, EOFError) else f"damaged ({error})"
             raise VolumeError(
-                f"{volume.path}: the file is {problem}: expected {count} slices; copy it again"
+                f"{volume.path}: the file is {problem}: expected {counted(count, 'slice')}; copy it again"
             ) from error

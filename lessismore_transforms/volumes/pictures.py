@@ -1,7 +1,8 @@
 """2-D pictures in files as 8-bit grey or colour: PNG, JPEG, and single DICOM files.
 
-Rows and columns are as stored, EXIF's orientation too: so hashes, the released code and this reading see the same.
-A DICOM CT slice that tells its orientation stands as in `volumes`: patient's front up, patient's left to the right.
+Rows and columns stay as stored, and EXIF's orientation is ignored, so that this reading, the hashes and the released
+code see the same picture. A DICOM CT slice with a known orientation is turned as in `volumes`: the patient's front is
+up, the patient's left is on the right.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ Picture = NDArray[np.uint8]
 
 
 def read_picture(path: Path, channels: int = 1) -> Picture:
-    """A PNG or JPEG file of any mode as grey or colour; deeper grey values by min-max.
+    """A PNG or JPEG file of any mode as grey or colour; grey values of more than 8 bits are scaled by min-max.
 
-    A palette is looked up, grey stands three times in colour, and an alpha channel is dropped, as the released code
-    does: what lies below transparent pixels shows.
+    A palette is replaced by its colours, grey becomes three equal channels where colour is wanted, and an alpha channel
+    is dropped, as in the released code: what lies below transparent pixels becomes visible.
 
     Args:
         path: the file.
         channels: 1 for grey, uint8 (H, W); 3 for colour, uint8 (H, W, 3).
 
     Raises:
-        UserError: the file is missing or no picture.
+        UserError: the file is missing or is no picture.
     """
     try:
         with Image.open(path) as image:
@@ -54,7 +55,7 @@ def read_picture(path: Path, channels: int = 1) -> Picture:
 
 
 def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> Picture:
-    """A PNG, JPEG or DICOM file as 8 bit; by its suffix, where any unknown one is taken for DICOM.
+    """A PNG, JPEG or DICOM file as 8 bit; the suffix decides, and a file with an unknown suffix is read as DICOM.
 
     Args:
         path: the file.
@@ -63,7 +64,7 @@ def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> P
             other DICOM files (no CT, no rescale to HU) are shown by min-max.
 
     Raises:
-        UserError: the file is missing or no single picture, or there is no such window.
+        UserError: the file is missing or is no single picture, or there is no such window.
     """
     if path.suffix.lower() in SUFFIXES:
         return read_picture(path, channels)
@@ -75,7 +76,7 @@ def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> P
 
 
 def with_channels(picture: Picture, channels: int) -> Picture:
-    """Grey (H, W) for 1 channel, colour (H, W, 3) for 3, of a picture of either kind; itself where it is so already."""
+    """The picture as grey (H, W) for 1 channel or colour (H, W, 3) for 3; unchanged where it has these channels."""
     if channels == 1:
         return picture if picture.ndim == 2 else np.asarray(Image.fromarray(picture).convert("L"))
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
@@ -88,10 +89,10 @@ def list_pictures(folder: Path, *, with_dicom: bool = False) -> list[str]:
 
     Args:
         folder: where to look.
-        with_dicom: list DICOM files too: those of a DICOM suffix, and those of another or none that begin like one.
+        with_dicom: list DICOM files too: those with a DICOM suffix, and others that begin like a DICOM file.
 
     Raises:
-        UserError: it is no folder.
+        UserError: it is not a folder.
     """
     if not folder.is_dir():
         raise UserError(
@@ -103,13 +104,13 @@ def list_pictures(folder: Path, *, with_dicom: bool = False) -> list[str]:
 
 
 def patient_id(path: Path) -> str:
-    """The PatientID in a DICOM file; empty where it has none or cannot be read. Private: write it hashed only."""
+    """The PatientID in a DICOM file; empty where there is none or it cannot be read. Private: write its hash only."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"], force=True)
         return str(header.get("PatientID", "")).strip()
-    except Exception:  # a damaged file is told when it is read as a picture
+    except Exception:  # a damaged file is refused when it is read as a picture
         return ""
 
 
@@ -124,7 +125,7 @@ def _is_picture(path: Path, *, with_dicom: bool) -> bool:
 
 
 def _read_dicom(path: Path, window: Window | None) -> Picture:
-    """One DICOM picture, (H, W) or (H, W, 3): as a slice of a CT volume if it is one, else as pydicom sees it."""
+    """One DICOM picture, (H, W) or (H, W, 3): read as a slice of a CT volume if it is one, else by pydicom."""
     header = dicom.read_header(path.name, path.parent)
     volumes = dicom.build_volumes([header])[0] if isinstance(header, dicom.Header) else []
     if not volumes:

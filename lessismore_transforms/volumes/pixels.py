@@ -1,10 +1,10 @@
 """HU to the two 8-bit pictures of a slice: the one that is hashed and the one that training sees.
 
-Hashing always takes the paper's per-slice min-max, the only scaling for which 3, 6 and 12 bits mean what the paper
-says. Training takes one of:
+Hashing always takes the paper's per-slice min-max, the only scaling for which the thresholds of 3, 6 and 12 bits have
+the paper's meaning. Training takes one of:
 
 - `clipped` (default): the same after clipping padding below -1024 HU;
-- `released`: exactly the released pixels, padding and all but for the -2000 of GE scanners, and pictures as they are;
+- `released`: exactly the released pixels, with their padding (save for the -2000 of GE scanners); pictures as they are;
 - a window by name or as level/width in HU (`lung`, `40/400`).
 """
 
@@ -22,7 +22,7 @@ _RELEASED_EPSILON = {"nifti": 1e-5}  # the released script for NIfTI adds this t
 
 
 def check_pixels(pixels: str) -> str:
-    """`pixels` where it names a way to make training pixels.
+    """`pixels` itself, once it is checked to name a way to make training pixels.
 
     Raises:
         UserError: it is neither `clipped` nor `released` nor a window.
@@ -44,7 +44,7 @@ def to_pixels(
         as_released: hash the released pixels instead of the plain per-slice min-max.
 
     Raises:
-        VolumeError: a window is asked for where there is no HU.
+        VolumeError: a window is asked for, but the volume has no HU.
     """
     hashed = _released(ct_slice, volume_format) if as_released else min_max_uint8(ct_slice.hu)
     if pixels == "released":

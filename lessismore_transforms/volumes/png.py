@@ -1,7 +1,7 @@
-"""The plain kind of PNG, 8-bit grey and not interlaced, read three times faster than Pillow reads it.
+"""Plain PNG files (8-bit grey, not interlaced), read three times faster than by Pillow.
 
-ISA-L inflates and a compiled loop undoes the filters (PNG, ISO/IEC 15948, Section 9). Everything that is not plain and
-whole is left to Pillow, which knows the other kinds and how to complain.
+ISA-L inflates and a compiled loop undoes the filters (PNG, ISO/IEC 15948, Section 9). All other files and damaged ones
+are left to Pillow, which reads the other kinds of PNG and explains what is wrong with a damaged file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _MOST_PIXELS = 2**26  # beyond, Pillow checks for decompression bombs
 
 
 def read_grey_png(data: bytes) -> npt.NDArray[np.uint8] | None:
-    """The picture in a PNG file, as Pillow gives it.
+    """The picture in a PNG file, equal to what Pillow reads.
 
     Args:
         data: the content of the file.
 
     Returns:
-        uint8 (H, W), or None where the file is no plain PNG or is damaged: let Pillow decide.
+        uint8 (H, W), or None where the file is no plain PNG or is damaged: then Pillow has to read it.
     """
     try:
         chunks = _chunks(data)
@@ -48,7 +48,7 @@ def read_grey_png(data: bytes) -> npt.NDArray[np.uint8] | None:
 
 
 def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
-    """The header and the joined picture data; None for a damaged file or one with a chunk that matters more."""
+    """The header and the joined picture data; None for a damaged file or one with another chunk that must be read."""
     if not data.startswith(_SIGNATURE):
         return None
     header, packed, place = b"", [], len(_SIGNATURE)

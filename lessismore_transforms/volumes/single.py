@@ -1,4 +1,4 @@
-"""One volume from the paths that a MONAI pipeline names, instead of all volumes below a folder."""
+"""One volume from the paths in an item of a MONAI pipeline, instead of all volumes below a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILE_FORMATS: tuple[tuple[Format, tuple[str, ...]], ...] = (
 
 
 def file_format(path: str | Path) -> Format:
-    """The format that a file's name tells; DICOM files need no particular name."""
+    """The format that belongs to a file's name; DICOM for all names of no other format."""
     name = Path(path).name.lower()
     return next((kind for kind, suffixes in _FILE_FORMATS if name.endswith(suffixes)), "dicom")
 
@@ -37,7 +37,7 @@ def volume_from_paths(paths: Sequence[str | Path], *, series: str | None = None)
             series that had to be split.
 
     Raises:
-        UserError: the paths stand for no volume, for several, or one of them for none of its slices.
+        UserError: the paths stand for no volume or for several, or one of them is no slice of the volume.
     """
     places = [Path(path) for path in paths]
     if missing := [place for place in places if not place.exists()]:
@@ -89,7 +89,7 @@ def _the_one(volumes: Sequence[Volume], skipped: Sequence[Skipped], place: Path,
 
 
 def _pictures(names: Sequence[str], root: Path) -> Volume:
-    """A volume of 2-D pictures in the order given; whatever their names say, the list is the order."""
+    """A volume of 2-D pictures in the order of the list, whatever their names are."""
     sizes = []
     for name in names:
         try:

@@ -1,4 +1,4 @@
-"""What is known of a volume before its pixels are read, and what reading it yields."""
+"""The description of a volume before its pixels are read, and the slices that reading yields."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def volume_id(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file or folder that is no slice of a CT volume, with the reason; `path` is relative to the root."""
+    """A file or folder that belongs to no CT volume, with the reason; `path` is relative to the root."""
 
     path: str
     reason: str
@@ -38,8 +38,8 @@ class Skipped:
 class StoredSlice:
     """One file of a volume that is stored as a file per slice.
 
-    `offset` is where uncompressed DICOM pixels begin and `dtype` how they are stored; an offset of -1 leaves the
-    decoding to the library that knows the format.
+    `offset` is the place in the file where uncompressed DICOM pixels begin, and `dtype` is their type. An offset of -1
+    leaves the decoding to the library of the format.
     """
 
     path: str
@@ -66,7 +66,7 @@ class Volume:
         affine: RAS+ (4, 4) in mm of the canonical grid (column, row, slice), as nested tuples.
         orientation: takes stored slices to canonical ones.
         slices: the files in canonical order where each slice is a file, else empty.
-        notes: what a careful reader should know: gaps in mm, gantry tilt, odd spacing.
+        notes: remarks on odd geometry: gaps in mm, gantry tilt, uneven spacing.
     """
 
     volume: str
@@ -113,7 +113,7 @@ class Volume:
 
 
 def file_patient(path: str) -> str:
-    """The patient of a file whose content does not tell: its folder below the root, or its own name in the root."""
+    """The patient of a file without a PatientID: its first folder below the root, or its own name in the root."""
     top, *rest = path.split("/")
     return top if rest else top.split(".")[0]
 
@@ -121,7 +121,7 @@ def file_patient(path: str) -> str:
 def volume_of_file(
     path: str, volume_format: Format, shape: tuple[int, int, int], affine: Array, *, stored: bool
 ) -> Volume | Skipped:
-    """The volume in one file, whose last stored axis is the slice axis, or why it has no orientation.
+    """The volume in one file, whose last stored axis is the slice axis, or the reason why it has no orientation.
 
     Args:
         path: relative to the root.
@@ -178,15 +178,15 @@ class Crc32:
         return f"0x{self.value:08x}"
 
     def update(self, data: bytes | memoryview) -> None:
-        """Take `data` in."""
+        """Continue the checksum with `data`."""
         self.value = isal_zlib.crc32(data, self.value)
 
 
 def to_hu(raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int | None = None) -> tuple[Array, int]:
-    """Stored values to finite HU, and how many voxels were not finite.
+    """Finite HU of stored values, and the number of voxels that were not finite.
 
-    Whole numbers stay whole (int16, or int32 where that is too small); all else is computed in float64 and kept as
-    float32. A whole number is the same in all three, so every route sees the same HU.
+    Whole numbers stay whole (int16, or int32 where int16 is too small); all else is computed in float64 and kept as
+    float32. A whole number is the same in all three types, so every route sees the same HU.
 
     Args:
         raw: stored values, any shape.

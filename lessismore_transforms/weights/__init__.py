@@ -1,1 +1,1 @@
-"""Networks by name with weights that are known, and whose checkpoint a file is."""
+"""Networks by name with known weights, and the layouts of checkpoints by which they are recognised."""

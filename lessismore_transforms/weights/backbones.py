@@ -1,10 +1,9 @@
-"""Networks by name, with weights that are known: built, loaded strictly, told apart by a short id.
+"""Networks by name, with known weights: built, loaded strictly, and identified by a short id.
 
-Weights come from where the caller says: a file, torchvision's ImageNet weights, or a seed. A file either fills every
-tensor of the network or is refused, so that no result ever rests on weights that were not loaded. Our own backbones
-are safetensors with torchvision's names (318 for a ResNet50, without its `fc`); those of others are recognised, see
-`checkpoints`. Nothing here touches the network, save for weights="imagenet" where torchvision has not downloaded them
-yet.
+Weights come from a file, from torchvision (ImageNet), or from a seed. A file either fills every tensor of the network
+or is refused, so that no result rests on weights that were not loaded. Our own backbones are safetensors with
+torchvision's names (318 for a ResNet50, without its `fc`); other layouts are recognised, see `layouts`. Nothing here
+uses the internet, save for weights="imagenet" where torchvision has not downloaded them yet.
 """
 
 from __future__ import annotations
@@ -51,14 +50,14 @@ def build_backbone(
         weights: a file of any layout that `layouts.read_backbone` knows; "imagenet", torchvision's first weights
             of that network (IMAGENET1K_V1 for a ResNet50), downloaded where they are not in its cache; or "random".
             None is refused.
-        output: "pooled" gives what the last layer receives, (N, 2048) for a ResNet50, and needs no weights of that
-            layer; "logits" its output, (N, 1000).
-        seed: of the random weights; the caller's random numbers are left as they are.
-        method: by which a file must have been pre-trained, out of `methods.METHODS`; None takes any.
+        output: "pooled" gives the input of the last layer, (N, 2048) for a ResNet50, and needs no weights of that
+            layer; "logits" gives its output, (N, 1000).
+        seed: of the random weights; the caller's random numbers are not changed.
+        method: method by which a file must have been pre-trained, out of `methods.METHODS`; None takes any.
 
     Raises:
-        UserError: the network is unknown, its weights are not there, or are those of another network or method, or
-            timm is asked for and not installed.
+        UserError: the network is unknown, its weights are missing or are those of another network or method, or timm is
+            asked for and not installed.
     """
     import torch
 
@@ -79,14 +78,14 @@ def build_backbone(
 
 
 def to_encoder(backbone: nn.Module, device: str = "cpu") -> nn.Module:
-    """A copy of a network that is made for speed: eval mode, channels_last, batch norms folded.
+    """A fast copy of a network: eval mode, channels_last, batch norms folded.
 
-    A batch norm right behind a convolution becomes part of its weights; in torchvision's ResNets that is every one.
-    Features move by rounding only (1e-6 of their size). The names of the weights change: export, and take
-    `weights_id`, before.
+    A batch norm right behind a convolution becomes part of its weights; in torchvision's ResNets all of them do.
+    Features change by rounding only (1e-6 of their size). The names of the weights change, so export and compute
+    `weights_id` before.
 
     Args:
-        backbone: any network; it stays as it is.
+        backbone: any network; it is not changed.
         device: where to put the copy.
     """
     import torch
@@ -107,10 +106,10 @@ def to_encoder(backbone: nn.Module, device: str = "cpu") -> nn.Module:
 
 
 def feature_size(backbone: nn.Module) -> int:
-    """F of a backbone that maps pictures (N, 3, H, W) of any size to features (N, F), also in training.
+    """The number F of features of a backbone that maps pictures (N, 3, H, W) of any size to (N, F), also in training.
 
     Raises:
-        UserError: it is not such a network.
+        UserError: the network does not map pictures so.
     """
     import torch
 
@@ -135,10 +134,10 @@ def three_channels(images: torch.Tensor) -> torch.Tensor:
 
 
 def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
-    """Read the tensors of a weights file, by name, without those of the heads of pre-training.
+    """The tensors of a weights file by name, without the heads of pre-training.
 
     Raises:
-        UserError: the file is not there, damaged, unsafe, or of no known layout.
+        UserError: the file is missing, damaged, unsafe, or of no known layout.
     """
     return read_backbone(path)[0]
 
@@ -147,9 +146,9 @@ def save_backbone(path: Path, backbone: nn.Module, metadata: Mapping[str, Any]) 
     """Write a network's tensors as safetensors, whole or not at all.
 
     Args:
-        path: the file; replaced if it is there.
+        path: the file; replaced if it exists.
         backbone: the network.
-        metadata: what to say in the file's header, as text or JSON.
+        metadata: values for the file's header, written as text or JSON.
 
     Raises:
         OutputError: the file cannot be written.
@@ -163,7 +162,7 @@ def save_backbone(path: Path, backbone: nn.Module, metadata: Mapping[str, Any]) 
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
-    """Read what the header of a safetensors file says; {} for other files and for those of others that say nothing.
+    """The metadata in the header of a safetensors file; {} for other files, and where there are none.
 
     Raises:
         UserError: the file is damaged.
@@ -184,17 +183,18 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 def load_strictly(
     backbone: nn.Module, tensors: Mapping[str, torch.Tensor], name: str, source: Path | str, head: Iterable[str] = ()
 ) -> None:
-    """Fill a network with tensors, every one of it, or raise.
+    """Fill every tensor of a network, or raise.
 
     Args:
         backbone: the network to fill.
         tensors: its tensors by name. Counters of batch norms may be missing.
-        name: what to call the network in an error.
-        source: where the tensors are from, for an error.
-        head: layers that the tensors may hold beyond the network: its former last one.
+        name: name of the network in an error message.
+        source: origin of the tensors in an error message.
+        head: layers whose tensors may be there although the network has none of them: its former last layer.
 
     Raises:
-        UserError: a tensor is missing, has another shape, or is too many (a ResNet101 holds all of a ResNet50).
+        UserError: a tensor is missing, has another shape, or is not in the network (a ResNet101 holds all of a
+            ResNet50).
     """
     expected = backbone.state_dict()
     missing = [key for key in expected if key not in tensors and not key.endswith(_COUNTER)]
@@ -221,12 +221,12 @@ def load_strictly(
 
 
 def weights_id(source: nn.Module | Path | str | Mapping[str, torch.Tensor]) -> str:
-    """Name weights by their content: the first 16 hex digits of a SHA-256 of all tensors, their names and shapes.
+    """An id of weights by their content: the first 16 hex digits of a SHA-256 of all tensors, their names and shapes.
 
     A network and the file that filled it have the same id if the file holds no more than the network.
 
     Args:
-        source: a network, a file that `read_tensors` reads, or what it gives.
+        source: a network, a file that `read_tensors` reads, or its tensors.
 
     Raises:
         UserError: the file cannot be read.

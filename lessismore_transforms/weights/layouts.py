@@ -1,8 +1,8 @@
-"""Whose checkpoint a file is, told by its keys, and the tensors of the backbone in it by torchvision's names.
+"""The method of a checkpoint, recognised by its keys, and the tensors of its backbone by torchvision's names.
 
-Read are our own backbones and checkpoints, the state_dict of a plain network, and the layouts in which methods are
-published (`methods.py`), with or without the `module.` of a distributed run. Nothing in a file is executed: its tensors
-are taken, a few harmless types beside them are passed over, anything else is refused by name.
+The layouts that can be read are our own backbones and checkpoints, the state_dict of a plain network, and the published
+ones of methods (`methods.py`), with or without the `module.` of a distributed run. Nothing in a file is executed:
+tensors are read, objects of a few harmless types are skipped, any other object is refused by name.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ _HARMLESS = (  # what training scripts leave in their checkpoints beside tensors
 
 
 def read_backbone(path: Path | str, *, method: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
-    """Read the tensors of a backbone and find out how it was trained.
+    """The tensors of a backbone by name, and the method that trained it.
 
     The heads of the known methods are left out; the last layer of a plain network is not.
 
     Args:
         path: a file in .safetensors, .pt, .pth, .ckpt or .pth.tar.
-        method: what the file must be of; a plain network agrees with every method. None takes any file.
+        method: the method that the file must be of; a plain network agrees with every method. None takes any file.
 
     Returns:
-        The tensors by name, and a name of METHODS, or PLAIN, or what a backbone of ours says of itself.
+        The tensors by name, and a name of METHODS, or PLAIN, or the method in the header of a backbone of ours.
 
     Raises:
-        UserError: the file is not there, damaged, unsafe, of no known layout or of another method, or there is no
+        UserError: the file is missing, damaged, unsafe, of no known layout or of another method, or there is no
             such method.
     """
     wanted = None if method is None else method_of(method).name
-    content, said = _read(Path(path))
+    content, header_method = _read(Path(path))
     tensors, found = _recognise(content, path)
-    if found == PLAIN and said:
-        found = said
+    if found == PLAIN and header_method:
+        found = header_method
     if wanted is not None and found not in (PLAIN, wanted):
         raise UserError(
             f"expected weights of method {wanted} in {path}, found those of {found}: "
@@ -64,31 +64,31 @@ def read_backbone(path: Path | str, *, method: str | None = None) -> tuple[dict[
 
 
 def must_exist(path: Path) -> None:
-    """Refuse a path at which there is no file.
+    """Refuse a path where there is no file.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such file.
     """
     if not path.is_file():
         raise UserError(f"expected a file of weights at {path}, found none; fix the path")
 
 
 class _PassedOver:
-    """Stands for an object of a harmless type, so that not even that type's own code runs."""
+    """A stand-in for an object of a harmless type, so that not even that type's own code runs."""
 
     def __new__(cls, *args: Any) -> _PassedOver:
-        """Take what the type would be made of."""
+        """Accept the arguments of the type, whatever they are."""
         return super().__new__(cls)
 
     def __init__(self, *args: Any) -> None:
-        """Forget it."""
+        """Ignore the arguments."""
 
     def __setstate__(self, state: Any) -> None:
-        """Forget that, too."""
+        """Ignore the state."""
 
 
 def _read(path: Path) -> tuple[Any, str | None]:
-    """What a file holds, and the method that its header names."""
+    """The content of a file, and the method in its header."""
     import torch
     from safetensors import safe_open
 
@@ -99,8 +99,8 @@ def _read(path: Path) -> tuple[Any, str | None]:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                said = (file.metadata() or {}).get("method")
-                return {key: file.get_tensor(key) for key in file.keys()}, said  # noqa: SIM118 (no mapping)
+                method = (file.metadata() or {}).get("method")
+                return {key: file.get_tensor(key) for key in file.keys()}, method  # noqa: SIM118 (no mapping)
         with torch.serialization.safe_globals([(_PassedOver, name) for name in _HARMLESS]):
             return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # what is damaged raises many kinds
@@ -110,12 +110,12 @@ def _read(path: Path) -> tuple[Any, str | None]:
                 "be safe and was not executed: ask for a file with the network's state_dict only"
             ) from error
         reason = re.search(r"WeightsUnpickler error: (.+)", str(error))  # without torch's advice to trust the file
-        said = reason[1] if reason else f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"expected weights in {path}, found a file that is damaged or unsafe ({said})") from error
+        problem = reason[1] if reason else f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"expected weights in {path}, found a file that is damaged or unsafe ({problem})") from error
 
 
 def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor], str]:
-    """The tensors of the backbone in what a file holds, and the method that left them like this."""
+    """The tensors of the backbone in the content of a file, and the method to which this layout belongs."""
     if not isinstance(content, Mapping):
         raise _unknown(path, type(content).__name__)
     if own := _own(content):

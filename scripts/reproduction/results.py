@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lessismore_transforms.atomic import atomic_write, writing
+from lessismore_transforms.classification.comparison import make_table
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.paper import paper_value
-from lessismore_transforms.classification.tables import as_text, make_table, write_table
+from lessismore_transforms.classification.tables import as_text, write_table
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.curves import read_log
 from reproduction.experiment import Experiment, Pretraining

@@ -123,7 +123,7 @@ def add(path: str, line: str):
             lambda root: (root / "Images-processed/CT_NonCOVID/14.png").unlink(),
             "1 of 5 listed pictures .* first 14.png",
         ),
-        (add("Data-split/COVID/valCT_COVID.txt", "no.png"), "1 of 6 listed pictures of COVID .* first no.png"),
+        (add("Data-split/COVID/valCT_COVID.txt", "no.png"), "1 of 6 listed pictures of COVID is .* first no.png"),
         (add("Data-split/COVID/valCT_COVID.txt", "PII1%0.png"), "PII1%0.png is twice in valCT_COVID.txt"),
         (
             add("Data-split/NonCOVID/testCT_NonCOVID.txt", "0.jpg"),
@@ -435,9 +435,7 @@ def test_pictures_without_a_row_are_counted(tmp_path, caplog):
     table(tmp_path, "id,label\n" + rows(count=11))
     with caplog.at_level(logging.WARNING):
         assert len(brain(tmp_path).examples) == 11
-    assert [record.getMessage() for record in caplog.records] == [
-        "1 pictures have no row in labels.csv and are left out"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["1 picture has no row in labels.csv and is left out"]
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def test_identity_tells_ids_labels_splits_pixels_and_order():
         (lambda e: (*e, Example("x", -1, "test")), "found -1 for x"),
         (lambda e: (*e, Example("x", 0, "valid")), "Toy: expected one of train, val, test, found 'valid' for x"),
         (lambda e: e[:8], "Toy: the test split is empty"),
-        (lambda e: (*e[:8], e[9], e[11]), "Toy: all 2 pictures of the test split are yes"),
-        (lambda e: (e[0], *e[4:]), "Toy: all 1 pictures of the train split are no"),
+        (lambda e: (*e[:8], e[9], e[11]), "Toy: all pictures of the test split are yes"),
+        (lambda e: (e[0], *e[4:]), "Toy: the only picture of the train split is no"),
         (lambda e: (), "Toy: the train split is empty"),
     ],
 )

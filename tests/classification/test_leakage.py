@@ -145,7 +145,7 @@ def test_where_all_look_alike_likeness_is_no_sign(monkeypatch):
     found = check_leakage(made(noisy))
     assert found.counts["near"] is None
     assert found.table.empty
-    assert found.sentences[0].endswith("which tells no copies from others: near-duplicates were not looked for")
+    assert found.sentences[0].endswith("so that copies cannot be recognised by it: near-duplicates were not looked for")
     assert check_leakage(made()).counts["near"] == 0
 
 

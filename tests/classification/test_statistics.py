@@ -114,10 +114,18 @@ def test_an_interval_without_a_value_is_nan():
     assert all(map(math.isnan, bootstrap_interval([one_patient], accuracy, samples=20)))
 
 
-@pytest.mark.parametrize(("runs", "samples", "level"), [(0, 10, 0.9), (1, 0, 0.9), (1, 10, 1.0), (1, 10, 0.0)])
-def test_an_interval_of_nothing_is_refused(runs, samples, level):
+@pytest.mark.parametrize(
+    ("runs", "samples", "level", "found"),
+    [
+        (0, 10, 0.9, "found 0 runs, 10 samples and level 0.9"),
+        (1, 0, 0.9, "found 1 run, 0 samples and level 0.9"),
+        (1, 1, 1.0, "found 1 run, 1 sample and level 1.0"),
+        (1, 10, 0.0, "found 1 run, 10 samples and level 0.0"),
+    ],
+)
+def test_an_interval_of_nothing_is_refused(runs, samples, level, found):
     run = run_of(np.array([0, 1]), np.array([0.1, 0.2]))
-    with pytest.raises(ValueError, match=f"found {runs} runs, {samples} samples and level {level}"):
+    with pytest.raises(ValueError, match=found):
         bootstrap_interval([run] * runs, auc, samples=samples, level=level)
 
 
@@ -207,9 +215,9 @@ def test_unlike_runs_are_refused():
     for other, sentence in (
         ([run, run], "as many runs of both models, one or more, found 1 and 2"),
         ([], "found 1 and 0"),
-        ([fewer], "the same images in run 0 of both models, found 1 that only one"),
-        ([relabelled], "the same labels in run 0 of both models, found 1 images that differ, first image 2"),
-        ([renamed], "the same patients in run 0 of both models, found 1 images that differ, first image 2"),
+        ([fewer], "the same images in run 0 of both models, found 1 image of one model only"),
+        ([relabelled], "the same labels in run 0 of both models, found other labels for 1 image, first image 2"),
+        ([renamed], "the same patients in run 0 of both models, found other patients for 1 image, first image 2"),
         ([wider], "as many classes in run 0 of both models, found 2 and 3"),
     ):
         with pytest.raises(ValueError, match=sentence):

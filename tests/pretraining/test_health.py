@@ -332,7 +332,7 @@ def test_a_loss_at_its_constant_is_told_after_the_grace_only() -> None:
     assert told(monitor(), state(1000, loss=low), state(1020, loss=high)) is None  # on average far below
     sentence = told(monitor(), state(1000, loss=high))
     assert sentence is not None
-    assert "at iteration 1000 the loss is 6.21, and 6.215 is what a network pays" in sentence
+    assert "at iteration 1000 the loss is 6.21, and 6.215 is the loss of a network that" in sentence
     assert told(monitor(), state(1000, loss=torch.tensor(math.nan))) is None
     first = monitor()
     first.watch(state(loss=low))

@@ -235,8 +235,8 @@ def twice(folder: Path) -> Path:
         ),
         (bad_png, r"1\.png cannot be read as an image"),
         (no_rows, r"labels\.csv has no rows"),
-        (one_class, r"labels\.csv, found 1 and 3: the probe cannot tell anything"),
-        (one_group, r"labels\.csv, found 3 and 1: the probe cannot tell anything"),
+        (one_class, r"labels\.csv, found 1 and 3: the probe cannot measure anything"),
+        (one_group, r"labels\.csv, found 3 and 1: the probe cannot measure anything"),
         (only("path", "ill/7.png"), r"7\.png cannot be read as an image"),
         (only("id", "7"), r"labels\.csv: expected a column path or slice_id, found id, label"),
         (only("slice_id", "7"), r"labels\.csv names slices by slice_id: give the output folder"),
@@ -255,7 +255,7 @@ def test_other_slices_and_columns(small_data: Path, output: Path, tmp_path: Path
     with pytest.raises(ValueError, match="expected a column organ, found slice_id, path, index, region, lesion"):
         read_labelled(small_data / "labels.csv", 8, label="organ", output=output)
     stray = table(tmp_path / "labels.csv", [{"slice_id": "nothing_0001", "label": "a"}])
-    with pytest.raises(ValueError, match=r"1 of 1 slices .* are not in the selection 'default'"):
+    with pytest.raises(ValueError, match=r"1 of 1 slice .* is not in the selection 'default'"):
         read_labelled(stray, 8, output=output)
 
 

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from helpers import in_processes
+from monai.engines import SupervisedTrainer
+from torch import nn
 
-from lessismore_transforms.training.processes import all_gather, all_reduce_sum, process_count, process_rank
+from lessismore_transforms.training.curves import read_log
+from lessismore_transforms.training.loader import StepSampler
+from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.processes import all_gather, all_reduce_sum, process_count, process_rank, wait
+from lessismore_transforms.training.run_log import RunLog
 
 
 def test_one_process_knows_itself():
@@ -63,3 +71,41 @@ def expanded() -> torch.Tensor:
     all_reduce_sum(x).sum().backward()
     assert x.grad is not None
     return x.grad
+
+
+def logged_losses(folder: Path) -> list[float]:
+    """The losses in the log of a training on 32 examples, in one process or several."""
+    plan = Plan.of(32, batch_size=8, max_epochs=2, processes=process_count())
+    sampler = StepSampler(
+        32,
+        8,
+        plan.iterations,
+        batches_per_epoch=plan.batches_per_epoch,
+        rank=process_rank(),
+        processes=process_count(),
+    )
+    torch.manual_seed(0)
+    examples, network = torch.randn(32, 3), nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    SupervisedTrainer(
+        device="cpu",
+        max_epochs=plan.max_epochs,
+        epoch_length=plan.batches_per_epoch,
+        train_data_loader=[{"x": examples[indices]} for _, indices in sampler],
+        network=nn.parallel.DistributedDataParallel(network) if process_count() > 1 else network,
+        optimizer=optimizer,
+        loss_function=lambda prediction, _: (prediction - 1).square().mean(),
+        prepare_batch=lambda batch, *_, **__: (batch["x"], None),
+        decollate=False,
+        train_handlers=[RunLog(folder, optimizer, plan, batch_size=8, settings={}, interval=1)],
+    ).run()
+    wait()  # process 0 has written the log
+    return [line["loss"] for line in read_log(folder) if "loss" in line]
+
+
+def test_the_losses_of_two_processes_are_those_of_one(tmp_path: Path):
+    alone = logged_losses(tmp_path / "one")
+    assert len(alone) == 8
+    assert alone[-1] < 0.7 * alone[0]  # it learns, so that equal losses mean equal gradients too
+    first, second = in_processes(logged_losses, 2, tmp_path / "two")
+    assert first == second == pytest.approx(alone, rel=1e-5)

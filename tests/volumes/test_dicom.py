@@ -167,7 +167,7 @@ def test_a_copied_slice_and_one_at_a_taken_position_are_listed(series: list[Path
     assert set(reasons) == {series[2].name, "zz_again.dcm"} or set(reasons) == {"copy.dcm", "zz_again.dcm"}
     assert any("same SOPInstanceUID" in reason for reason in reasons.values())
     assert "same position" in reasons["zz_again.dcm"]
-    assert any("1 slices at positions that were taken" in note for note in found.volumes[0].notes)
+    assert any("1 slice at a position that was taken already is left out" in note for note in found.volumes[0].notes)
 
 
 def test_two_acquisitions_at_the_same_positions_are_two_volumes(series: list[Path], scan: PhantomScan) -> None:

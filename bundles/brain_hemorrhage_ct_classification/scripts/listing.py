@@ -2,14 +2,14 @@
 
 Labels come from one of two layouts:
 
-- folders: a sub-folder for each class, sorted by name (`a_without` is 0, `b_with` is 1). Below train/ and test/ such
-  folders count together, as the folds are made anew. A folder in a class folder is a patient.
-- a CSV file: a row for each picture, with a column that names it (the first of `FILE_COLUMNS` there is; a path, a
-  name, or a number that is the name but for zeros), one of labels, and perhaps `patient` or `group`.
+- folders: a sub-folder for each class, sorted by name (`a_without` is 0, `b_with` is 1). Such folders below train/ and
+  test/ are merged, as the folds are made anew. A folder in a class folder is a patient.
+- a CSV file: a row for each picture, with a column that names it (the first of `FILE_COLUMNS` that exists; a path, a
+  name, or a number that equals the name up to leading zeros), one of labels, and optionally `patient` or `group`.
 
-A patient is the one of the CSV file, or PatientID of DICOM, else the folder in the class folder; written as the keyed
-hash that `reduce` writes too, also where it stands in the path that names the picture. Where none is known each picture
-stands alone.
+The patient is that of the CSV file, or PatientID of DICOM, else the folder in the class folder. It is written as a
+keyed hash, as by `reduce`, also where it is part of the path that names the picture. Where no patient is known each
+picture is a group of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.patients import hash_patient, load_key
 from lessismore_transforms.reduction.intensity import Window
 from lessismore_transforms.volumes.pictures import SUFFIXES, list_pictures, patient_id, read_image
+from lessismore_transforms.wording import counted, plural
 
 FILE_COLUMNS = ("path", "file", "filename", "image", "image_id", "id")
 PATIENT_COLUMNS = ("patient", "group")
@@ -59,11 +60,11 @@ def listing(
         dataset_dir: the folder that holds the pictures, at any depth.
         labels: a CSV file, in `dataset_dir` or anywhere; None for the only one in `dataset_dir`, else class folders.
         label_column: its column of labels; None for `label`, or the only column that can be meant.
-        fold: which fold is test, from 0.
-        folds: how many.
-        validation: the share of val in what is not test.
-        split_seed: of folds and val.
-        window: of DICOM in HU: a name or level/width; None for min-max. PNG and JPEG are taken as they are.
+        fold: number of the fold that is test, from 0.
+        folds: number of folds.
+        validation: the share of val in the pictures that are not test.
+        split_seed: seed of folds and val.
+        window: window of DICOM in HU: a name or level/width; None for min-max. PNG and JPEG stay as they are.
 
     Raises:
         UserError: there are no pictures, labels do not fit them, or a class has fewer patients than folds.
@@ -127,14 +128,15 @@ def _from_folders(root: Path, paths: Sequence[str]) -> tuple[list[_Labelled], tu
         for path, parts in zip(paths, below, strict=True)
         if len(parts) > 1
     ]
-    _warn_left_out(len(paths) - len(rows), "are in no class folder")
+    outside = len(paths) - len(rows)
+    _warn_left_out(outside, f"{plural(outside, 'is', 'are')} in no class folder")
     return rows, classes
 
 
 def _from_table(
     root: Path, table: Path, label_column: str | None, paths: Sequence[str]
 ) -> tuple[list[_Labelled], tuple[str, ...]]:
-    """The pictures that a CSV file names, and the classes, sorted as numbers if they are."""
+    """The pictures that a CSV file names, and the classes, sorted as numbers if they are numbers."""
     rows = _read_table(table)
     column = _label_column(table, list(rows), label_column)
     file_column = next((name for name in FILE_COLUMNS if name in rows), "")
@@ -157,7 +159,8 @@ def _from_table(
         path: _Labelled(path, values.index(label), patient or _patient_id(root, path))
         for path, label, patient in zip(found, rows[column], patients, strict=True)
     }
-    _warn_left_out(len(paths) - len(by_path), f"have no row in {table.name}")
+    unnamed = len(paths) - len(by_path)
+    _warn_left_out(unnamed, f"{plural(unnamed, 'has', 'have')} no row in {table.name}")
     classes = (f"no {column}", column) if values == ["0", "1"] and column != "label" else tuple(values)
     return [by_path[path] for path in paths if path in by_path], classes
 
@@ -190,7 +193,7 @@ def _label_column(table: Path, columns: Sequence[str], label_column: str | None)
 
 
 def _find_files(table: Path, names: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """The path that each row names; by path, name, name without suffix, or number, as ids often lose their zeros."""
+    """The path that each row names: by path, name, name without suffix, or number, as ids often lose leading zeros."""
     known, keys = set(paths), defaultdict[str, list[str]](list)
     for path in paths:
         place = PurePosixPath(path)
@@ -210,9 +213,10 @@ def _find_files(table: Path, names: Sequence[str], paths: Sequence[str]) -> list
         elif (first := found.setdefault(fitting[0], row)) != row:
             raise UserError(f"{table}, row {row}: {name} is in row {first} already: take one of them away")
     if missing:
+        share = f"{len(missing)} of {counted(len(names), 'row')} of {table}"
         raise UserError(
-            f"{len(missing)} of {len(names)} rows of {table} have no picture, first {missing[0]!r}: "
-            "copy it there or take the row away"
+            f"{share} {plural(len(missing), 'has', 'have')} no picture, first {missing[0]!r}: copy it there or take "
+            "the row away"
         )
     return list(found)
 
@@ -227,12 +231,13 @@ def _hashed(patients: Sequence[str]) -> list[str]:
 
 
 def _public(row: _Labelled, hashed: str) -> str:
-    """The path of a picture without the patient whose name or number stands in it."""
+    """The path of a picture in which the name or number of the patient is replaced by its hash."""
     if not row.patient:
         return row.path
     return re.sub(rf"(?<![A-Za-z0-9]){re.escape(row.patient)}(?![A-Za-z0-9])", hashed, row.path)
 
 
-def _warn_left_out(count: int, why: str) -> None:
+def _warn_left_out(count: int, reason: str) -> None:
     if count:
-        _LOGGER.warning("%d pictures %s and are left out", count, why)
+        verb = plural(count, "is", "are")
+        _LOGGER.warning("%s %s and %s left out", counted(count, "picture"), reason, verb)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from lessismore_transforms.classification.examples import SPLITS, Example, Listing
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.volumes.pictures import list_pictures, read_picture
+from lessismore_transforms.wording import counted, plural
 
 CLASSES = ("COVID", "NonCOVID")  # labels 0 and 1, as in the released code
 
@@ -56,16 +57,16 @@ def listing(dataset_dir: str | Path) -> Listing:
 
 
 def source_paper(name: str) -> str:
-    """The paper that a picture was cut out of: what stands before the page in `2020.02.10.20021584-p6-52%0.png`.
+    """The paper from which a picture was cut out: the text before the page in `2020.02.10.20021584-p6-52%0.png`.
 
-    Names without a page (article numbers of one publisher, the plain numbers of NonCOVID) leave it unknown: empty.
+    It is empty for names without a page (article numbers of one publisher, the plain numbers of NonCOVID).
     """
     match = re.match(r"(.+?)-p\d+-\d", name)
     return match[1] if match else ""
 
 
 def _read_list(root: Path, class_name: str, split: str) -> list[str]:
-    """The names on one list; blank lines and the kind of line ends do not matter."""
+    """The names on one list; blank lines are left out, and line ends of all systems are accepted."""
     name = f"{split}CT_{class_name}.txt"
     found = [path for path in sorted(root.rglob(name)) if "__MACOSX" not in path.parts]
     if len(found) != 1:
@@ -80,7 +81,7 @@ def _read_list(root: Path, class_name: str, split: str) -> list[str]:
 
 
 def _choose(paths: Sequence[str], folder: str) -> str:
-    """The picture of a name: the one in the folder of its class, or one that is alone; empty if there is none."""
+    """The path of a name: that in the folder of its class, or the only one; empty if there is none."""
     own = [path for path in paths if PurePosixPath(path).parent.name == folder] or list(paths)
     if len(own) > 1:
         raise UserError(f"expected one picture of each name, found {own[0]} and {own[1]}: keep one of them")
@@ -97,16 +98,18 @@ def _refuse_missing(root: Path, listed: Mapping[str, Example], places: Mapping[s
                 f"{len(names)}: unpack CT_{class_name}.zip there"
             )
         if missing:
+            share = f"{len(missing)} of {counted(len(names), 'listed picture')} of {class_name}"
             raise UserError(
-                f"{len(missing)} of {len(names)} listed pictures of {class_name} are not below {root}, first "
-                f"{missing[0]}: copy them there or take them off the lists"
+                f"{share} {plural(len(missing), 'is', 'are')} not below {root}, first {missing[0]}: copy them there or "
+                "take them off the lists"
             )
 
 
 def _warn_unlisted(examples: Sequence[Example], paths: Sequence[str]) -> None:
-    """Count the pictures beside the listed ones that no list names; elsewhere there may be any."""
+    """Warn of pictures in the folders of the listed ones that are on no list; other folders may hold any pictures."""
     used = {example.image_id for example in examples}
     folders = {str(PurePosixPath(path).parent) for path in used}
     left = sorted(path for path in paths if path not in used and str(PurePosixPath(path).parent) in folders)
     if left:
-        _LOGGER.warning("%d pictures are on no list and are left out, first %s", len(left), left[0])
+        pictures, verb = counted(len(left), "picture"), plural(len(left), "is", "are")
+        _LOGGER.warning("%s %s on no list and %s left out, first %s", pictures, verb, verb, left[0])

@@ -3,8 +3,9 @@
 After He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning" (arXiv 1911.05722), Section 3
 and Algorithm 1, and Chen et al. 2020, "Improved Baselines with Momentum Contrastive Learning" (arXiv 2003.04297), which
 adds the MLP head; with the settings of Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242), Appendix B. One view,
-the query, goes through the encoder that learns; the other, the key, through a slow copy of it. The keys of past batches
-wait in a queue and are the negatives. On a small set a picture may meet its own earlier keys there: they are left out.
+the query, goes through the encoder that learns; the other, the key, goes through a slow copy of it. The keys of past
+batches stay in a queue and are the negatives. On a small set the queue may hold earlier keys of the same picture; these
+are left out.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ class MoCo(nn.Module):
         backbone: maps pictures (N, 3, H, W) to features (N, F).
         features: F, 2048 for a ResNet50.
         queue_length: K, keys in the queue, a multiple of the batch of all processes; see `default_queue_length`.
-        embedding: D, size of what lies on the sphere.
+        embedding: D, size of the embeddings.
         mlp: a head of two layers as in version 2, or of one as in version 1.
         temperature: softness of the comparison.
-        key_groups: on a single process, parts of the batch that batch norms see apart, and between which the keys are
-            shuffled as between so many processes; fewer where they would be smaller than 8 pictures.
-        seed: of the keys that fill the queue at first.
+        key_groups: number of groups into which a single process splits its batch. Batch norms see each group alone, and
+            keys are shuffled between the groups, as between that many processes. There are fewer groups where they
+            would have less than 8 pictures.
+        seed: of the random keys that fill the queue at first.
 
     Raises:
         UserError: a setting is not positive.
@@ -69,14 +71,14 @@ class MoCo(nn.Module):
         self.temperature, self.key_groups = temperature, key_groups
         noise = torch.randn(embedding, queue_length, generator=torch.Generator().manual_seed(seed))
         self.queue: torch.Tensor  # (D, K), the same in all processes, as are the next two
-        self.queue_index: torch.Tensor  # (K,), which picture a key is of, -1 where that is not known
-        self.queue_pointer: torch.Tensor  # (1,), where the oldest key is
+        self.queue_index: torch.Tensor  # (K,), number of each key's picture, -1 where that is not known
+        self.queue_pointer: torch.Tensor  # (1,), position of the oldest key
         self.register_buffer("queue", F.normalize(noise, dim=0))
         self.register_buffer("queue_index", torch.full((queue_length,), -1))
         self.register_buffer("queue_pointer", torch.zeros(1, dtype=torch.int64))
 
     def update_keys(self, momentum: float = 0.999) -> None:
-        """Let the key encoder follow the query encoder, before the forward pass of each step (Equation 2)."""
+        """Move the key encoder towards the query encoder, before the forward pass of each step (Equation 2)."""
         update_copy(self.key_encoder, nn.Sequential(self.backbone, self.head), momentum)
 
     def forward(self, views: Sequence[torch.Tensor], index: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
@@ -100,8 +102,8 @@ class MoCo(nn.Module):
     def encode_keys(self, images: torch.Tensor) -> torch.Tensor:
         """Encode the key views of all processes, shuffled between the groups of the batch norms (Section 3.3).
 
-        A batch norm mixes into every picture something of the company that it is normalised in. Were that the same
-        for a query and its key, the company could tell this key from all in the queue, and nothing need be learnt.
+        A batch norm adds to each picture a trace of the other pictures in its group. If these were the same for a query
+        and its key, the network could recognise the key by this trace alone, without learning anything.
 
         Args:
             images: (B, 1 or 3, H, W), the share of this process.
@@ -117,16 +119,17 @@ class MoCo(nn.Module):
     def _encode(self, backbone: nn.Module, head: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Embeddings (B, D) of length 1.
 
-        Several processes are the groups that shuffling is between. A single one, where shuffling would change nothing,
-        takes its batch in g groups with the same numbers as g processes. It takes the queries so too: with the keys
-        alone in groups all the company of a key would still be that of its query; so, one g-th of it is.
+        With several processes each process is a group, and keys are shuffled between them. A single process splits its
+        batch into g groups instead, with the same result as g processes. It splits the queries too: if only the keys
+        were split, all pictures in the group of a key would also be in the group of its query. With both split and the
+        keys shuffled, only one in g of them is.
         """
         groups = max(1, min(self.key_groups, len(images) // SMALLEST_GROUP)) if process_count() == 1 else 1
         embeddings = [head(backbone(three_channels(group))) for group in images.tensor_split(groups)]
         return F.normalize(at_least_float32(torch.cat(embeddings)), dim=1)
 
     def compare(self, q: torch.Tensor, keys: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Compare queries with their keys and with the queue, which then takes in the keys.
+        """Compare queries with their keys and with the queue, and then put the keys into the queue.
 
         Args:
             q: (B, D), queries of this process, of length 1.
@@ -164,15 +167,15 @@ class MoCo(nn.Module):
 def moco_logits(
     q: torch.Tensor, k: torch.Tensor, queue: torch.Tensor, own: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """How well queries fit their own key, then each key of the queue (Algorithm 1).
+    """Similarities of queries to their own key and then to each key of the queue, over the temperature (Algorithm 1).
 
     Args:
         q: (B, D), of length 1, as all keys are.
         k: (B, D), the key of each query.
         queue: (D, K).
-        own: (B, K), where the queue holds an earlier key of the query's picture, which is no negative: its logit
-            becomes -inf, so that it has no weight.
-        temperature: by which the cosines are divided.
+        own: (B, K) bool, True for an earlier key of the query's own picture. It is no negative: its logit becomes -inf,
+            so that it has no weight.
+        temperature: divisor of the cosines.
 
     Returns:
         (B, 1 + K), in float32 also under autocast.
@@ -184,16 +187,16 @@ def moco_logits(
 
 
 class InfoNCE(nn.Module):
-    """Cross-entropy of finding the right key, which stands first, among all (Equation 1).
+    """Cross-entropy of finding the right key, the first one, among all keys (Equation 1).
 
-    A network that tells nothing apart pays ln(1 + K), 11.09 with 65,536 keys.
+    A network that cannot distinguish any pictures has the loss ln(1 + K), 11.09 with 65,536 keys.
     """
 
     def forward(self, prediction: Mapping[str, torch.Tensor], target: None = None) -> torch.Tensor:
         """The mean over pictures.
 
         Args:
-            prediction: of `MoCo`: `logits` (B, 1 + K).
+            prediction: output of `MoCo`: `logits` (B, 1 + K).
             target: not used.
         """
         logits = at_least_float32(prediction["logits"])
@@ -206,18 +209,18 @@ def chance_loss(queue_length: int) -> float:
 
 
 def default_queue_length(slices: int, batch_size: int) -> int:
-    """How many keys to keep: whole batches, at most 65,536, at most half of the data set, at least one batch.
+    """The number of keys to keep: whole batches, at most 65,536, at most half of the data set, at least one batch.
 
-    65,536 keys of the 22,672 slices of LIDC after HASH-6 hold every picture about three times: the negatives of a query
-    would mostly be repetitions, and some of them its own picture.
+    A queue of 65,536 keys would hold each of the 22,672 slices of LIDC after HASH-6 about three times: the negatives of
+    a query would mostly be repetitions, and some of them would be its own picture.
 
     Args:
-        slices: in the data set.
+        slices: number of slices in the data set.
         batch_size: of all processes together.
     """
     return max(1, min(LONGEST_QUEUE, slices // 2) // batch_size) * batch_size
 
 
 def _own(share: torch.Tensor) -> slice:
-    """Where this process's share (B, ...) lies in what was gathered of all."""
+    """The place of this process's share (B, ...) among the gathered shares of all processes."""
     return slice(process_rank() * len(share), (process_rank() + 1) * len(share))

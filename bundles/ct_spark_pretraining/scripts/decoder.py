@@ -1,4 +1,4 @@
-"""The half of SparK that is thrown away: features with holes become a picture.
+"""The decoder of SparK, which is thrown away after pre-training: it makes a picture of features with holes.
 
 After Tian et al. 2023 (arXiv 2301.03580), Section 3.2, in the shape of the authors' code: a small U-Net of five blocks.
 """
@@ -21,7 +21,7 @@ class Densify(nn.Module):
 
     Args:
         widths: channels of the features, deepest first; 2048, 1024, 512 and 256 for a ResNet50.
-        decoder_width: channels of the deepest dense map; half as many at each following one.
+        decoder_width: channels of the deepest dense map; each following map has half as many.
     """
 
     def __init__(self, widths: Sequence[int], decoder_width: int) -> None:
@@ -45,10 +45,10 @@ class Densify(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Double the deepest map five times, adding the others on the way, down to a picture.
+    """Double the size of the deepest map five times, adding the other maps on the way, up to a picture.
 
     Args:
-        width: channels of the deepest map; halved by each block, so 32 has to divide it.
+        width: channels of the deepest map, a multiple of 32, because each block halves it.
     """
 
     def __init__(self, width: int) -> None:

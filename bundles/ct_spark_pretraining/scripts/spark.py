@@ -1,4 +1,4 @@
-"""SparK: a convolutional network learns by painting in what was hidden from it.
+"""SparK: a convolutional network learns by painting the hidden parts of pictures.
 
 After Tian et al. 2023, "Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling"
 (arXiv 2301.03580), with the settings of Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242), Appendix C, and of its
@@ -28,7 +28,7 @@ class SparK(nn.Module):
     """Sparse encoder, tokens and decoder: a picture with holes to a whole one (Section 3).
 
     Args:
-        backbone: A ResNet, ResNeXt or Wide ResNet of torchvision; its `fc` is not used.
+        backbone: a ResNet, ResNeXt or Wide ResNet of torchvision; its `fc` is not used.
         mask_ratio: share of the cells of every picture that is masked.
         decoder_width: channels of the decoder's first block; halved by each of its five.
         drop_path: probability that a picture skips the residual branch of the encoder's last block; it rises linearly
@@ -70,7 +70,7 @@ class SparK(nn.Module):
 
         Args:
             views: one view (B, 1 or 3, H, W), whose sides 32 divides.
-            index: not used: SparK does not tell pictures apart.
+            index: not used: SparK does not compare pictures.
             mask: (B, 1, H/32, W/32) bool, True where a cell is kept; drawn by default.
 
         Returns:
@@ -110,15 +110,15 @@ class SparK(nn.Module):
 class SparKLoss(nn.Module):
     """Mean squared error of the masked patches, each relative to its own mean and standard deviation (Section 3.3).
 
-    A network that paints nothing pays 1, less the share of patches without any texture, such as the air around a
-    patient, for which nothing is right.
+    A network that paints nothing has a loss of 1 less the share of patches without texture, such as the air around a
+    patient, for which painting nothing is right.
     """
 
     def forward(self, prediction: Mapping[str, torch.Tensor], target: None = None) -> torch.Tensor:
         """The mean over the masked patches of all pictures.
 
         Args:
-            prediction: of `SparK`: `reconstruction` (B, L, N), `image` (B, 3, H, W) and `mask` (B, 1, f_h, f_w).
+            prediction: output of `SparK`: `reconstruction` (B, L, N), `image` (B, 3, H, W) and `mask` (B, 1, f_h, f_w).
             target: not used: the picture is its own target.
         """
         patches = at_least_float32(patchify(prediction["image"]))  # (B, L, N)
@@ -130,13 +130,13 @@ class SparKLoss(nn.Module):
 
 
 def draw_mask(shape: Sequence[int], ratio: float) -> torch.Tensor:
-    """Draw which cells of each picture are kept, equally many in every one, from torch's global generator.
+    """Draw the cells that are kept, equally many in every picture, from torch's global generator.
 
-    The paper says that each cell is masked with that probability; its code fixes the number.
+    In the paper each cell is masked with that probability; the authors' code fixes the number of masked cells.
 
     Args:
         shape: (B, 1, f_h, f_w).
-        ratio: share that is masked; 0.6 keeps 20 of 7 x 7 cells.
+        ratio: share of masked cells; 0.6 keeps 20 of 7 x 7 cells.
 
     Returns:
         Bool on the CPU, True where a cell is kept.
@@ -170,10 +170,10 @@ def unpatchify(patches: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
 def reconstruct(prediction: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Pictures (B, 3, H, W): kept patches as they are, masked ones as painted.
 
-    What is painted has no brightness and contrast of its own; it borrows those of the patch that it stands for.
+    A painted patch is relative to mean and standard deviation; here it gets those of the original patch.
 
     Args:
-        prediction: of `SparK`.
+        prediction: output of `SparK`.
     """
     patches = at_least_float32(patchify(prediction["image"]))  # (B, L, N)
     mean, std = _statistics(patches)
@@ -188,7 +188,7 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     LAMB adapts the learning rate layer by layer only where weights decay.
 
     Args:
-        network: `SparK`.
+        network: the bare `SparK`.
         weight_decay: of the first group.
     """
     decays = {

@@ -1,10 +1,10 @@
 """Sparse convolution: a torchvision ResNet that sees kept cells only, with its own modules and their names.
 
 After Tian et al. 2023, "Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling"
-(arXiv 2301.03580), Section 3.1. Every layer is the dense one; what it spreads into masked cells is then dropped, so
-that these stay exactly 0 and the shape of the mask never blurs. After a convolution its batch norm does the dropping:
-it is handed the kept positions alone, as one long map, and what it leaves out is 0. So a batch norm of torch computes
-the statistics of kept positions as it always does, in float32 also under autocast.
+(arXiv 2301.03580), Section 3.1. Every layer is the usual dense one; the values that it spreads into masked cells are
+then set to 0, so that the mask keeps its shape. After a convolution this is done by the batch norm: it gets the kept
+positions only, as one long map, and all other positions become 0. So torch's own batch norm computes the statistics of
+the kept positions, in float32 also under autocast.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SIDES = (16, 8, 4, 2, 1)  # positions along a side of a cell, from the first con
 
 
 class Mask:
-    """Which cells of a batch are kept, at every resolution.
+    """The mask of kept cells of a batch, at every resolution.
 
     Args:
-        kept: (B, 1, f_h, f_w) bool, True where a cell is kept. On the CPU, a GPU need not be waited for.
-        device: where the maps are.
+        kept: (B, 1, f_h, f_w) bool, True where a cell is kept; on the CPU, so that nothing waits for a GPU.
+        device: device of the maps.
     """
 
     def __init__(self, kept: torch.Tensor, device: torch.device) -> None:
@@ -58,7 +58,7 @@ class Mask:
         return kept.reshape(1, -1, 1, channels).permute(0, 3, 1, 2)
 
     def scatter(self, kept: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Undo `gather` of x: return its map (B, C, H, W), in channels_last, with zeros at masked positions."""
+        """The inverse of `gather`: the map (B, C, H, W) of x, in channels_last, with zeros at masked positions."""
         (pictures, channels, height, width), side = x.shape, self._side(x)
         stretches = kept.permute(0, 2, 3, 1).reshape(-1, side * channels)
         table = kept.new_zeros(pictures * height * width // side, side * channels)
@@ -72,10 +72,10 @@ class Mask:
 def sparse_features(
     backbone: ResNet, images: torch.Tensor, mask: Mask, *, drop_path: float = 0.0
 ) -> list[torch.Tensor]:
-    """What the four stages of a ResNet make of the kept cells, deepest first.
+    """The features of the kept cells by the four stages of a ResNet, deepest first.
 
     Args:
-        backbone: of torchvision; in training mode its batch norms follow the statistics of kept positions.
+        backbone: a ResNet of torchvision; in training mode its batch norms follow the statistics of kept positions.
         images: (B, 3, H, W).
         mask: of the same images.
         drop_path: probability that an image skips the residual branch of the last block; it rises from 0 at the first.
@@ -104,7 +104,8 @@ def sparse_batch_norm(x: torch.Tensor, norm: nn.Module, mask: Mask) -> torch.Ten
 def batch_norm(x: torch.Tensor, norm: nn.Module) -> torch.Tensor:
     """Apply a batch norm to a map (B, C, H, W), in training with the statistics of all processes together.
 
-    Each process's mean and variance are combined as groups of positions, without cancellation (Chan et al. 1983).
+    The means and variances of the processes are combined as those of groups of positions, without cancellation (Chan et
+    al. 1983).
     """
     if process_count() == 1 or not norm.training:
         return norm(x)
@@ -134,7 +135,7 @@ def _residual(block: BasicBlock | Bottleneck, x: torch.Tensor, mask: Mask, drop_
 
 
 class _SelectRows(torch.autograd.Function):
-    """Select rows of a table by their distinct numbers; torch's own gradient adds, one row after the other."""
+    """Select rows of a table by their distinct numbers; faster than torch's own gradient, which adds row after row."""
 
     @staticmethod
     def forward(ctx: Any, table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""SwAV: the network, its loss, what happens around a training step, and its settings."""
+"""SwAV: the network, its loss, the handlers around a training step, and its settings."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 After Caron et al. 2020, "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments"
 (arXiv 2006.09882), Section 3, with the settings of Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242),
-Appendix A, whose Eq. 7 repeats one of its two terms; meant is the symmetric form. Every crop becomes a point on the
-unit sphere and a score for each of K prototypes. Codes, which are the targets, come from the scores of the large crops
-alone (Section 3.1, online clustering); every other crop learns to predict them.
+Appendix A. (Its Eq. 7 repeats one of the two terms by mistake; here it is the symmetric form.) Every crop becomes a
+point on the unit sphere and a score for each of K prototypes. Codes, which are the targets, come from the scores of the
+large crops only (Section 3.1, online clustering); every other crop learns to predict them.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class SwAV(nn.Module):
         backbone: maps pictures (N, 3, H, W) to features (N, F).
         features: F, 2048 for a ResNet50.
         hidden: width of the projection head.
-        embedding: D, size of what lies on the sphere.
+        embedding: D, size of the embeddings.
         prototypes: K, the number of clusters.
-        queue_length: embeddings of earlier batches, of all processes together, that help to assign a small batch
-            (end of Section 3.1); 0 for none.
-        assigning: A, the number of crops, the first ones, that codes are made from.
+        queue_length: number of embeddings of earlier batches, of all processes together, that help to assign a small
+            batch (end of Section 3.1); 0 for none.
+        assigning: A, the number of crops, the first ones, from which codes are made.
 
     Raises:
-        UserError: there are no two prototypes, or the queue is shorter than nothing.
+        UserError: there are less than two prototypes, or the queue length is negative.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class SwAV(nn.Module):
         """Score every crop.
 
         Args:
-            views: V crops (B, 1 or 3, H, W) of the same B pictures, those that codes are made from first; crops of
-                one size that follow each other share a pass.
-            index: not used: SwAV does not tell pictures apart.
+            views: V crops (B, 1 or 3, H, W) of the same B pictures, first those from which codes are made; successive
+                crops of the same size share a forward pass.
+            index: not used: SwAV does not need to know the pictures.
 
         Returns:
             `scores` (V, B, K) from -1 to 1; `embedding` (B, D), that of the first crop, of length 1, without gradient;
@@ -100,7 +100,7 @@ class SwAV(nn.Module):
 
     @torch.no_grad()
     def _use_queue(self, z: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Score the queue, once it is full, then let it take in the embeddings of this batch (A, B, D)."""
+        """Score the queue, once it is full, and then put the embeddings of this batch (A, B, D) into it."""
         if not self._queue_is_full:  # asked until it is: the answer makes the host wait for the device
             self._queue_is_full = bool(self.queue[:, -1].any())
         queue_scores = self.prototypes(self.queue)  # (A, L, K)
@@ -113,7 +113,8 @@ class SwAV(nn.Module):
 class SwAVLoss(nn.Module):
     """Swapped prediction: cross-entropy between a crop's codes and what the other crops predict (Eq. 1, 2, 6).
 
-    A network that tells nothing apart pays ln K, 6.2146 with 500 prototypes, which is also about where training starts.
+    A network that cannot distinguish any pictures has the loss ln K, 6.2146 with 500 prototypes; training starts near
+    it.
 
     Args:
         temperature: softness of the predictions.
@@ -139,7 +140,7 @@ class SwAVLoss(nn.Module):
         """The mean over assigning crops, over the crops that predict them, and over pictures.
 
         Args:
-            prediction: of `SwAV`: `scores` (V, B, K) and perhaps `queue_scores` (A, L, K).
+            prediction: output of `SwAV`: `scores` (V, B, K) and, with a full queue, `queue_scores` (A, L, K).
             target: not used.
 
         Raises:
@@ -164,19 +165,20 @@ class SwAVLoss(nn.Module):
 def sinkhorn(
     scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3, queue: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Share pictures out over prototypes evenly, each to those that it is most like (Eq. 3 to 5).
+    """Soft assignments of pictures to the most similar prototypes, with all prototypes used evenly (Eq. 3 to 5).
 
-    The algorithm of Sinkhorn and Knopp over the pictures of all processes, in the log domain: exp(1 / 0.05) = 4.9e8
-    is no float16.
+    The algorithm of Sinkhorn and Knopp over the pictures of all processes, in the log domain, because
+    exp(1 / 0.05) = 4.9e8 does not fit into float16.
 
     Args:
         scores: (B, K), those of this process.
-        epsilon: softness; towards 0 every picture goes to one prototype.
-        iterations: how often prototypes, then pictures, get equal weight.
-        queue: (L, K), scores of earlier pictures, the same in all processes, that are shared out too.
+        epsilon: softness; towards 0 every picture is assigned to one prototype.
+        iterations: number of times that prototypes, then pictures, are normalised to equal weight.
+        queue: (L, K), scores of earlier pictures, the same in all processes, that are assigned too.
 
     Returns:
-        Codes (B, K): rows sum to 1, and over all pictures columns nearly to the same. In float32, or float64 for that.
+        Codes (B, K), float32 (float64 for float64 scores): rows sum to 1, and over all pictures the columns sum to
+        nearly the same value.
     """
     scores = at_least_float32(scores)
     everyone = all_gather(scores)  # (world * B, K)
@@ -194,13 +196,13 @@ def chance_loss(prototypes: int) -> float:
 
 
 class FreezePrototypes:
-    """Handler: prototypes keep their directions at first, so that the features settle (Appendix A of SwAV).
+    """Handler: freeze the prototypes at first, so that the features settle (Appendix A of SwAV).
 
     The authors of SwAV freeze for 313 iterations; the released code of Wolf et al. freezes for 313 epochs.
 
     Args:
         network: the bare `SwAV`, as it is before DDP or torch.compile wraps it.
-        length: how long, in the unit; 0 for not at all.
+        length: number of iterations or epochs; 0 freezes nothing.
         unit: "iterations" of the engine, or "epochs".
 
     Raises:
@@ -215,22 +217,22 @@ class FreezePrototypes:
         self.unit = unit
 
     def attach(self, engine: Engine) -> None:
-        """Act after each backward pass of an engine of MONAI; before what clips or applies gradients."""
+        """Follow an engine of MONAI, after each backward pass; attach it before handlers that clip gradients."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Take the gradient away while the prototypes are frozen: no step, no decay and no momentum either."""
+        """Remove the gradient while the prototypes are frozen, so that there is no step, decay or momentum."""
         now = engine.state.iteration if self.unit == "iterations" else engine.state.epoch  # both from 1
         if now <= self.length:
             self.prototypes.weight.grad = None
 
 
 class StartQueue:
-    """Handler: the queue begins to fill after some epochs, when embeddings no longer change fast.
+    """Handler: start to fill the queue after some epochs, when embeddings no longer change fast.
 
     Args:
         network: the bare `SwAV`, as it is before DDP or torch.compile wraps it.
-        epochs: how many epochs go by without a queue.
+        epochs: number of epochs without a queue.
     """
 
     def __init__(self, network: SwAV, epochs: int = 15) -> None:
@@ -238,9 +240,9 @@ class StartQueue:
         self.epochs = epochs
 
     def attach(self, engine: Engine) -> None:
-        """Act before each iteration of an engine."""
+        """Follow an engine, before each of its iterations."""
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Let the network use its queue, or not."""
+        """Switch the queue of the network on once the epochs are over."""
         self.network.queue_started = engine.state.epoch > self.epochs

@@ -46,15 +46,15 @@ def listing(
 
     Args:
         dataset_dir: the folder that holds the file.
-        size: which official file: 28, 64, 128 or 224 pixels.
+        size: size of the official file: 28, 64, 128 or 224 pixels.
         npz: the file's name in `dataset_dir`; None for organsmnist.npz, or organsmnist_64.npz and so on.
         classes: their names in the order of the labels; None for the official 11.
-        md5: what the file must have: "official", 32 hex digits, or "any" not to look.
+        md5: checksum of the file: "official", 32 hex digits, or "any" to skip the check.
         download: fetch a missing official file by the package medmnist, which must be installed.
 
     Raises:
-        UserError: the file is missing, is not what it should be, or does not hold labelled pictures.
-        UserError: medmnist is wanted and not installed.
+        UserError: the file is missing, has another checksum, or does not hold labelled pictures; or a download is asked
+            for and medmnist is not installed.
     """
     if size not in MD5:
         raise UserError(f"expected a size of {', '.join(map(str, MD5))} pixels, found {size}: choose one of these")

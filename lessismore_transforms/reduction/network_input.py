@@ -1,0 +1,39 @@
+"""Pictures as the input of a network: resized to a square, and normalised.
+
+The measure DeepNet, the probe, the embeddings and the classifiers all resize alike; this room is the lowest of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+RESIZES = ("area", "bilinear")
+
+
+def resize(pixels: torch.Tensor, size: int, method: str = "bilinear") -> torch.Tensor:
+    """Pictures float (B, C, H, W) as (B, C, size, size); nothing is cropped away.
+
+    Args:
+        pixels: of any range.
+        size: rows and columns of the result.
+        method: `bilinear`, with antialiasing; or `area`, the mean over the area of each new pixel, which repeats pixels
+            where the picture is smaller.
+    """
+    if method == "area":
+        return F.interpolate(pixels, size=(size, size), mode="area")
+    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+
+
+def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Pictures (..., C, H, W) less the mean and divided by the standard deviation.
+
+    Args:
+        pixels: float, in 0..1.
+        mean: one number or one per channel; three of them make three channels of one.
+        std: standard deviation, one number or one per channel.
+    """
+    middle, width = (pixels.new_tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
+    return (pixels - middle) / width

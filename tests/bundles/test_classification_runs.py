@@ -231,7 +231,12 @@ print(*map(run, workflows[-2:]))
 
 def test_two_processes_leave_a_frozen_encoder_as_it_was(tmp_path: Path, data: Path) -> None:
     overrides = SMALL | {"dataset_dir": data / "covid", "pretrained": data / "backbone.safetensors", "mode": "linear"}
-    overrides |= {"output_dir": "eval", "max_epochs": 2, "leakage": "ignore"}
+    overrides |= {
+        "output_dir": "eval",
+        "max_epochs": 2,
+        "leakage": "ignore",
+        "flip": 0.0,
+    }  # each process mirrors its own
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
     line += ["--config_file", str(configs(COVID, "train", "multi_gpu_train"))]
     line += [str(item) for name, value in overrides.items() if name != "device" for item in (f"--{name}", value)]

@@ -424,7 +424,8 @@ def share_of_a_step(
     network: nn.Module, view: torch.Tensor, kept: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Loss, gradients as DDP averages them, and buffers, of this process's share of the pictures."""
-    world, rank = spark.sparse.world(), torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    world = spark.sparse.process_count()
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     own = slice(rank * len(view) // world, (rank + 1) * len(view) // world)
     loss = spark.SparKLoss()(network([view[own]], mask=kept[own]))
     loss.backward()

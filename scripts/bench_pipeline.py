@@ -246,7 +246,7 @@ def peak_mib(command: Sequence[str]) -> float:
 
 def high_water_mib(pid: int) -> float:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return 0.0
     lines = [line for line in status.splitlines() if line.startswith("VmHWM")]

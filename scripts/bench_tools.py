@@ -194,7 +194,7 @@ def children_s() -> float:
 def process_s(pid: int) -> float:
     """Processor seconds (user and system) of a process and of its children that ended, from /proc."""
     try:
-        numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        numbers = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:  # ended meanwhile
         return 0.0
     return sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK")

@@ -8,7 +8,6 @@ What is done in EXP is not done again; what was interrupted goes on. Experiments
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import shutil
 import sys
@@ -24,26 +23,16 @@ from reproduction.steps import LAST, Book, Step, all_steps
 
 from lessismore_transforms.atomic import TEMPORARY, writing
 from lessismore_transforms.classification.tasks import TASKS
+from lessismore_transforms.cli.exit_code import exit_code
 from lessismore_transforms.cli.parser import Parser
-from lessismore_transforms.errors import OutputError, UserError
+from lessismore_transforms.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an experiment; returns the exit code: 0, 1 where steps failed, 2 for a mistake that a sentence explains."""
     options = _parser().parse_args(arguments)
     interruptible()
-    try:
-        return _run(options)
-    except (ValueError, OutputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read our output has enough of it, `| head` for instance
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print(flush=True)  # ends the line of the step
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(options))
 
 
 def _parser() -> Parser:

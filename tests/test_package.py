@@ -47,7 +47,7 @@ def test_a_name_is_offered_from_where_it_is_defined(name: str) -> None:
 
 
 def test_type_checkers_are_told_the_same() -> None:
-    tree = ast.parse(Path(lessismore_transforms.__file__).read_text())
+    tree = ast.parse(Path(lessismore_transforms.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     told = {
         each.asname: statement.module

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import finite, write_json, writing
-from lessismore_transforms.classification.best import KeepBest
+from lessismore_transforms.classification.best_epoch import KeepBest
 from lessismore_transforms.classification.examples import SPLITS, Examples, Split
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.metrics import METRICS, confusion, score

@@ -14,7 +14,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 from torch.optim import Optimizer
 
-from lessismore_transforms.classification.best import KeepBest
+from lessismore_transforms.classification.best_epoch import KeepBest
 from lessismore_transforms.classification.evaluation import (
     FinalEvaluation,
     Predict,
@@ -31,14 +31,13 @@ from lessismore_transforms.classification.loader import EvaluationLoader, Exampl
 from lessismore_transforms.classification.network import Classifier, weights_of
 from lessismore_transforms.classification.preprocessing import statistics_of
 from lessismore_transforms.classification.settings import ClassificationSettings
-from lessismore_transforms.options import names, plain_values
-from lessismore_transforms.training.assembly import described, make_engine, make_loader
+from lessismore_transforms.options import names
+from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
 from lessismore_transforms.training.curves import Curves
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer
 from lessismore_transforms.training.processes import process_count, process_rank
-from lessismore_transforms.training.run_log import RunLog
 from lessismore_transforms.training.schedules import Schedule
 from lessismore_transforms.training.seeding import SeedIterations
 from lessismore_transforms.training.stopping import StopOnNan, StopOnSignal
@@ -180,15 +179,7 @@ def make_trainer(
         device=settings.device,
         drop_last=False,
     )
-    log = RunLog(
-        settings.run_dir,
-        optimizer,
-        plan,
-        batch_size=settings.batch_size,
-        settings=plain_values(settings) | {"device": str(settings.device), "precision": inferer.precision},
-        configuration=configuration,
-        interval=settings.log_interval,
-    )
+    log = make_log(settings.run_dir, settings, plan, optimizer, inferer, configuration)
     checkpoint = Checkpoint(
         settings.run_dir,
         bare_network,

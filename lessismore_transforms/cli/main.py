@@ -6,15 +6,14 @@ A command's options and what it does stand in the file of its group, which is im
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lessismore_transforms import __version__
+from lessismore_transforms.cli.exit_code import exit_code
 from lessismore_transforms.cli.parser import Parser
-from lessismore_transforms.errors import UserError
 
 if TYPE_CHECKING:
     from lessismore_transforms.cli.command import Command
@@ -35,17 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where volumes failed, 2 for a mistake that a sentence explains."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = parser_of(arguments[0] if arguments else "").parse_args(arguments)
-    try:
-        return command_of(given.command)(given)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read our output has enough of it, `| head` for instance
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return 130
+    return exit_code(lambda: command_of(given.command)(given))
 
 
 def command_of(name: str) -> Command:

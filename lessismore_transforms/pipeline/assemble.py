@@ -12,8 +12,8 @@ import numpy as np
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import writing
+from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, sweep
-from lessismore_transforms.pipeline.part import kept_indices, read_part
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.manifest import write_manifest
 from lessismore_transforms.reduced.selection import write_selection

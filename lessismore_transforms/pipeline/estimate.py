@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lessismore_transforms.cores import available_cores
 from lessismore_transforms.errors import OutputError
 from lessismore_transforms.pipeline.executors import processes_for
 from lessismore_transforms.pipeline.find import find
@@ -17,7 +18,6 @@ from lessismore_transforms.pipeline.output_folder import make_folders
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pipeline.task import Task, make_tasks
 from lessismore_transforms.pipeline.volume_task import reduce_volume
-from lessismore_transforms.processors import available_cores
 from lessismore_transforms.reduced.store import STORE
 
 

@@ -13,8 +13,8 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any
 
+from lessismore_transforms.cores import available_cores
 from lessismore_transforms.errors import RunError, first_line
-from lessismore_transforms.processors import available_cores
 
 _CONNECT_SECONDS = 10
 _RETRIES = 2  # of a task that dask lost for other reasons than its worker's death

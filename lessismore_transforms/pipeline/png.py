@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
-from lessismore_transforms.pipeline.part import kept_indices, read_part
+from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.store import STORE
 

@@ -18,8 +18,8 @@ from lessismore_transforms.atomic import write_json, writing
 from lessismore_transforms.errors import RunError
 from lessismore_transforms.pipeline.event_log import EventLog
 from lessismore_transforms.pipeline.executors import map_all
+from lessismore_transforms.pipeline.finished_part import part_of, read_part, write_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_folders, sweep
-from lessismore_transforms.pipeline.part import part_of, read_part, write_part
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection

@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lessismore_transforms import __version__
+from lessismore_transforms.cores import available_cores
 from lessismore_transforms.errors import OutputError, RunError, VolumeError
 from lessismore_transforms.pipeline.assemble import assemble, list_failures
 from lessismore_transforms.pipeline.event_log import EventLog
@@ -24,7 +25,6 @@ from lessismore_transforms.pipeline.pool import run_tasks
 from lessismore_transforms.pipeline.resume import find_open_tasks, prepare
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pipeline.task import Task, make_tasks
-from lessismore_transforms.processors import available_cores
 from lessismore_transforms.reduced.patients import load_key
 from lessismore_transforms.wording import counted
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from lessismore_transforms.atomic import TEMPORARY
 from lessismore_transforms.errors import VolumeError
+from lessismore_transforms.pipeline.finished_part import make_record, manifest_rows, selection_rows, write_part
 from lessismore_transforms.pipeline.output_folder import PARTS
-from lessismore_transforms.pipeline.part import make_record, manifest_rows, selection_rows, write_part
 from lessismore_transforms.pipeline.png import write_png
 from lessismore_transforms.pipeline.ranking import rank_volume
 from lessismore_transforms.pipeline.slice_stream import Streamed, stream_slices

@@ -14,25 +14,24 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.optim import Optimizer
 
-from lessismore_transforms.options import names, plain_values
-from lessismore_transforms.pretraining.batch import PrepareViews
+from lessismore_transforms.options import names
 from lessismore_transforms.pretraining.clipping import ClipGradients
 from lessismore_transforms.pretraining.export import BackboneExport
 from lessismore_transforms.pretraining.health import HealthMonitor, Monitor
 from lessismore_transforms.pretraining.labelled import read_labelled
 from lessismore_transforms.pretraining.loader import SliceBatches
+from lessismore_transforms.pretraining.prepare_views import PrepareViews
 from lessismore_transforms.pretraining.probe import KNNProbe
 from lessismore_transforms.pretraining.settings import PretrainingSettings
 from lessismore_transforms.pretraining.slice_table import slice_table, smallest_slice
 from lessismore_transforms.pretraining.views import Views
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.training.assembly import described, make_engine, make_loader
+from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
 from lessismore_transforms.training.curves import Curves
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer
 from lessismore_transforms.training.processes import process_count, process_rank
-from lessismore_transforms.training.run_log import RunLog
 from lessismore_transforms.training.schedules import Schedule
 from lessismore_transforms.training.seeding import SeedIterations
 from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal
@@ -113,15 +112,7 @@ def make_trainer(
         device=settings.device,
     )
     health = HealthMonitor(monitors, interval=settings.health_interval)
-    log = RunLog(
-        settings.output_dir,
-        optimizer,
-        plan,
-        batch_size=settings.batch_size,
-        settings=plain_values(settings) | {"device": str(settings.device), "precision": inferer.precision},
-        configuration=configuration,
-        interval=settings.log_interval,
-    )
+    log = make_log(settings.output_dir, settings, plan, optimizer, inferer, configuration)
     export = BackboneExport(
         settings.output_dir,
         backbone,

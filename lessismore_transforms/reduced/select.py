@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.reduced.across import select_across
+from lessismore_transforms.reduced.across_volumes import select_across
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection, check_name
 from lessismore_transforms.reduced.store import read_index

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from numba import njit
 from PIL import Image
 
+from lessismore_transforms.cores import available_cores
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.processors import available_cores
 from lessismore_transforms.reduction.hashing import Hashes, dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.neighbours import neighbours_within

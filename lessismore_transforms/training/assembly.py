@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.optim import Optimizer
 
+from lessismore_transforms.options import plain_values
 from lessismore_transforms.training.loader import StepLoader, StepSampler
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer
 from lessismore_transforms.training.processes import process_count, process_rank
+from lessismore_transforms.training.run_log import RunLog
 
 
 def make_loader(
@@ -105,6 +108,26 @@ def _single(transform: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return values[0] if isinstance(values, tuple) and len(values) == 1 else values
 
     return unpacked
+
+
+def make_log(
+    folder: str | Path,
+    settings: Any,
+    plan: Plan,
+    optimizer: Optimizer,
+    inferer: AutocastInferer,
+    configuration: Mapping[str, Any] | None,
+) -> RunLog:
+    """Log of a run with its settings: a dataclass of options with device, batch_size and log_interval among them."""
+    return RunLog(
+        folder,
+        optimizer,
+        plan,
+        batch_size=settings.batch_size,
+        settings=plain_values(settings) | {"device": str(settings.device), "precision": inferer.precision},
+        configuration=configuration,
+        interval=settings.log_interval,
+    )
 
 
 def described(loader: StepLoader, prepare_batch: Any, handlers: Sequence[Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.volumes import read_slices
-from lessismore_transforms.volumes.single import file_format, volume_from_paths
+from lessismore_transforms.volumes.item_volume import file_format, volume_from_paths
 
 _SUFFIXLESS = ("", ".dcm", ".ima")  # DICOM files are often called by a bare number, such as 1.2.840.113
 

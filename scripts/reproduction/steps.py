@@ -21,17 +21,21 @@ from typing import Any
 
 from lessismore_transforms.atomic import write_json, writing
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
+from lessismore_transforms.classification.settings import ClassificationSettings
 from lessismore_transforms.classification.tasks import TASKS
+from lessismore_transforms.cli.reduce import Reduce
+from lessismore_transforms.options import names
+from lessismore_transforms.pretraining.settings import PretrainingSettings
 from reproduction.experiment import BUNDLES, METHODS, Experiment, Pretraining, Reduction, settings_of
 
 # Of a run: its network, and what a training can go on from; importing them from there would import torch.
 MODEL, LAST = "model.safetensors", Path("checkpoints", "last.pt")
 SCRATCH = "scratch"
 # What says where and how fast a step runs, not what comes out of it.
-_FREE = (
-    "checkpoint_minutes", "device", "export_epochs", "log_interval", "memory_mb", "no_report", "patient_key",
-    "scheduler", "workers",
-)  # fmt: skip
+_FREE = {
+    *names(Reduce, "speed"), *names(PretrainingSettings, "speed"), *names(ClassificationSettings, "speed"),
+    "patient_key",
+}  # fmt: skip
 _UNKNOWN = "<{}>"  # stands in a command for the folder of a data set that --data does not name
 
 

@@ -32,7 +32,7 @@ def test_references_by_position_are_seen() -> None:
     "path", sorted(BUNDLES.glob("*/configs/*.json")), ids=lambda p: f"{p.parents[1].name}-{p.stem}"
 )
 def test_nothing_is_referred_to_by_its_position(path: Path) -> None:
-    assert by_position(path.read_text()) == []
+    assert by_position(path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("family", sorted(MOST_LINES))

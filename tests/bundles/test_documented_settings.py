@@ -29,7 +29,7 @@ def configuration(bundle: str) -> dict[str, Any]:
 
 def documented(path: Path) -> dict[str, tuple[str, str]]:
     """Default and meaning of each setting in a README's table."""
-    _, head, rest = path.read_text().partition("| setting | default | meaning |\n|---|---|---|\n")
+    _, head, rest = path.read_text(encoding="utf-8").partition("| setting | default | meaning |\n|---|---|---|\n")
     assert head, f"{path} has no table of settings"
     rows = [re.fullmatch(r"\| `(\w+)` \| (.+?) \| (.+) \|", line) for line in rest.partition("\n\n")[0].splitlines()]
     assert all(rows)

@@ -27,9 +27,9 @@ def copied(tmp_path: Path) -> Path:
 
 
 def change(path: Path, before: str, after: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.count(before) == 1
-    path.write_text(text.replace(before, after))
+    path.write_text(text.replace(before, after), encoding="utf-8")
 
 
 # All bundles.

@@ -13,7 +13,7 @@ from helpers import in_processes
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
-from lessismore_transforms.classification.best import KeepBest
+from lessismore_transforms.classification.best_epoch import KeepBest
 from lessismore_transforms.classification.evaluation import (
     FinalEvaluation,
     Predict,

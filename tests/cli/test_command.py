@@ -17,7 +17,7 @@ from lessismore_transforms.cli.main import COMMANDS, command_of, parser_of
 from lessismore_transforms.cli.parser import Parser
 from lessismore_transforms.options import Option, argument, build, names, nested, option, options_of
 from lessismore_transforms.pipeline.settings import Encoder, Settings, TargetOptions
-from lessismore_transforms.reduced.across import ORDERS
+from lessismore_transforms.reduced.across_volumes import ORDERS
 from lessismore_transforms.reduction.measures import BINS
 from lessismore_transforms.reduction.near_duplicates import CORRELATION
 from lessismore_transforms.reduction.target import METHODS, RULES, SCOPES, Target

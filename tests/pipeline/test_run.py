@@ -149,7 +149,7 @@ def test_odd_names_and_folders(tmp_path: Path) -> None:
     for name in ("scan 10:30, left", "a\\b", "Müller", 'with "quotes"'):
         write_nifti(phantom_scan(0, slices=3, size=32), tmp_path / "data" / name / "ct.nii.gz")
     (tmp_path / "data" / "two\nlines.txt").touch()
-    with open(os.fsencode(tmp_path / "data") + b"/M\xfcller.txt", "w"):  # noqa: PTH123
+    with open(os.fsencode(tmp_path / "data") + b"/M\xfcller.txt", "w", encoding="utf-8"):  # noqa: PTH123
         pass
     summary = reduce_dataset(tmp_path / "data", tmp_path / "out", workers=0)
     assert (summary.volumes, summary.skipped) == (4, 2)

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def table(path: Path, rows: list[dict[str, object]]) -> Path:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)

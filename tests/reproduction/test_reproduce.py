@@ -249,9 +249,11 @@ class Stub:
         self.commands.append(tuple(command))
         log.parent.mkdir(parents=True, exist_ok=True)
         if self.failing and self.failing in " ".join(command):
-            log.write_text("a page of\nINFO\nerror: expected 8 slices, found 3; take more\nfinished\n")
+            log.write_text(
+                "a page of\nINFO\nerror: expected 8 slices, found 3; take more\nfinished\n", encoding="utf-8"
+            )
             return 1
-        log.write_text("")
+        log.write_text("", encoding="utf-8")
         options = {name[2:]: value for name, value in itertools.pairwise(command) if name[:2] == "--"}
         if command[1] == "select":
             self.touch(Path(command[2]) / "selections" / f"{options['name']}.json")
@@ -267,7 +269,7 @@ class Stub:
 
     def touch(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
+        path.write_text("{}", encoding="utf-8")
 
     def pretrain(self, output: Path, options: dict[str, str]) -> None:
         self.touch(output / "backbone.safetensors")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
-from lessismore_transforms.reduced.across import select_across
+from lessismore_transforms.reduced.across_volumes import select_across
 from lessismore_transforms.reduced.manifest import COLUMNS, Manifest
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduction.target import Target

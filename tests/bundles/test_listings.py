@@ -374,7 +374,7 @@ def test_dicom_folders_give_windowed_pictures_and_hashed_patients(tmp_path, smal
 def table(folder: Path, text: str, name: str = "labels.csv") -> Path:
     for number in range(12):
         draw(folder / "images" / f"{number:03}.png", number)
-    (folder / name).write_text(text)
+    (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 

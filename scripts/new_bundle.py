@@ -23,6 +23,8 @@ from typing import Any
 
 from shared_files import BUNDLES, FAMILIES, OWN, TEMPLATE, TO_WRITE, differing, family_of, filled, unwritten, update
 
+from lessismore_transforms.cli.exit_code import exit_code
+from lessismore_transforms.cli.parser import Parser
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import METHODS
 
@@ -34,15 +36,15 @@ _NOT_COPIED = ("as_released.json", "metadata.json")  # the one is of what was re
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start a bundle, or check or update them all; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.check or options.update:
-            return _check(options.folder) if options.check else _update(options.folder)
-        plan = Plan.of(options.name, options.like, options.title, options.folder)
-        start(plan)
-        print("\n".join(steps(plan)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.check or options.update:
+        return _check(options.folder) if options.check else _update(options.folder)
+    plan = Plan.of(options.name, options.like, options.title, options.folder)
+    start(plan)
+    print("\n".join(steps(plan)))
     return 0
 
 
@@ -184,8 +186,8 @@ def _bundles(folder: Path) -> list[Path]:
     return sorted(path.parents[1] for path in folder.glob("*/configs/metadata.json"))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", nargs="?", help="of the new bundle: ct_METHOD_pretraining or DATASET_classification")
     parser.add_argument(
         "--like", metavar="BUNDLE", help="whose configurations are copied, by default SwAV's or COVID-19's"

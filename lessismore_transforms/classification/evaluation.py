@@ -43,7 +43,7 @@ class Predict:
     Args:
         split: what the evaluator's loader reads, each process its share.
         network: without wrappers; several processes take the statistics of the first one's batch norms.
-        positive: the class whose F1, sensitivity and so on are told.
+        positive: the class whose F1, sensitivity and so on are reported.
     """
 
     def __init__(self, split: Split, network: Classifier, *, positive: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""What every training of a classifier can be told, and what follows from it; a task adds its own in its bundle."""
+"""The settings that all classifiers share, and what follows from them; a task adds its own in its bundle."""
 
 from __future__ import annotations
 

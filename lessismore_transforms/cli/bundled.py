@@ -26,11 +26,11 @@ def run_command(name: str, **given: Any) -> None:
     config = calling_workflow().parser
     options = names(command_line.command_of(name).options)
     values = {each: given[each] if each in given else config.get_parsed_content(each) for each in options}
-    if code := command_line.main(words(name, values)):
+    if code := command_line.main(command_line_of(name, values)):
         raise SystemExit(code)
 
 
-def words(name: str, values: Mapping[str, Any]) -> list[str]:
+def command_line_of(name: str, values: Mapping[str, Any]) -> list[str]:
     """The command line for values as they stand in a configuration.
 
     Args:

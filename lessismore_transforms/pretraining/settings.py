@@ -1,4 +1,4 @@
-"""What every pre-training can be told; a method adds its own and other defaults in its bundle."""
+"""The settings that all pre-trainings share; a method adds its own, and other defaults, in its bundle."""
 
 from __future__ import annotations
 

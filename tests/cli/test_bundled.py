@@ -10,7 +10,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from lessismore_transforms.cli import main as command_line
-from lessismore_transforms.cli.bundled import words
+from lessismore_transforms.cli.bundled import command_line_of
 
 SELECT: dict[str, Any] = {
     "output_dir": "OUT", "name": "strict", "method": "hash", "threshold": None, "fraction": None, "rule": None,
@@ -21,14 +21,14 @@ SAID = ["select", "OUT", "--name=strict", "--method=hash", "--offset=0", "--scop
 
 
 def test_words_of_values_as_they_stand_in_a_configuration() -> None:
-    assert words("select", SELECT) == SAID
-    assert words("select", {**SELECT, "fill_store": "True"})[-1] == "--fill_store"
-    assert words("select", {**SELECT, "fill_store": None}) == SAID
-    assert words("select", {**SELECT, "threshold": 3, "order": ""})[3:] == [
+    assert command_line_of("select", SELECT) == SAID
+    assert command_line_of("select", {**SELECT, "fill_store": "True"})[-1] == "--fill_store"
+    assert command_line_of("select", {**SELECT, "fill_store": None}) == SAID
+    assert command_line_of("select", {**SELECT, "threshold": 3, "order": ""})[3:] == [
         "--method=hash", "--threshold=3", "--offset=0", "--scope=volume", "--order=",
     ]  # fmt: skip
     compared = {"outputs": "OUT", "selections": ["a", "-b"], "output_dir": None}
-    assert words("compare", compared) == ["compare", "OUT", "--selections=a", "--selections=-b"]
+    assert command_line_of("compare", compared) == ["compare", "OUT", "--selections=a", "--selections=-b"]
 
 
 def workflow(folder: Path, **overrides: Any) -> ConfigWorkflow:

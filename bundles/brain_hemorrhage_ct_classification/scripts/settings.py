@@ -1,4 +1,4 @@
-"""What the brain hemorrhage task can be told beside what all tasks share."""
+"""The settings of the brain hemorrhage task beside those that all tasks share."""
 
 from __future__ import annotations
 

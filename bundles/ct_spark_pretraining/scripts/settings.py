@@ -1,4 +1,4 @@
-"""What SparK can be told beside what all pre-trainings share."""
+"""The settings of SparK beside those that all pre-trainings share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SwAV can be told beside what all pre-trainings share."""
+"""The settings of SwAV beside those that all pre-trainings share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OrganSMNIST can be told beside what all tasks share."""
+"""The settings of OrganSMNIST beside those that all tasks share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A user's mistake, as one sentence: what was expected, what was found, what to do.
 
-The command line and the bundles print the sentence of a `UserError` and end with exit code 2. Any other exception is a
+The command line and the bundles print the sentence of a `UserError` and end with its exit code. Any other exception is a
 defect of the program and shows its traceback.
 """
 
@@ -13,6 +13,8 @@ from pathlib import Path
 
 class UserError(ValueError):
     """What a user can put right; a ValueError, so that callers from Python may treat it as a wrong argument."""
+
+    exit_code = 2
 
 
 class OutputError(UserError):
@@ -29,6 +31,12 @@ class ManifestError(UserError):
 
 class RunError(UserError):
     """A run that cannot start."""
+
+
+class IncompleteError(UserError):
+    """A result that was written and lacks what could not be read."""
+
+    exit_code = 1
 
 
 @contextmanager

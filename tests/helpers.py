@@ -105,6 +105,7 @@ def workflows(*given: tuple[list[str], dict[str, Any]]) -> str:
     """
     return f"""
 import io, json, sys
+from contextlib import suppress
 from monai.bundle import ConfigWorkflow
 
 workflows = [ConfigWorkflow(workflow_type="train", config_file=files, **given) for files, given in {list(given)!r}]
@@ -118,7 +119,8 @@ def run(workflow):
     except SystemExit:
         pass  # has said its sentence
     except Exception as error:
-        sys.excepthook(type(error), error, error.__traceback__)
+        with suppress(SystemExit):
+            sys.excepthook(type(error), error, error.__traceback__)
     finally:
         said, sys.stderr = sys.stderr.getvalue(), before
     return said

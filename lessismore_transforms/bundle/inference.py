@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from lessismore_transforms.atomic import atomic_write, writing
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import IncompleteError, UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduction.intensity import Window
 from lessismore_transforms.volumes.pictures import list_pictures, read_image, with_channels
@@ -118,10 +118,10 @@ class TableSaver(ABC):
         """Tell of the pictures that have no row.
 
         Raises:
-            UserError: there are such.
+            IncompleteError: there are such.
         """
         for name, reason in self.unread.items():
-            raise UserError(
+            raise IncompleteError(
                 f"{len(self.unread)} of {len(self.unread) + self.rows} pictures could not be read and have no "
                 f"{self.what}, first {name} ({reason}): fix them or take them away"
             )

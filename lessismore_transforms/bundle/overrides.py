@@ -44,7 +44,7 @@ def one_sentence() -> Iterator[None]:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
 
 
 def check_overrides() -> None:
@@ -168,12 +168,17 @@ def unknown_ids(config: dict[str, Any], known: Iterable[str]) -> list[str]:
 
 
 def _say_mistake(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Print an uncaught exception: one sentence where a mistake that our code found is at its root."""
+    """Print an uncaught exception: one sentence where a mistake that our code found is at its root.
+
+    Raises:
+        SystemExit: it is such a mistake, with whose exit code Python then ends.
+    """
     mistake = _mistake_behind(error)
     if mistake is None or os.environ.get(_SHOW):
         sys.__excepthook__(kind, error, traceback)
     if mistake is not None:
         print(f"error: {mistake}", file=sys.stderr)
+        raise SystemExit(mistake.exit_code)
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
@@ -231,11 +236,6 @@ def configuration() -> dict[str, Any]:
     config = calling_workflow().parser.get()
     content: dict[str, Any] = json.loads(_text(config))
     return {name: value for name, value in content.items() if name not in ("bundle_root", _META)}
-
-
-def settings() -> dict[str, Any]:
-    """The plain values at the top of the configuration that calls this."""
-    return {name: value for name, value in configuration().items() if _plain(value) and name not in _SECTIONS}
 
 
 def _plain(value: Any) -> bool:

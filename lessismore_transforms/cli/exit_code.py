@@ -15,7 +15,7 @@ def exit_code(work: Callable[[], int]) -> int:
         return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except BrokenPipeError:  # whoever read our output has enough of it, `| head` for instance
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

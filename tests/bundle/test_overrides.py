@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 import pytest
@@ -183,7 +184,8 @@ refuse.__module__ = "lessismore_transforms.refuse"
 def said(bundle, capsys, **loader):
     with pytest.raises(RuntimeError) as raised:
         start(bundle, **{"train#loader": loader})
-    sys.excepthook(RuntimeError, raised.value, raised.value.__traceback__)
+    with suppress(SystemExit):
+        sys.excepthook(RuntimeError, raised.value, raised.value.__traceback__)
     return capsys.readouterr().err
 
 
@@ -244,7 +246,8 @@ def test_a_mistake_in_a_worker_of_a_loader_is_one_sentence(capsys):
     with pytest.raises(UserError) as raised:
         next(iter(DataLoader(Wrong(), num_workers=1)))
     sys.excepthook = overrides._say_mistake
-    sys.excepthook(raised.type, raised.value, raised.tb)
+    with pytest.raises(SystemExit, match="2"):
+        sys.excepthook(raised.type, raised.value, raised.tb)
     assert capsys.readouterr().err == "error: expected a picture, found none: fix it\n"
 
 

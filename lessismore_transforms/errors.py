@@ -1,7 +1,7 @@
 """A user's mistake, as one sentence: what was expected, what was found, what to do.
 
-The command line and the bundles print the sentence of a `UserError` and end with its exit code. Any other exception is a
-defect of the program and shows its traceback.
+The command line and the bundles print the sentence of a `UserError` and end with its exit code. Any other exception is
+a defect of the program and shows its traceback.
 """
 
 from __future__ import annotations

@@ -129,8 +129,10 @@ def steps(plan: Plan) -> list[str]:
         own = {values["class"], f"{values['class']}Loss", "Settings"}
         foreign = sorted(set(re.findall(r'"scripts\.(\w+)"', train)) - own)
         rest = f", above all {', '.join(f'scripts.{name}' for name in foreign)}" if foreign else ""
+        if getattr(METHODS.get(values["method"]), "bundle", None) != plan.name:
+            lines.append(f"- lessismore_transforms/methods.py: a row for {values['method']}, with bundle={plan.name!r}")
         lines += [
-            f"- lessismore_transforms/methods.py: a row for {values['method']}, with bundle={plan.name!r}",
+            "- python scripts/new_bundle.py --update, after the row: other bundles list the methods",
             f"- scripts/{values['method']}.py: the network and its loss",
             f"- configs/train.json, scripts/settings.py: what is still that of {plan.like.name}{rest}",
             f"- scripts/experiments/tiny.json: settings by which {plan.title} trains in seconds, for tests and --tiny",

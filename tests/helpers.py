@@ -35,6 +35,8 @@ def bundles(family: str = "") -> list[str]:
 def tiny_settings() -> dict[str, dict[str, Any]]:
     """What makes a training small, of each method with a bundle, by its name; the driver's --tiny takes the same."""
     settings = json.loads((ROOT / "scripts" / "experiments" / "tiny.json").read_text())["pretrain_settings"]
+    lacking = [method.title for method in METHODS.values() if method.bundle and method.title not in settings]
+    assert not lacking, f"scripts/experiments/tiny.json has no pretrain_settings for {', '.join(lacking)}: add them"
     return {name: settings[method.title] for name, method in METHODS.items() if method.bundle}
 
 

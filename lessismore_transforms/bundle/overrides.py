@@ -16,7 +16,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -31,6 +31,7 @@ _SHOW = "LESSISMORE_TRACEBACK"  # in the environment
 _COMPONENT = re.compile(r"Failed to instantiate component '([\w.]+)'")  # MONAI's words
 _SECTIONS = ("imports", "initialize", "run", "finalize")
 _META = "_meta_"  # where MONAI keeps metadata.json
+_LAST_ERROR = re.compile(r"^[\w.]+Error: ", re.MULTILINE)  # the head of the sentence below a traceback
 _REFERENCE = re.compile(r"@(\w+(?:#\w+)*)")
 
 
@@ -63,11 +64,11 @@ def check_overrides() -> None:
     with one_sentence():
         config = workflow.parser.get()
         files = sorted(workflow.config_root_path.glob("*.json"))
-        known = known_ids(files, config.get("run"))
+        known = known_ids(files, config)
         for unknown in unknown_ids(config, known):
             (closest,) = difflib.get_close_matches(unknown, known, n=1, cutoff=0)
             raise UserError(f"the bundle has no setting {unknown!r}: the closest one is {closest!r}")
-        for name, default in _defaults(files, config.get("run")).items():
+        for name, default in _defaults(files, config).items():
             if name in config:
                 check_kind(name, config[name], default)
 
@@ -83,13 +84,12 @@ def check_settled(names: Iterable[str]) -> None:
     """
     workflow = calling_workflow()
     config = workflow.parser.get()
-    run = config.get("run")
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in workflow.config_root_path.glob("*.json")]
-    own = [content for content in contents if content.get("run") == run]
+    own = [content for content in contents if content.get("run") == config.get("run")]
     with one_sentence():
         for name in names:
             files = [content for content in own if name in content] or contents
-            said = [content.get(name) for content in files if _runs_some_of(content, run)]
+            said = [content.get(name) for content in files if _in_use(content, config)]
             if config.get(name) not in said:
                 raise UserError(f"{name} is that of the training of these weights: leave out --{name}")
 
@@ -118,38 +118,44 @@ def check_kind(name: str, value: Any, default: Any) -> None:
             return
 
 
-def _defaults(config_files: Iterable[Path], run: Any) -> dict[str, Any]:
-    """The plain values at the top of the files that run some of what the configuration runs."""
+def _defaults(config_files: Iterable[Path], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values at the top of the files that a configuration was read from and that run something."""
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in config_files]
     return {
         name: value
         for content in contents
-        if "run" in content and _runs_some_of(content, run)
+        if "run" in content and _in_use(content, config)
         for name, value in content.items()
         if _plain(value) and name not in _SECTIONS
     }
 
 
-def _runs_some_of(content: dict[str, Any], run: Any) -> bool:
-    """Whether a file runs nothing by itself, or some of what the configuration runs, as training and evaluation do."""
-    runs, wanted = (part if isinstance(part, list) else [part] for part in (content.get("run", run), run))
-    return any(_text(item) in map(_text, wanted) for item in runs)
+def _in_use(content: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a file may belong to a configuration: it runs nothing by itself, or all at its top stands there, too.
+
+    An evaluation is read over a training; the settings of the one file are none of the other alone.
+    """
+    return "run" not in content or {_plain_id(name).partition("#")[0] for name in content} <= config.keys()
 
 
-def known_ids(config_files: Iterable[Path], run: Any = None) -> list[str]:
+def _plain_id(name: str) -> str:
+    return name.removeprefix("+").replace("::", "#")
+
+
+def known_ids(config_files: Iterable[Path], config: Mapping[str, Any] | None = None) -> list[str]:
     """The ids (`train#lr`) of everything that stands in the files, components counting as one, and MONAI's own.
 
     Args:
         config_files: of a bundle.
-        run: what the configuration in use runs; files that run nothing of it are left out.
+        config: the configuration in use; files that it was not read from and that run something are left out.
     """
     known = set(_MONAI_IDS)
     for path in config_files:
         if path.name != "metadata.json":
             content = json.loads(path.read_text(encoding="utf-8"))
-            if run is not None and not _runs_some_of(content, run):
+            if config is not None and not _in_use(content, config):
                 continue
-            for name in _ids({name.removeprefix("+").replace("::", "#"): value for name, value in content.items()}):
+            for name in _ids({_plain_id(name): value for name, value in content.items()}):
                 known.update(name.rsplit("#", depth)[0] for depth in range(name.count("#") + 1))
     return sorted(known)
 
@@ -186,7 +192,7 @@ def _mistake_behind(error: BaseException | None) -> UserError | None:
     component = ""
     while error is not None:
         if isinstance(error, UserError):
-            return UserError(str(error).splitlines()[-1].partition("Error: ")[2]) if _of_a_loader(error) else error
+            return UserError(_LAST_ERROR.split(str(error))[-1]) if _of_a_loader(error) else error
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
             return UserError(
                 f"{first_line(error)}: perhaps it lacked memory; --resume True goes on, with fewer --workers"
@@ -257,4 +263,7 @@ def calling_workflow() -> Any:
         if isinstance(caller, ConfigWorkflow):
             return caller
         frame = frame.f_back
-    raise RuntimeError("check_overrides was called outside of a bundle: call it in the configuration, in `initialize`")
+    raise RuntimeError(
+        "expressions of a configuration call this, and no `monai.bundle.ConfigWorkflow` is among the callers: run the "
+        "configuration by one"
+    )

@@ -21,9 +21,14 @@ def process_device() -> torch.device:
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def join_processes(device: str | torch.device) -> None:
-    """Join the processes of `torchrun`, by NCCL where there are GPUs, else by gloo."""
-    idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
+def join_processes(device: str | torch.device, backend: str | None = None) -> None:
+    """Join the processes of `torchrun`.
+
+    Args:
+        device: of this process.
+        backend: by which they talk; None for NCCL where there are GPUs, else gloo.
+    """
+    idist.initialize(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
     if torch.cuda.is_available():
         torch.cuda.set_device(device)
 

@@ -30,7 +30,7 @@ from lessismore_transforms.classification.leakage import Leakage, check_leakage
 from lessismore_transforms.classification.loader import EvaluationLoader, ExampleBatches, PrepareExamples
 from lessismore_transforms.classification.network import Classifier, weights_of
 from lessismore_transforms.classification.preprocessing import statistics_of
-from lessismore_transforms.classification.settings import ClassificationSettings
+from lessismore_transforms.classification.settings import ClassificationSettings, encoder_weights, run_seed
 from lessismore_transforms.options import names
 from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
@@ -46,11 +46,13 @@ __all__ = [
     "Examples",
     "KeepBest",
     "Split",
+    "encoder_weights",
     "find_leaks",
     "make_evaluation",
     "make_evaluator",
     "make_plan",
     "make_trainer",
+    "run_seed",
     "training_statistics",
     "weights_of",
 ]

@@ -16,7 +16,7 @@ class DemoData:
 
     folder: Path = argument(metavar="DIR", help="new folder")
     task: str | None = option(None, help="write labelled pictures instead", choices=("covid19", "organsmnist", "brain"))
-    patients: int | None = option(None, help="number of scans (default: 6; with --task 16)", least=0)
+    patients: int | None = option(None, help="number of scans (default: 6; with --task 16)", least=1)
     seed: int = option(0, help="the same seed gives the same scans")
 
 

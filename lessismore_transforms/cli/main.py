@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lessismore_transforms import __version__
 from lessismore_transforms.cli.exit_code import exit_code
 from lessismore_transforms.cli.parser import Parser
+from lessismore_transforms.options import names
 
 if TYPE_CHECKING:
     from lessismore_transforms.cli.command import Command
@@ -33,8 +35,18 @@ COMMANDS = {  # name: file of its group, and what it does
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where volumes failed, 2 for a mistake that a sentence explains."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    given = parser_of(arguments[0] if arguments else "").parse_args(arguments)
+    parser = parser_of(arguments[0] if arguments else "")
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.exit(2, f"error: {_unrecognized(unknown, given.command)}: see `{parser.prog} {given.command} --help`\n")
     return exit_code(lambda: command_of(given.command)(given))
+
+
+def _unrecognized(arguments: Sequence[str], command: str) -> str:
+    """What no option of a command takes, and the option that was meant, if one is like it."""
+    options = [f"--{name}" for name in names(command_of(command).options)]
+    close = get_close_matches(arguments[0].partition("=")[0], options, n=1)
+    return f"unrecognized arguments: {' '.join(arguments)}" + (f" (did you mean {close[0]}?)" if close else "")
 
 
 def command_of(name: str) -> Command:

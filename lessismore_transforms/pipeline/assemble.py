@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import writing
 from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
@@ -18,7 +16,7 @@ from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.manifest import write_manifest
 from lessismore_transforms.reduced.selection import write_selection
 from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_index, write_index
-from lessismore_transforms.reduced.table_files import parse_slice_id
+from lessismore_transforms.reduced.table_files import open_array, parse_slice_id
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found
 
@@ -95,7 +93,7 @@ def _stored_rows(output_dir: Path, volume: str, before: list[int], chosen: list[
     """
     if len(before) <= len(chosen) or before[: len(chosen)] != chosen:
         return chosen
-    return before if len(np.load(output_dir / STORE / f"{volume}.npy", mmap_mode="r")) == len(before) else chosen
+    return before if len(open_array(output_dir / STORE / f"{volume}.npy")) == len(before) else chosen
 
 
 def _delete_thumbnails(output_dir: Path, *, shown: set[str]) -> None:

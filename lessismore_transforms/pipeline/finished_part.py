@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from lessismore_transforms.atomic import write_json
 from lessismore_transforms.pipeline.output_folder import PARTS
 from lessismore_transforms.pipeline.slice_stream import Streamed
 from lessismore_transforms.pipeline.task import Task
-from lessismore_transforms.reduced.table_files import format_number, slice_id
+from lessismore_transforms.reduced.table_files import format_number, read_record, slice_id
 from lessismore_transforms.reduction.hashing import format_hash
 from lessismore_transforms.reduction.selection import Ranking
 from lessismore_transforms.reduction.target import Kept
@@ -48,8 +47,7 @@ def write_part(
 
 def read_part(task: Task) -> dict[str, Any]:
     """The part of a task that is done: `record`, `rows` and `selection`."""
-    part: dict[str, Any] = json.loads(part_of(task).read_text(encoding="utf-8"))
-    return part
+    return read_record(part_of(task))
 
 
 def kept_indices(part: dict[str, Any]) -> list[int]:

@@ -12,6 +12,7 @@ from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.store import STORE
+from lessismore_transforms.reduced.table_files import open_array
 
 
 def write_png(task: Task, indices: Sequence[int], picture: Callable[[int], NDArray[np.uint8]]) -> None:
@@ -42,5 +43,5 @@ def write_png_again(done: Sequence[Task]) -> None:
         if task.png_dir is None:
             continue
         indices = kept_indices(read_part(task))
-        pixels = np.load(task.output_dir / STORE / f"{task.volume.volume}.npy", mmap_mode="r")
+        pixels = open_array(task.output_dir / STORE / f"{task.volume.volume}.npy")
         write_png(task, indices, dict(zip(indices, pixels, strict=False)).__getitem__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_fo
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduced.table_files import read_record
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found, checksum
 from lessismore_transforms.wording import counted, plural
@@ -45,7 +45,7 @@ def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: 
     manifest: Manifest | None = None
     before: dict[str, Any] | None = None
     if record.is_file():  # a run in progress: its parts are the truth, whatever it has assembled so far
-        before = json.loads(record.read_text(encoding="utf-8"))
+        before = read_record(record)
         if before.pop("version", None) != __version__:  # another version may hash otherwise
             shutil.rmtree(output_dir / PARTS)
     elif (output_dir / "manifest.json").is_file():

@@ -138,7 +138,7 @@ def read_pixels(
 
 
 def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | Path | None = None) -> int:
-    """Read the slices of a selection that the store lacks from their volumes; returns their number.
+    """Read the slices of a selection that the store lacks from their volumes, lost files too; returns their number.
 
     Rows that are there keep their place, so a store is valid whenever this is interrupted.
 
@@ -165,11 +165,13 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
     for name in sorted(rows, key=rows.__getitem__):
         volume, index = parse_slice_id(name)
         stored[volume].append(index)
+    lost = {volume for volume in stored if not (output_dir / STORE / f"{volume}.npy").is_file()}
     lacking: dict[str, list[int]] = defaultdict(list)
     for name in selection.kept_ids:
-        if name not in rows:
-            volume, index = parse_slice_id(name)
+        volume, index = parse_slice_id(name)
+        if name not in rows or volume in lost:
             lacking[volume].append(index)
+    stored |= {volume: [] for volume in lost}
     if not lacking:
         return 0
     folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LAST = Path("checkpoints", "last.pt")
 _FORMAT = 1
+_FORMER_NAMES = {"log": "journal"}  # in checkpoints of 0.1.0
 
 
 class Stateful(Protocol):
@@ -177,7 +178,7 @@ class Checkpoint:
         for name, item in self.state.items():
             try:
                 with keeping_settings(item):
-                    item.load_state_dict(content["state"][name])
+                    item.load_state_dict(_state_of(content["state"], name))
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(
@@ -193,6 +194,11 @@ class Checkpoint:
                 "epoch_length": self.plan.batches_per_epoch,
             }
         )
+
+
+def _state_of(saved: Mapping[str, Any], name: str) -> Any:
+    """The saved state of that name, or of the name that it had before."""
+    return saved[_FORMER_NAMES.get(name, name) if name not in saved else name]
 
 
 @contextmanager

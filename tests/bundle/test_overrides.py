@@ -256,7 +256,17 @@ def test_ids_of_what_runs_something_else_are_unknown(tmp_path):
     (tmp_path / "as_released.json").write_text('{"momentum": 1}')
     (tmp_path / "inference.json").write_text('{"batch_size": 1, "run": ["$infer()"]}')
     files = sorted(tmp_path.glob("*.json"))
-    known = known_ids(files, ["$infer()"])
+    known = known_ids(files, {"batch_size": 2, "momentum": 0, "run": ["$infer()"]})
     assert {"batch_size", "momentum"} <= set(known)
     assert "learning_rate" not in known
     assert {"batch_size", "momentum", "learning_rate"} <= set(known_ids(files))
+
+
+def test_ids_of_an_evaluation_are_none_of_the_training_that_it_is_read_over(tmp_path):
+    train = {"lr": 1, "gate": 2, "run": ["$@gate", "$train()"]}
+    evaluate = {"weights": "w", "loaded": "$load(@weights)", "run": ["$@gate", "$score()"]}
+    for name, content in (("train", train), ("evaluate", evaluate)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    files = sorted(tmp_path.glob("*.json"))
+    assert "weights" not in known_ids(files, {**train, "weights": "mine"})
+    assert {"weights", "lr"} <= set(known_ids(files, train | evaluate))

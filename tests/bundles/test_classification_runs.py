@@ -283,6 +283,7 @@ def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:
         ({"mode": "scratch", "channels": 2}, "expected pictures of 1 or 3 channels, found"),
         ({"mode": "scratch", "best_by": "f1"}, "expected best_by out of accuracy, auc, loss, found 'f1'"),
         ({"mode": "scratch", "positive": 2}, "expected positive to be the number of a class, 0 to 1 (COVID"),
+        ({"mode": "scratch", "weights": "other.safetensors"}, "the bundle has no setting 'weights'"),
         ({"mode": "scratch", "frozen_epoch": 2}, "has no setting 'frozen_epoch': the closest one is 'frozen_epochs'"),
         (
             {"mode": "scratch", "max_epochs": "many"},

@@ -66,3 +66,13 @@ def test_the_evaluations_of_classifiers_differ_in_their_data_alone() -> None:
             content.pop(name, None)
         rest.append(content)
     assert all(content == rest[0] for content in rest)
+
+
+def test_batch_norms_of_several_gpus() -> None:
+    """Synchronised, they would undo the shuffling of MoCo's keys; SparK's take the statistics of all by themselves."""
+    apart = set()
+    for bundle in bundles("pretraining") + bundles("classification"):
+        content = contents(bundle, "multi_gpu_train.json")
+        assert content["placed"].endswith(", sync_batch_norm=@sync_batch_norm)")
+        apart |= set() if content["sync_batch_norm"] else {bundle}
+    assert apart == {"ct_moco_pretraining", "ct_spark_pretraining"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import tree
 
@@ -31,6 +32,18 @@ def test_filled_slices_stay_and_stale_selections_are_refused(small_data: Path, t
     with pytest.raises(ManifestError, match=r"names other slices than manifest\.csv.*make it again with `select`"):
         SliceSelectionDataset(tmp_path / "out", "all")
     assert len(SliceSelectionDataset(tmp_path / "out")) == len(Selection.read(tmp_path / "out").kept_ids)
+
+
+def test_a_lost_file_of_the_store_is_made_again(small_data: Path, tmp_path: Path) -> None:
+    reduce_dataset(small_data, tmp_path / "out", workers=0)
+    (lost, *_) = sorted((tmp_path / "out" / "store").glob("*.npy"))
+    before = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(ManifestError, match=r"is missing: `select --fill_store` makes it again"):
+        list(map(SliceSelectionDataset(tmp_path / "out").__getitem__, range(len(read_index(tmp_path / "out")))))
+    filled = fill_store(tmp_path / "out", Selection.read(tmp_path / "out"))
+    assert filled == len(np.load(lost))
+    assert lost.read_bytes() == before
 
 
 def test_changed_files_are_not_taken_into_a_store(tmp_path: Path) -> None:

@@ -28,7 +28,10 @@ SELECT = SelectSlicesd("image", method="hash", threshold=6)
 
 def main(folder: Path) -> None:
     """Reduce every volume of a folder, with the window and, to compare, without it."""
-    for path in sorted(folder.rglob("*.nii*")):
+    paths = sorted(folder.rglob("*.nii*"))
+    if not paths:
+        sys.exit(f"error: expected NIfTI files below {folder}, found none: name another folder")
+    for path in paths:
         kept = Compose([*LOAD, WINDOW, SELECT])({"image": str(path)})
         plain = Compose([*LOAD, SELECT])({"image": str(path)})
         print(f"{path.name}: kept {len(kept['image_slices'])} slices, as a volume {tuple(kept['image'].shape)}")

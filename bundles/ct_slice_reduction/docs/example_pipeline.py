@@ -78,7 +78,10 @@ def write_phantoms(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     """Reduce the cases of a folder and go through one epoch."""
-    dataset = CacheDataset(find_cases(folder), pipeline(), num_workers=2, progress=False)
+    cases = find_cases(folder)
+    if not cases:
+        sys.exit(f"error: expected a folder per case with ct.nii.gz and label.nii.gz in {folder}, found none: name it")
+    dataset = CacheDataset(cases, pipeline(), num_workers=2, progress=False)
     for slices in dataset:  # an item of the data set is the list of one case's slices
         print(f"{slices[0]['case']}: kept {len(slices)} slices:", *(int(item["image_slices"]) for item in slices))
 

@@ -192,7 +192,7 @@ def _mistake_behind(error: BaseException | None) -> UserError | None:
     component = ""
     while error is not None:
         if isinstance(error, UserError):
-            return UserError(_LAST_ERROR.split(str(error))[-1]) if _of_a_loader(error) else error
+            return UserError(_LAST_ERROR.split(str(error))[-1].strip()) if _of_a_loader(error) else error
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
             return UserError(
                 f"{first_line(error)}: perhaps it lacked memory; --resume True goes on, with fewer --workers"

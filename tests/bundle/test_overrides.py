@@ -136,7 +136,7 @@ def test_only_the_unknown_is_named():
 
 
 def test_outside_of_a_bundle():
-    with pytest.raises(RuntimeError, match="no `monai.bundle.ConfigWorkflow` is among the callers"):
+    with pytest.raises(RuntimeError, match=r"no `monai.bundle.ConfigWorkflow` is among the callers"):
         overrides.check_overrides()
 
 

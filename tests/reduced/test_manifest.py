@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,21 +7,7 @@ import numpy as np
 import pytest
 
 from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.reduced.manifest import COLUMNS, Manifest, inside
-
-
-@pytest.fixture(scope="module")
-def finished(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("manifest") / "out"
-    reduce_dataset(small_data, output, workers=0)
-    return output
-
-
-@pytest.fixture
-def output(finished: Path, tmp_path: Path) -> Path:
-    """A finished output that a test may damage."""
-    return Path(shutil.copytree(finished, tmp_path / "out"))
 
 
 def test_rows_and_types(finished: Path) -> None:

@@ -1,30 +1,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection, check_name
 from lessismore_transforms.reduction.target import Target
-
-
-@pytest.fixture(scope="module")
-def finished(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("manifest") / "out"
-    reduce_dataset(small_data, output, workers=0)
-    return output
-
-
-@pytest.fixture
-def output(finished: Path, tmp_path: Path) -> Path:
-    """A finished output that a test may damage."""
-    return Path(shutil.copytree(finished, tmp_path / "out"))
 
 
 def test_a_selection_reads_as_it_was_written(finished: Path, tmp_path: Path) -> None:

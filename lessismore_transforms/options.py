@@ -127,12 +127,13 @@ def names(settings: Any, *roles: Role, phase: str | None = None) -> tuple[str, .
 def plain_values(settings: Any) -> dict[str, Any]:
     """Values of the options that JSON can hold, by name; paths as texts."""
     found = {name: getattr(settings, name) for name in names(settings)}
-    return {name: _plain(value) for name, value in found.items() if _is_plain(value)}
+    return {name: _plain(value) for name, value in found.items() if is_plain(value)}
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether a value is one that JSON can hold, or a path, or a list or tuple of such."""
     if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return value is None or isinstance(value, (bool, int, float, str, Path))
 
 

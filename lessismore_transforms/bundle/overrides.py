@@ -23,7 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from lessismore_transforms.errors import UserError, first_line
-from lessismore_transforms.options import parse_bool
+from lessismore_transforms.options import is_plain, parse_bool
 
 # MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
 _MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
@@ -126,7 +126,7 @@ def _defaults(config_files: Iterable[Path], config: Mapping[str, Any]) -> dict[s
         for content in contents
         if "run" in content and _in_use(content, config)
         for name, value in content.items()
-        if _plain(value) and name not in _SECTIONS
+        if is_plain(value) and name not in _SECTIONS
     }
 
 
@@ -242,12 +242,6 @@ def configuration() -> dict[str, Any]:
     config = calling_workflow().parser.get()
     content: dict[str, Any] = json.loads(_text(config))
     return {name: value for name, value in content.items() if name not in ("bundle_root", _META)}
-
-
-def _plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(_plain(item) for item in value)
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def calling_workflow() -> Any:

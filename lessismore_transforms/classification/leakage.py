@@ -44,7 +44,6 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint, load_key
-from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import parse_slice_id
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
 from lessismore_transforms.training.processes import process_rank
@@ -329,7 +328,7 @@ def _pretraining_patients(here: _Here, outputs: Sequence[Path], selection: str) 
             )
             return _Finding(name, None, note=note)
         patients = {record["volume"]: record["patient"] for record in manifest.volumes}
-        for slice_id in Selection.read(output, selection).kept_ids:
+        for slice_id in manifest.read_selection(selection).kept_ids:
             patient = patients[parse_slice_id(slice_id)[0]]
             patient = patient if theirs == ours else hash_patient(patient, key)
             items.append(_Item(PRETRAINING, slice_id, patient=patient))

@@ -139,9 +139,7 @@ def _write_markdown(table: Table, file: Any) -> None:
 
 
 def _write_html(table: Table, file: Any) -> None:
-    from importlib.resources import files
-
-    from lessismore_transforms.report.html import page
+    from lessismore_transforms.report.html import page, stylesheet
 
     parts = []
     for title, (header, *lines) in _grids(table):
@@ -151,6 +149,5 @@ def _write_html(table: Table, file: Any) -> None:
             f"<table><caption>{escape(title)}</caption>\n<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
     parts += [f'<p class="caption">{escape(line)}</p>' for line in _lines_below(table)]
-    css = files("lessismore_transforms.report").joinpath("page.css").read_text(encoding="utf-8")
-    css += "td:nth-child(n+3), th:nth-child(n+3) { text-align: right; }\n"
+    css = stylesheet() + "td:nth-child(n+3), th:nth-child(n+3) { text-align: right; }\n"
     file.write(page("Evaluations", css=css, body="\n".join(parts)))

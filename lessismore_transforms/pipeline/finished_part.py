@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lessismore_transforms.reduced.table_files import format_number, read_record
 from lessismore_transforms.reduction.hashing import format_hash
 from lessismore_transforms.reduction.selection import Ranking
 from lessismore_transforms.reduction.target import Kept
-from lessismore_transforms.wording import plural
+from lessismore_transforms.wording import percent, plural
 
 
 def part_path(output_dir: Path, volume: str) -> Path:
@@ -86,6 +87,10 @@ def _notes(streamed: Streamed) -> list[str]:
         odd = plural(replaced, "voxel was", "voxels were")
         slices = plural(replaced, "its slice", "their slice")
         notes.append(f"{replaced} {odd} NaN or infinite: set to the lowest value of {slices}")
+    settings = streamed.task.settings
+    if streamed.padding and not (settings.as_released and settings.pixels == "released"):
+        share = percent(streamed.padding / math.prod(streamed.task.volume.shape))
+        notes.append(f"{share} of the voxels are padding below -1024 HU: they count as -1024 HU")
     if broken := len(streamed.candidate) - int(streamed.candidate.sum()) - bodiless:
         tell = plural(broken, "slice cannot be read; its row tells", "slices cannot be read; their rows tell")
         notes.append(f"{broken} {tell} why")

@@ -20,12 +20,14 @@ from lessismore_transforms.pipeline.executors import map_all
 from lessismore_transforms.pipeline.finished_part import part_of, read_part, write_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_folders, sweep
 from lessismore_transforms.pipeline.task import Task
-from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.manifest import FORMAT, Manifest
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import read_record
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found, checksum
 from lessismore_transforms.wording import counted, plural
+
+_VERSION = f"{__version__}, format {FORMAT}"  # parts of another one may be hashed otherwise
 
 
 def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: Path | None) -> None:
@@ -46,7 +48,7 @@ def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: 
     before: dict[str, Any] | None = None
     if record.is_file():  # a run in progress: its parts are the truth, whatever it has assembled so far
         before = read_record(record)
-        if before.pop("version", None) != __version__:  # another version may hash otherwise
+        if before.pop("version", None) != _VERSION:
             shutil.rmtree(output_dir / PARTS)
     elif (output_dir / "manifest.json").is_file():
         manifest = Manifest.read(output_dir)
@@ -63,7 +65,7 @@ def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: 
                 f"PNG names number the volumes, which changed since {png_dir} was written: name an empty folder"
             )
         _reopen(manifest, output_dir, {volume.volume for volume in found.volumes})
-    write_json(record, {"version": __version__, **described})  # last: from here on the parts count, not the manifest
+    write_json(record, {"version": _VERSION, **described})  # last: from here on the parts count, not the manifest
 
 
 def _difference(output_dir: Path, before: dict[str, Any], described: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from lessismore_transforms.pipeline.output_folder import PARTS
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.volumes import Crc32, Slice, Volume, read_slices
-from lessismore_transforms.volumes.pixels import to_pixels
+from lessismore_transforms.volumes.pixels import padding_voxels, to_pixels
 from lessismore_transforms.wording import counted
 
 THUMBNAIL_SIZE = 96  # pixels
@@ -35,6 +35,7 @@ class Streamed:
         thumbnails: uint8 (n, 96, 96), or None where the volume has none.
         crc: checksum of the files.
         replaced: number of voxels that were NaN or infinite.
+        padding: number of voxels below -1024 HU.
         bodiless: number of slices left out because they show no body.
     """
 
@@ -48,6 +49,7 @@ class Streamed:
     thumbnails: NDArray[np.uint8] | None
     crc: Crc32 = field(default_factory=Crc32)
     replaced: int = 0
+    padding: int = 0
     bodiless: int = 0
 
     @classmethod
@@ -78,6 +80,7 @@ class Streamed:
         if self.pictures is not None:
             self.pictures[index] = hashed
         self.replaced += ct_slice.replaced
+        self.padding += padding_voxels(ct_slice.hu)
         self.offsets[index] = self.spool.tell()
         with writing(self.task.output_dir / PARTS):
             self.spool.write(np.ascontiguousarray(pixels).data)

@@ -35,7 +35,7 @@ from lessismore_transforms.wording import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
+FORMAT = 2  # 1: hashes of pictures with their padding
 DISTANCES = "distances"  # folder of a matrix per volume, where a run was asked to keep them
 COLUMNS = (
     "slice_id", "volume", "patient", "series", "path", "index", "position_mm", "height", "width",
@@ -88,7 +88,9 @@ class Manifest:
         info = read_record(record)
         if info.get("format") != FORMAT:
             found = info.get("format")
-            raise ManifestError(f"{record}: expected format {FORMAT}, found {found}: reduce again with this version")
+            raise ManifestError(
+                f"{record}: expected format {FORMAT}, found {found}: reduce again with this version into another folder"
+            )
         if lacking := [name for name in ("settings", "volumes", "failures", "skipped") if name not in info]:
             raise ManifestError(f"{record} lacks {lacking[0]}: undo the edit or reduce again")
         slices = read_table(table, COLUMNS)

@@ -20,6 +20,7 @@ from lessismore_transforms.reduction.intensity import Window, min_max_uint8, win
 from lessismore_transforms.reduction.measures import features_of, pair_matrix, rank_slices
 from lessismore_transforms.reduction.target import Target, choose
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, canonical_affine, canonical_orientation, slice_positions
+from lessismore_transforms.volumes.pixels import AIR_HU
 from lessismore_transforms.volumes.volume import to_hu
 from lessismore_transforms.weights.backbones import to_encoder
 
@@ -55,14 +56,14 @@ class _ToUint8(Transform):  # type: ignore[misc]
 class ScaleToUint8(_ToUint8):
     """Stretch each slice over 0..255 by its own minimum and maximum, rounded half to even; a constant slice is zeros.
 
-    Hashes are computed from this picture; see `reduction.intensity.min_max_uint8`.
+    By default this is the picture that is hashed and that `reduce` stores; see `reduction.intensity.min_max_uint8`.
 
     Args:
-        lower: smaller values (padding) count as this one, in HU; -1024 gives the pixels that `reduce` stores.
+        lower: smaller values (padding) count as this one, in HU; None keeps them, for pictures that are not in HU.
         slice_dim: axis of the slices of a volume (C, x, y, z); of an image (C, H, W) each channel is a slice.
     """
 
-    def __init__(self, lower: float | None = None, slice_dim: int = -1) -> None:
+    def __init__(self, lower: float | None = AIR_HU, slice_dim: int = -1) -> None:
         super().__init__(slice_dim)
         self.lower = lower
 
@@ -177,7 +178,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
         pictures: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * count
         for stored, ct_slice in enumerate(np.moveaxis(_as_array(img)[0], axis, 0)):
             hu, _ = to_hu(np.ascontiguousarray(ct_slice).T)  # the first of the two axes is the columns'
-            pictures[orientation.index(stored, count)] = min_max_uint8(orientation.apply(hu))
+            pictures[orientation.index(stored, count)] = min_max_uint8(orientation.apply(hu), lower=AIR_HU)
         features = features_of(self.target.measure, np.stack(pictures), encoder=self.encoder)
         matrix = pair_matrix(self.target.measure, features, bins=self.bins)
         candidate = np.ones(count, dtype=bool)

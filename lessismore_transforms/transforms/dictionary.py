@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.intensity import Window
 from lessismore_transforms.transforms.array import ScaleToUint8, SelectSlices, WindowToUint8
+from lessismore_transforms.volumes.pixels import AIR_HU
 
 
 class ScaleToUint8d(MapTransform):  # type: ignore[misc]
@@ -21,7 +22,7 @@ class ScaleToUint8d(MapTransform):  # type: ignore[misc]
 
     Args:
         keys: the images.
-        lower: smaller values (padding) count as this one, in HU.
+        lower: smaller values (padding) count as this one, in HU; None keeps them.
         slice_dim: axis of the slices of a volume (C, x, y, z).
         allow_missing_keys: leave out images that are not there.
     """
@@ -29,7 +30,7 @@ class ScaleToUint8d(MapTransform):  # type: ignore[misc]
     backend = ScaleToUint8.backend
 
     def __init__(
-        self, keys: KeysCollection, lower: float | None = None, slice_dim: int = -1, allow_missing_keys: bool = False
+        self, keys: KeysCollection, lower: float | None = AIR_HU, slice_dim: int = -1, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.scale = ScaleToUint8(lower, slice_dim)

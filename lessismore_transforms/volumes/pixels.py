@@ -1,10 +1,12 @@
 """HU to the two 8-bit pictures of a slice: the one that is hashed and the one that training sees.
 
-Hashing always takes the paper's per-slice min-max, the only scaling for which the thresholds of 3, 6 and 12 bits have
-the paper's meaning. Training takes one of:
+Hashing takes the per-slice min-max after clipping padding below -1024 HU, on which alone the thresholds of 3, 6 and 12
+bits have the paper's meaning. With padding of -3024 HU in the minimum, as GE scanners write it, a picture shows the
+patient against the padding: most bits of the hash would be the same in all slices, and slices far apart near copies of
+each other. The released converters replace that padding too, where it is stored as -2000. Training takes one of:
 
-- `clipped` (default): the same after clipping padding below -1024 HU;
-- `released`: exactly the released pixels, with their padding (save for the -2000 of GE scanners); pictures as they are;
+- `clipped` (default): the same picture;
+- `released`: exactly the released pixels, with their padding (save for the stored -2000); pictures as they are;
 - a window by name or as level/width in HU (`lung`, `40/400`).
 """
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.reduction.intensity import Window, min_max_uint8, released_hu, window_uint8
 from lessismore_transforms.volumes import Slice
+from lessismore_transforms.volumes.geometry import Array
 
 AIR_HU = -1024.0
 _RELEASED_EPSILON = {"nifti": 1e-5}  # the released script for NIfTI adds this to the range, the one for DICOM does not
@@ -41,19 +44,28 @@ def to_pixels(
         ct_slice: a slice in HU.
         volume_format: the format of its volume.
         pixels: `clipped`, `released` or a window.
-        as_released: hash the released pixels instead of the plain per-slice min-max.
+        as_released: hash the released pixels instead of the clipped ones.
 
     Raises:
         VolumeError: a window is asked for, but the volume has no HU.
     """
-    hashed = _released(ct_slice, volume_format) if as_released else min_max_uint8(ct_slice.hu)
-    if pixels == "released":
-        return hashed, hashed if as_released else _released(ct_slice, volume_format)
-    if pixels == "clipped":
-        return hashed, hashed if ct_slice.hu.min() >= AIR_HU else min_max_uint8(ct_slice.hu, lower=AIR_HU)
+    scale = _released if as_released else _clipped
+    hashed = scale(ct_slice, volume_format)
+    for name, other in (("clipped", _clipped), ("released", _released)):
+        if pixels == name:
+            return hashed, hashed if other is scale else other(ct_slice, volume_format)
     if volume_format == "images":
         raise VolumeError(f"the window {pixels!r} needs HU, but 2-D images hold grey values: leave --window out")
     return hashed, window_uint8(ct_slice.hu, Window.parse(pixels))
+
+
+def padding_voxels(hu: Array) -> int:
+    """Number of voxels below -1024 HU, which no tissue and no air has."""
+    return int(np.count_nonzero(hu < AIR_HU)) if hu.min() < AIR_HU else 0
+
+
+def _clipped(ct_slice: Slice, volume_format: str) -> NDArray[np.uint8]:
+    return min_max_uint8(ct_slice.hu, lower=AIR_HU)
 
 
 def _released(ct_slice: Slice, volume_format: str) -> NDArray[np.uint8]:

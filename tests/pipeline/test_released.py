@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import imagehash
 import nibabel
 import numpy as np
 import pydicom
@@ -181,6 +182,19 @@ def test_stored_padding_of_minus_2000(tmp_path) -> None:
     assert_equal_to_released("dicom", tmp_path / "data", tmp_path, 6)
     first = next((tmp_path / "released_6" / "png").glob("LIDC-IDRI-0003_0.png"))
     assert (np.asarray(Image.open(first))[:5] > 50).all()  # 0 HU, not black
+
+
+def test_padding_that_the_released_way_replaces_counts_as_air(tmp_path) -> None:
+    """A stored -2000, which GE scanners write, is -1024 HU there; clipping gives the same hash, in every slice."""
+    body = scan(3, 30, "LIDC-IDRI-0003")
+    body.hu[:, :5] = -3024
+    write_dicom(body, tmp_path / "data" / "LIDC-IDRI-0003" / "study" / "series", intercept=-1024)
+    released("dicom", tmp_path / "data", tmp_path, 0)
+    pngs = tmp_path / "released_0" / "png"
+    theirs = {int(str(imagehash.dhash(Image.open(path))), 16) for path in pngs.iterdir()}
+    reduce_dataset(tmp_path / "data", tmp_path / "ours", workers=0)
+    assert set(Manifest.read(tmp_path / "ours").slices["hash"].tolist()) == theirs
+    assert len(theirs) > 20
 
 
 @pytest.mark.parametrize("slope", ["2", "0.5", "0.75", "1.00049"])

@@ -4,6 +4,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.store import fill_store, read_index
+from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.target import Target
 
 
@@ -148,11 +150,16 @@ def test_windows_are_stored_and_hashing_is_not_affected(
         np.testing.assert_array_equal(picture[0], expected)
 
 
-def test_padding_is_clipped_for_training_only(tmp_path: Path) -> None:
+def test_padding_is_clipped_but_for_the_released_pixels(tmp_path: Path) -> None:
     import nibabel
 
     hu = np.random.default_rng(0).integers(-1000, 1000, (40, 40, 3)).astype(np.int16)
     hu[:3] = -3024
+    stretched = [
+        np.rint(255 * (np.maximum(picture, -1024) + 1024.0) / (picture.max() + 1024)).astype(np.uint8)
+        for picture in hu.transpose(2, 1, 0)
+    ]
+    clipped_hashes = [int(str(imagehash.dhash(Image.fromarray(picture))), 16) for picture in stretched]
     (tmp_path / "data").mkdir()
     nibabel.save(nibabel.Nifti1Image(hu, np.diag([-1, -1, 1, 1.0])), tmp_path / "data" / "ct.nii.gz")
     for pixels, lowest in (("clipped", -1024), ("released", -3024)):
@@ -161,6 +168,12 @@ def test_padding_is_clipped_for_training_only(tmp_path: Path) -> None:
         spread = clipped.max() - lowest + (1e-5 if pixels == "released" else 0)
         picture = SliceSelectionDataset(tmp_path / pixels)[0]["image"][0]
         np.testing.assert_array_equal(picture, np.rint(255 * (clipped - lowest) / spread))
+        manifest = Manifest.read(tmp_path / pixels)
+        assert manifest.slices["hash"].tolist() == clipped_hashes  # whatever is stored
+        note = "7.5\u00a0% of the voxels are padding below -1024 HU: they count as -1024 HU"
+        assert manifest.volumes[0]["notes"] == [note]
+    stored = dhash(np.stack([picture[0] for picture in pictures(SliceSelectionDataset(tmp_path / "clipped")).values()]))
+    assert stored.tolist() == clipped_hashes[: len(stored)]  # random slices: all are kept
 
 
 def test_a_window_of_grey_pictures_is_refused(tmp_path: Path) -> None:

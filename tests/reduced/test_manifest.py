@@ -80,7 +80,7 @@ def test_a_folder_that_is_no_output(tmp_path: Path, output: Path) -> None:
     with pytest.raises(ManifestError, match=r"manifest\.json is no JSON"):
         Manifest.read(output)
     (output / "manifest.json").write_text('{"format": 99}')
-    with pytest.raises(ManifestError, match="expected format 1, found 99"):
+    with pytest.raises(ManifestError, match="expected format 2, found 99"):
         Manifest.read(output)
 
 
@@ -92,6 +92,6 @@ def test_paths_stay_inside() -> None:
 
 
 def test_a_record_without_its_parts_is_refused(output: Path) -> None:
-    (output / "manifest.json").write_text('{"format": 1, "settings": {}}')
+    (output / "manifest.json").write_text('{"format": 2, "settings": {}}')
     with pytest.raises(ManifestError, match=r"manifest\.json lacks volumes: undo the edit or reduce again"):
         Manifest.read(output)

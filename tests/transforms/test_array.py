@@ -33,7 +33,7 @@ def meta(volume, affine=LPS):
 
 def oracle(volume, threshold):
     """First come, first kept, on hashes in canonical order."""
-    hashes = dhash(min_max_uint8(volume[0].transpose(2, 1, 0)))
+    hashes = dhash(min_max_uint8(np.maximum(volume[0], -1024).transpose(2, 1, 0)))
     kept: list[int] = []
     for index in range(len(hashes)):
         if not kept or hamming_distances(hashes[index : index + 1], hashes[kept]).min() > threshold:
@@ -49,6 +49,16 @@ def test_scale_each_slice_by_its_own_extremes():
     assert out[0, 0].tolist() == expected
     assert ScaleToUint8(slice_dim=1)(np.moveaxis(hu, 3, 1))[0, :, 0].T.tolist() == expected
     assert ScaleToUint8(lower=0)(hu)[0, 0, :, 1].tolist() == [0, 0, 255, 64]
+
+
+def test_padding_counts_as_air(volume):
+    """Padding of -3024 HU decides nothing: the pictures are those of the same volume with air there."""
+    padded, air = volume.copy(), volume.copy()
+    padded[:, :5], air[:, :5] = -3024, -1024
+    np.testing.assert_array_equal(ScaleToUint8()(padded), ScaleToUint8(lower=None)(air))
+    assert (ScaleToUint8(lower=None)(padded) != ScaleToUint8()(padded)).any()
+    kept = SelectSlices(threshold=6).kept_slices(meta(padded)).tolist()
+    assert kept == oracle(padded, 6) == SelectSlices(threshold=6).kept_slices(meta(air)).tolist()
 
 
 def test_scale_a_slice_with_channels():

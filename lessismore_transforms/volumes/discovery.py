@@ -104,7 +104,7 @@ def find_volumes(
 
 
 def _headers(paths: Sequence[str], root: Path) -> list[dicom.Header | Skipped]:
-    return [dicom.read_header(path, root) for path in paths]
+    return [header for path in paths for header in dicom.read_headers(path, root)]
 
 
 def _printable(path: str) -> str:
@@ -143,7 +143,7 @@ def _kind(path: str) -> str:
 def checksum(volume: Volume, root: str | Path) -> str:
     """CRC32 of a volume's files, as in the manifest, without decoding a voxel; empty where a file is missing."""
     crc = Crc32()
-    paths = [stored.path for stored in volume.slices] or [volume.path]
+    paths = list(dict.fromkeys(stored.path for stored in volume.slices)) or [volume.path]
     try:
         for path in paths:
             for file in itk_files.files_of(Path(root) / path) if volume.format == "itk" else [Path(root) / path]:

@@ -63,7 +63,7 @@ def volume_from_paths(paths: Sequence[str | Path], *, series: str | None = None)
             f"expected one volume, found {len(places)} paths, the first {places[0]}: "
             "give one file, one folder, or the DICOM, PNG or JPEG files of one volume's slices"
         )
-    headers = [dicom.read_header(name, root) for name in names]
+    headers = [header for name in names for header in dicom.read_headers(name, root)]
     volumes, skipped = dicom.build_volumes([header for header in headers if not isinstance(header, Skipped)])
     skipped = [header for header in headers if isinstance(header, Skipped)] + skipped
     volume = _the_one(volumes, skipped, places[0].parent, series)

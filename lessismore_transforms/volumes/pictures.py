@@ -126,14 +126,17 @@ def _is_picture(path: Path, *, with_dicom: bool) -> bool:
 
 def _read_dicom(path: Path, window: Window | None) -> Picture:
     """One DICOM picture, (H, W) or (H, W, 3): read as a slice of a CT volume if it is one, else by pydicom."""
-    header = dicom.read_header(path.name, path.parent)
-    volumes = dicom.build_volumes([header])[0] if isinstance(header, dicom.Header) else []
+    headers = dicom.read_headers(path.name, path.parent)
+    header = headers[0]
+    if len(headers) > 1 or not isinstance(header, dicom.Header):
+        return _read_other(path, window)
+    volumes, _ = dicom.build_volumes([header])
     if not volumes:
         return _read_other(path, window)
     (ct_slice,) = read_slices(volumes[0], path.parent)
     if ct_slice.reason:
         raise UserError(ct_slice.reason)
-    return _shown(ct_slice.hu, window, hu=isinstance(header, dicom.Header) and header.rescale is not None)
+    return _shown(ct_slice.hu, window, hu=header.rescale is not None)
 
 
 def _read_other(path: Path, window: Window | None) -> Picture:

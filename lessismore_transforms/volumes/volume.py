@@ -39,7 +39,7 @@ class StoredSlice:
     """One file of a volume that is stored as a file per slice.
 
     `offset` is the place in the file where uncompressed DICOM pixels begin, and `dtype` is their type. An offset of -1
-    leaves the decoding to the library of the format.
+    leaves the decoding to the library of the format. `frame` counts the slices of a file of many, from 0.
     """
 
     path: str
@@ -49,6 +49,7 @@ class StoredSlice:
     offset: int = -1
     dtype: str = ""
     bits: int = 16
+    frame: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ class Volume:
         """The volume as MONAI takes it: strings and a path, or a list of paths in slice order, under `image`."""
         image: str | list[str] = str(root / self.path)
         if self.slices:
-            image = [str(root / stored.path) for stored in self.slices]
+            paths = list(dict.fromkeys(str(root / stored.path) for stored in self.slices))
+            image = paths if self.slices[0].frame < 0 else paths[0] if len(paths) == 1 else paths
         return {
             "image": image,
             "volume": self.volume,

@@ -8,7 +8,13 @@ import numpy as np
 import pydicom
 import pytest
 from helpers import stack
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from lessismore_transforms.phantom import PhantomScan, phantom_scan, write_dicom
 from lessismore_transforms.volumes import Crc32, Found, find_volumes, read_slices, volume_id
@@ -31,6 +37,13 @@ def edit(path: Path, change: Callable[[pydicom.Dataset], object]) -> None:
     dataset = pydicom.dcmread(path)
     change(dataset)
     dataset.save_as(path)
+
+
+def save_as(path: Path, syntax: str) -> None:
+    """Write a file again in another little-endian transfer syntax."""
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
 
 
 def find(series: list[Path]) -> Found:
@@ -99,7 +112,7 @@ def test_transfer_syntaxes(series: list[Path], scan: PhantomScan, syntax: str) -
             list(dataset.iterall())  # decodes every element, so that all are encoded anew
             pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=False)
         else:
-            dataset.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+            save_as(path, syntax)
     found = find(series)
     np.testing.assert_array_equal(stack(found, series[0].parents[2]), scan.hu)
     assert (found.volumes[0].slices[0].offset >= 0) == (syntax == ImplicitVRLittleEndian)
@@ -243,7 +256,11 @@ def enhanced(dataset: pydicom.Dataset) -> None:
         (localizer, "localizer"),
         (colour, "3 samples per pixel"),
         (magnetic, "no CT image: modality MR, MR Image Storage"),
-        (enhanced, "enhanced multi-frame CT"),
+        (enhanced, "1 frames, but 0 groups that tell where they are"),
+        (lambda dataset: setattr(dataset, "BitsStored", 20), "20 of 16 bits in use"),
+        (lambda dataset: setattr(dataset, "BitsStored", 0), "0 of 16 bits in use"),
+        (lambda dataset: setattr(dataset, "BitsAllocated", 12), "of 12 bits in use"),
+        (lambda dataset: setattr(dataset, "RescaleSlope", 0), "RescaleSlope 0 and RescaleIntercept -1024 give no HU"),
     ],
 )
 def test_what_is_no_slice_is_listed_and_the_rest_goes_on(
@@ -337,3 +354,153 @@ def test_high_bits_and_no_file_meta(series: list[Path], scan: PhantomScan) -> No
         path.write_bytes(body[12 + length :])  # explicit VR without preamble and file meta
         assert dataset.Rows == SIZE
     np.testing.assert_array_equal(stack(find(series), series[0].parents[2]), scan.hu)
+
+
+MARK = b"ZQSECRET"
+NAMES = ("PatientName", "PatientBirthDate", "InstitutionName", "PatientID", "StudyDescription")
+
+
+def damaged(data: bytes, keyword: str, value: bytes | None = None, vr: bytes | None = None) -> bytes:
+    """A file with the length, the type or the value of an element changed behind its back."""
+    tag = int(pydicom.tag.Tag(keyword))
+    place = data.index((tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little"), 132)
+    length = int.from_bytes(data[place + 6 : place + 8], "little")
+    if value is not None:
+        return data[: place + 6] + len(value).to_bytes(2, "little") + value + data[place + 8 + length :]
+    if vr is not None:
+        return data[: place + 4] + vr + data[place + 6 :]
+    return data[: place + 6] + (length + 40).to_bytes(2, "little") + data[place + 8 :]  # swallows what follows
+
+
+@pytest.mark.parametrize("keep", ["SOPClassUID", "Modality", "PatientID", "SeriesInstanceUID", "ImageType"])
+@pytest.mark.parametrize(
+    "how", [{}, {"vr": b"UN"}, {"vr": b"OB"}, {"value": MARK + b"^JANE"}, {"value": b"1.2\r\n3\x00"}]
+)
+def test_no_reason_repeats_what_a_header_holds(series: list[Path], keep: str, how: dict[str, bytes]) -> None:
+    """A header is a place where a name can stand in any element: neither reasons nor volumes show it."""
+
+    def identify(dataset: pydicom.Dataset) -> None:
+        for name in NAMES:
+            setattr(dataset, name, "19010203" if name == "PatientBirthDate" else MARK.decode())
+
+    for path in series[:3]:
+        edit(path, identify)
+        path.write_bytes(damaged(path.read_bytes(), keep, **how))
+    found = find(series)
+    shown = str([(item.path, item.reason) for item in found.skipped])
+    shown += str([(volume.series, volume.notes, volume.path) for volume in found.volumes])
+    assert MARK.decode() not in shown
+    assert "19010203" not in shown
+    assert "\\r" not in shown
+    listed = {item.path for item in found.skipped} | {s.path for volume in found.volumes for s in volume.slices}
+    assert listed == {f"p1/s1/{path.name}" for path in series}
+    for volume in found.volumes:
+        for ct_slice in read_slices(volume, series[0].parents[2]):
+            assert MARK.decode() not in ct_slice.reason
+
+
+def test_a_decoder_does_not_repeat_what_it_read(series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lessismore_transforms.volumes import dicom
+
+    for path in series:
+        edit(path, lambda dataset: dataset.compress(RLELossless, generate_instance_uid=False))
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError(f"element {MARK!r} at <_io.BytesIO object at 0x7f00>")
+
+    monkeypatch.setattr(dicom, "pixel_array", fail)
+    reasons = {ct_slice.reason for ct_slice in read_slices(find(series).volumes[0], series[0].parents[2])}
+    assert (
+        f"p1/s1/{series[0].name}: damaged, or no decoder for its pixels: copy it again, or convert it to NIfTI"
+        in reasons
+    )
+    assert not any("ZQ" in reason or "0x7" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_wrong_label_of_the_transfer_syntax_moves_no_pixel(
+    series: list[Path], scan: PhantomScan, implicit: bool
+) -> None:
+    """Implicit elements labelled explicit, and the reverse: what is there counts."""
+    for path in series:
+        right, wrong = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)[:: 1 if implicit else -1]
+        save_as(path, right)
+        data = path.read_bytes()
+        old, new = (uid.encode() + b"\0" * (len(uid) % 2) for uid in (right, wrong))
+        place = data.index(old, 132) - 2
+        meta = data.index(b"\x02\x00\x00\x00UL\x04\x00", 132) + 8  # the length of the meta elements
+        length = int.from_bytes(data[meta : meta + 4], "little") + len(new) - len(old)
+        data = data[:place] + len(new).to_bytes(2, "little") + new + data[place + 2 + len(old) :]
+        path.write_bytes(data[:meta] + length.to_bytes(4, "little") + data[meta + 4 :])
+    found = find(series)
+    np.testing.assert_array_equal(stack(found, series[0].parents[2]), scan.hu)
+    assert found.skipped == []
+
+
+def test_two_blocks_of_slices_are_two_spacings_and_no_gaps(series: list[Path]) -> None:
+    """As in a head scan: thin slices at the base, thick ones above, and one slice missing among the thick ones."""
+    positions = [0, 4, 8, 12, 16, 20, 27, 34, 41, 55, 62, 69]
+    for path, position in zip(series, positions, strict=True):
+        edit(path, lambda dataset, z=position: setattr(dataset, "ImagePositionPatient", [0.0, 0.0, float(z)]))
+    (volume,) = find(series).volumes
+    assert volume.notes == (
+        "blocks of different slice spacing: 4.0 mm apart from 0.0 to 20.0 mm and 7.0 mm apart from 20.0 to 41.0 mm",
+        "gap of 14.0 mm between positions 41.0 and 55.0 mm (slices are 7.0 mm apart: 1 missing)",
+    )
+
+
+def test_slices_in_the_root_and_in_several_folders_have_a_path(series: list[Path]) -> None:
+    assert find_volumes(series[0].parent).volumes[0].path == "."
+    root = series[0].parents[2]
+    for place, path in (("a", series[0]), ("b", series[1])):
+        (root / place).mkdir()
+        path.rename(root / place / path.name)
+    assert find_volumes(root).volumes[0].path == "."
+
+
+def test_a_deflated_file_is_not_inflated_without_end(series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lessismore_transforms.volumes import dicom_file
+
+    for path in series:
+        save_as(path, DeflatedExplicitVRLittleEndian)
+    monkeypatch.setattr(dicom_file, "LARGEST_INFLATED", 1000)
+    assert {item.reason for item in find(series).skipped} == {"deflated data of more than 0 MB: convert it to NIfTI"}
+
+
+def pydicom_says(path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    from lessismore_transforms.volumes import dicom_file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dicom_file, "walk", lambda *_: None)
+        return list(dicom_file.read_headers(path.relative_to(root).as_posix(), root))
+
+
+def test_the_walk_over_elements_reads_what_pydicom_reads(series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On phantoms, pydicom's own files and 2,000 damaged copies: the same header, or the same refusal."""
+    from pydicom.data import data_manager
+
+    from lessismore_transforms.volumes.dicom_file import read_headers
+    from lessismore_transforms.volumes.dicom_header import Header
+
+    samples = Path(data_manager.__file__).parent / "test_files"
+    rng, compared, walked = np.random.default_rng(0), 0, 0
+    for path in [series[0], *sorted(path for path in samples.rglob("*") if path.is_file())]:
+        ours = read_headers(path.relative_to(path.parent).as_posix(), path.parent)
+        assert ours == pydicom_says(path, path.parent, monkeypatch), path
+        compared += isinstance(ours[0], Header)
+    assert compared > 10
+    implicit = series[1]
+    save_as(implicit, ImplicitVRLittleEndian)
+    for original in (series[0], implicit):
+        data = original.read_bytes()
+        header = data.index(b"\xe0\x7f\x10\x00")
+        place = original.with_name("damaged.dcm")
+        for _ in range(1000):
+            copy = bytearray(data)
+            for position in rng.integers(132, header + 12, rng.integers(1, 4)):
+                copy[position] = rng.integers(256) if rng.random() < 0.5 else copy[position] ^ (1 << rng.integers(8))
+            place.write_bytes(copy)
+            ours, theirs = read_headers(place.name, place.parent), pydicom_says(place, place.parent, monkeypatch)
+            walked += isinstance(ours[0], Header)
+            assert ours == theirs
+    assert walked > 1000

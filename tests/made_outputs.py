@@ -47,6 +47,7 @@ def make_out(
             "volume": volume, "patient": "patient-0815", "series": "1.2.840", "format": "nifti",
             "path": f"Doe^John/{volume}.nii", "slices": len(hashes), "height": 8, "width": 9,
             "spacing_mm": [1.0, 1.0, 1.0], "plane": "axial", "crc32": crc, "notes": [],
+            "store": {"slices": 0, "crc32": "0x00000000", "sum": 0, "squares": 0},
         }  # fmt: skip
         records.append(record if first_number is None else {**record, "first_number": first_number})
         if thumbnails:

@@ -82,6 +82,7 @@ def make_out(out: Path, cases: list[Case], target: Target | None = None, *, meas
             "volume": volume, "patient": case.patient, "series": case.series, "format": "dicom", "path": case.path,
             "slices": count, "height": 64, "width": 48, "spacing_mm": [case.spacing, 0.5, 0.5], "plane": "axial",
             "crc32": "0x00000000", "notes": list(case.notes),
+            "store": {"slices": 0, "crc32": "0x00000000", "sum": 0, "squares": 0},
         }  # fmt: skip
         if case.ranked_to:
             record["ranked_to"] = case.ranked_to

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import writing
+from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, sweep
 from lessismore_transforms.pipeline.task import Task
@@ -52,6 +55,7 @@ def assemble(
     info = {
         "version": __version__,
         "settings": {name: value for name, value in described.items() if name != "target"},
+        "store": _statistics(records),
         "volumes": records,
         "failures": list_failures(tasks, failures),
         "skipped": [{"path": item.path, "reason": item.reason} for item in found.skipped],
@@ -71,16 +75,32 @@ def assemble(
 def list_failures(tasks: Sequence[Task], failures: Mapping[str, str]) -> list[dict[str, str]]:
     """Path and reason of the volumes that failed, in the order of the tasks."""
     return [
-        {"path": task.volume.path, "reason": failures[task.volume.volume]}
+        {"volume": task.volume.volume, "path": task.volume.path, "reason": failures[task.volume.volume]}
         for task in tasks
         if task.volume.volume in failures
     ]
 
 
+def _statistics(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Number of pixels of the default selection, and mean and standard deviation of their grey values in 0..1."""
+    pixels = sum(record["store"]["slices"] * record["height"] * record["width"] for record in records)
+    total, squares = (sum(record["store"][name] for record in records) for name in ("sum", "squares"))
+    if not pixels:
+        return {"pixels": 0, "mean": 0.0, "std": 0.0}
+    variance = (pixels * squares - total * total) / (pixels * pixels)  # of whole numbers, so that nothing cancels
+    return {"pixels": pixels, "mean": round(total / pixels / 255, 6), "std": round(math.sqrt(variance) / 255, 6)}
+
+
 def _rows_before(output_dir: Path) -> dict[str, list[int]]:
-    """The slices of each volume in the store as the index names them, in the order of their rows."""
+    """The slices of each volume in the store as the index names them, in the order of their rows.
+
+    A damaged index names none: it is written again, and what `fill_store` added is forgotten.
+    """
     rows: dict[str, list[int]] = defaultdict(list)
-    for name, _ in sorted(read_index(output_dir).items(), key=lambda item: item[1]):
+    named: dict[str, int] = {}
+    with suppress(ManifestError):
+        named = read_index(output_dir)
+    for name, _ in sorted(named.items(), key=lambda item: item[1]):
         volume, index = parse_slice_id(name)
         rows[volume].append(index)
     return rows

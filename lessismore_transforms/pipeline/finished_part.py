@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import write_json
+from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.pipeline.output_folder import PARTS
 from lessismore_transforms.pipeline.slice_stream import Streamed
 from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.reduced.manifest import content_crc32
 from lessismore_transforms.reduced.table_files import format_number, read_record, slice_id
 from lessismore_transforms.reduction.hashing import format_hash
 from lessismore_transforms.reduction.selection import Ranking
@@ -43,12 +45,27 @@ def write_part(
         selection: its rows in the run's own selection.
     """
     content = {"record": record, "rows": rows, "selection": selection}
-    write_json(part_path(output_dir, record["volume"]), content, indent=None)
+    path = part_path(output_dir, record["volume"])
+    write_json(path, {**content, "crc32": content_crc32(content)}, indent=None)
 
 
 def read_part(task: Task) -> dict[str, Any]:
     """The part of a task that is done: `record`, `rows` and `selection`."""
     return read_record(part_of(task))
+
+
+def part_record(path: Path) -> dict[str, Any]:
+    """The record of the volume in a part.
+
+    Raises:
+        ManifestError: the part was damaged.
+    """
+    part = read_record(path)
+    crc32 = part.pop("crc32", None)
+    if crc32 != content_crc32(part) or part["record"]["volume"] != path.stem:
+        raise ManifestError(f"{path} was changed since it was written: reduce again")
+    record: dict[str, Any] = part["record"]
+    return record
 
 
 def kept_indices(part: dict[str, Any]) -> list[int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,19 @@ from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import write_json, writing
-from lessismore_transforms.errors import RunError
+from lessismore_transforms.errors import ManifestError, RunError
 from lessismore_transforms.pipeline.event_log import EventLog
 from lessismore_transforms.pipeline.executors import map_all
-from lessismore_transforms.pipeline.finished_part import part_of, read_part, write_part
+from lessismore_transforms.pipeline.finished_part import part_of, part_record, read_part, write_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_folders, sweep
 from lessismore_transforms.pipeline.task import Task
-from lessismore_transforms.reduced.manifest import FORMAT, Manifest
+from lessismore_transforms.reduced.manifest import DISTANCES, FORMAT, Manifest, changed_tables, read_info
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.table_files import read_record
+from lessismore_transforms.reduced.store import STORE, THUMBNAILS, intact
+from lessismore_transforms.reduced.table_files import file_crc32, read_record
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found, checksum
-from lessismore_transforms.wording import counted, plural
+from lessismore_transforms.wording import counted, listed, plural
 
 _VERSION = f"{__version__}, format {FORMAT}"  # parts of another one may be hashed otherwise
 
@@ -50,21 +52,30 @@ def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: 
         before = read_record(record)
         if before.pop("version", None) != _VERSION:
             shutil.rmtree(output_dir / PARTS)
+        _check_found(output_dir, list(_records_of_parts(output_dir)), found)
     elif (output_dir / "manifest.json").is_file():
-        manifest = Manifest.read(output_dir)
-        before = {**manifest.settings, "target": Selection.read(output_dir).target.as_dict()}
+        info = read_info(output_dir)
+        if damaged := changed_tables(output_dir, info):
+            names = listed(damaged) if len(damaged) > 1 else damaged[0]
+            tqdm.write(f"damaged: {names} in {output_dir}: all volumes are reduced again", file=sys.stderr)
+            before = {**info["settings"], "target": described["target"]}
+        else:
+            manifest = Manifest.read(output_dir)
+            before = {**manifest.settings, "target": Selection.read(output_dir).target.as_dict()}
+        _check_found(output_dir, info["volumes"], found)
     if before is not None and before != described:
         raise RunError(_difference(output_dir, before, described))
     with writing(output_dir):
         make_folders(output_dir, distances=bool(described.get("keep_distances")))
         sweep(output_dir)
     if manifest is not None:
-        grown = {volume.volume for volume in found.volumes} != {record["volume"] for record in manifest.volumes}
+        known = {item.get("volume") for item in (*manifest.volumes, *manifest.info["failures"])}
+        grown = {volume.volume for volume in found.volumes} != known
         if grown and png_dir is not None and png_dir.is_dir() and any(png_dir.iterdir()):
             raise RunError(
                 f"PNG names number the volumes, which changed since {png_dir} was written: name an empty folder"
             )
-        _reopen(manifest, output_dir, {volume.volume for volume in found.volumes})
+        _reopen(manifest, output_dir)
     write_json(record, {"version": _VERSION, **described})  # last: from here on the parts count, not the manifest
 
 
@@ -80,14 +91,31 @@ def _difference(output_dir: Path, before: dict[str, Any], described: dict[str, A
     )
 
 
-def _reopen(manifest: Manifest, output_dir: Path, found: set[str]) -> None:
-    """Turn a finished manifest back into parts, so that volumes can be added to it."""
-    if gone := [record["path"] for record in manifest.volumes if record["volume"] not in found]:
+def _records_of_parts(output_dir: Path) -> Iterator[dict[str, Any]]:
+    """The records of the volumes that an interrupted run has finished; damaged parts count as not finished."""
+    for path in sorted((output_dir / PARTS).glob("*.json")):
+        if path != output_dir / RUNNING:
+            with suppress(ManifestError):
+                yield part_record(path)
+
+
+def _check_found(output_dir: Path, records: Sequence[dict[str, Any]], found: Found) -> None:
+    """Refuse to drop a finished volume: its folder may be a share that is not mounted.
+
+    Raises:
+        RunError: finished volumes are no longer in the data set.
+    """
+    there = {volume.volume for volume in found.volumes}
+    if gone := [record["path"] for record in records if record["volume"] not in there]:
         raise RunError(
             f"{counted(len(gone), 'volume')} of {output_dir} (the first: {gone[0]}) "
             f"{plural(len(gone), 'is', 'are')} no longer in the data set: bring {plural(len(gone), 'it', 'them')} back "
             "or name another folder"
         )
+
+
+def _reopen(manifest: Manifest, output_dir: Path) -> None:
+    """Turn a finished manifest back into parts, so that volumes can be added to it."""
     manifest.read_selection()
     with (
         (output_dir / "manifest.csv").open(encoding="utf-8", newline="") as rows_file,
@@ -101,7 +129,12 @@ def _reopen(manifest: Manifest, output_dir: Path, found: set[str]) -> None:
 
 
 def find_open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, log: EventLog) -> list[Task]:
-    """The tasks that are still to be done: those without a part, and those whose files changed since."""
+    """The tasks that are still to be done: those without a part, and those with changed or damaged files."""
+    for task in tasks:
+        if damage := _damage(task):
+            log.write("damaged", volume=task.volume.volume)
+            tqdm.write(f"damaged: {damage}: {task.volume.path} is reduced again", file=sys.stderr)
+            _open_again(task)
     done = [task for task in tasks if part_of(task).is_file()]
     if done:
         sums = map_all(_checksum, done, workers, scheduler)
@@ -112,9 +145,33 @@ def find_open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, 
             if record["crc32"] != value or renamed or renumbered:
                 log.write("changed", volume=task.volume.volume)
                 tqdm.write(f"changed since: {task.volume.path}: reduced again", file=sys.stderr)
-                (task.output_dir / "manifest.json").unlink(missing_ok=True)  # its table no longer fits the store
-                part_of(task).unlink()
+                _open_again(task)
     return [task for task in tasks if not part_of(task).is_file()]
+
+
+def _open_again(task: Task) -> None:
+    (task.output_dir / "manifest.json").unlink(missing_ok=True)  # its table no longer fits the store
+    part_of(task).unlink()
+
+
+def _damage(task: Task) -> str:
+    """The first file of a finished volume that is missing or not as it was written; nothing where all are whole."""
+    if not part_of(task).is_file():
+        return ""
+    try:
+        record = part_record(part_of(task))
+    except ManifestError:
+        return str(part_of(task).relative_to(task.output_dir))
+    name = f"{task.volume.volume}.npy"
+    if not intact(task.output_dir, record):
+        return f"{STORE}/{name}"
+    for folder, key, wanted in (
+        (THUMBNAILS, "thumbnails_crc32", task.thumbnails),
+        (DISTANCES, "distances_crc32", task.settings.keep_distances),
+    ):
+        if wanted and key in record and file_crc32(task.output_dir / folder / name) != record[key]:
+            return f"{folder}/{name}"
+    return ""
 
 
 def _checksum(task: Task) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from lessismore_transforms.pipeline.png import write_png
 from lessismore_transforms.pipeline.ranking import rank_volume
 from lessismore_transforms.pipeline.slice_stream import Streamed, stream_slices
 from lessismore_transforms.pipeline.task import Task
-from lessismore_transforms.reduced.manifest import record_order
-from lessismore_transforms.reduced.store import write_pictures, write_volume
+from lessismore_transforms.reduced.manifest import DISTANCES, record_order
+from lessismore_transforms.reduced.store import THUMBNAILS, write_pictures, write_volume
+from lessismore_transforms.reduced.table_files import file_crc32
 from lessismore_transforms.reduction.target import Kept, choose
 
 _SPOOL_BYTES = 64 << 20  # pixels of a volume beyond this go to disk until it is known which are kept
@@ -50,19 +52,23 @@ def _reduce_volume(task: Task) -> int:
             distances_from=distances_from,
             order=record_order(record),
         )
-        _store(streamed, kept)
+        record["store"] = _store(streamed, kept)
     if streamed.thumbnails is not None:
         write_volume(task.output_dir, f"thumbnails/{volume.volume}", streamed.thumbnails)
+        record["thumbnails_crc32"] = file_crc32(task.output_dir / THUMBNAILS / f"{volume.volume}.npy")
+    if task.settings.keep_distances:
+        record["distances_crc32"] = file_crc32(task.output_dir / DISTANCES / f"{volume.volume}.npy")
     write_part(task.output_dir, record, manifest_rows(streamed, ranking), selection_rows(volume.volume, kept))
     return volume.shape[0]
 
 
-def _store(streamed: Streamed, kept: Kept) -> None:
-    """Write the kept slices into the store and, where they are wanted, as PNG."""
+def _store(streamed: Streamed, kept: Kept) -> dict[str, Any]:
+    """Write the kept slices into the store and, where they are wanted, as PNG; what the record holds of the store."""
     task = streamed.task
     _, height, width = task.volume.shape
     indices = np.flatnonzero(kept.kept).tolist()
     shape = (len(indices), height, width)
-    write_pictures(task.output_dir, task.volume.volume, map(streamed.picture, indices), shape)
+    stored = write_pictures(task.output_dir, task.volume.volume, map(streamed.picture, indices), shape)
     if task.png_dir is not None:
         write_png(task, indices, streamed.picture)
+    return stored

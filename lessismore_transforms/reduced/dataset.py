@@ -107,10 +107,21 @@ class SliceSelectionDataset:
             path = self._folders[number] / STORE / f"{key[1]}.npy"
             if not path.is_file():
                 raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
-            self._opened[key] = open_array(path)
+            array = open_array(path, "`reduce` run again, or `select --fill_store`, makes it again")
+            if array.ndim != 3 or array.dtype != np.uint8:
+                raise ManifestError(
+                    f"{path} holds {array.dtype} of shape {array.shape}, expected slices of uint8: "
+                    "`reduce` run again, or `select --fill_store`, makes it again"
+                )
+            self._opened[key] = array
             if len(self._opened) > _OPEN_FILES:  # each holds a file descriptor, of which many systems give 1024
                 self._opened.popitem(last=False)
         self._opened.move_to_end(key)
+        if row >= len(self._opened[key]):
+            raise ManifestError(
+                f"{self._folders[number] / STORE / key[1]}.npy holds {counted(len(self._opened[key]), 'slice')}, "
+                f"expected more than {row}: `reduce` run again, or `select --fill_store`, makes it again"
+            )
         picture: NDArray[np.uint8] = self._opened[key][row]
         return picture
 

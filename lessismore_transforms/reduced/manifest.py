@@ -5,8 +5,11 @@ Selections drawn from it stand beside it, see `selection`. The same input, setti
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +21,7 @@ from lessismore_transforms.atomic import write_json
 from lessismore_transforms.errors import ManifestError, reading
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import (
+    file_crc32,
     open_array,
     parse_column,
     parse_slice_id,
@@ -30,12 +34,14 @@ from lessismore_transforms.reduction.hashing import hamming_distances, parse_has
 from lessismore_transforms.reduction.measures import MEASURES, rank_slices
 from lessismore_transforms.reduction.selection import Ranking
 from lessismore_transforms.reduction.target import Target, choose, text_order
+from lessismore_transforms.volumes import Crc32
 from lessismore_transforms.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 2  # 1: hashes of pictures with their padding
+TABLES = ("manifest.csv", "selections/default.csv", "selections/default.json")
 DISTANCES = "distances"  # folder of a matrix per volume, where a run was asked to keep them
 COLUMNS = (
     "slice_id", "volume", "patient", "series", "path", "index", "position_mm", "height", "width",
@@ -85,14 +91,7 @@ class Manifest:
                 there = path.is_file()
             if not there:
                 raise ManifestError(f"{path} is missing: expected the output folder of a finished `reduce`")
-        info = read_record(record)
-        if info.get("format") != FORMAT:
-            found = info.get("format")
-            raise ManifestError(
-                f"{record}: expected format {FORMAT}, found {found}: reduce again with this version into another folder"
-            )
-        if lacking := [name for name in ("settings", "volumes", "failures", "skipped") if name not in info]:
-            raise ManifestError(f"{record} lacks {lacking[0]}: undo the edit or reduce again")
+        info = read_info(Path(output_dir))
         slices = read_table(table, COLUMNS)
         for column, parse, dtype in (
             ("index", int, np.int64),
@@ -207,9 +206,82 @@ def read_reduction(output_dir: str | Path, selection: str = "default") -> tuple[
 
 
 def write_manifest(output_dir: Path, rows: Iterable[Sequence[str]], info: dict[str, Any]) -> None:
-    """Write manifest.csv from rows of texts in the order of `COLUMNS`, then manifest.json, which makes it valid."""
+    """Write manifest.csv from rows of texts in the order of `COLUMNS`, then manifest.json, which makes it valid.
+
+    The default selection stands there already: manifest.json holds checksums of the tables, and of itself.
+    """
     write_table(output_dir / "manifest.csv", COLUMNS, rows)
-    write_json(output_dir / "manifest.json", {"format": FORMAT, **info})
+    content = {"format": FORMAT, **info, "tables": {name: file_crc32(output_dir / name) for name in TABLES}}
+    write_json(output_dir / "manifest.json", {**content, "crc32": content_crc32(content)})
+
+
+def read_info(output_dir: Path) -> dict[str, Any]:
+    """What manifest.json holds, its parts checked.
+
+    Raises:
+        ManifestError: it is missing or damaged, or of another format.
+    """
+    record = output_dir / "manifest.json"
+    info = read_record(record)
+    if info.get("format") != FORMAT:
+        found = info.get("format")
+        raise ManifestError(
+            f"{record}: expected format {FORMAT}, found {found}: reduce again with this version into another folder"
+        )
+    kinds = {"settings": dict, "volumes": list, "failures": list, "skipped": list}
+    if lacking := [name for name, kind in kinds.items() if not isinstance(info.get(name), kind)]:
+        raise ManifestError(f"{record} lacks {lacking[0]}: undo the edit or reduce again")
+    for number, volume in enumerate(info["volumes"], start=1):
+        if problem := _problem(volume):
+            raise ManifestError(f"{record}, volume {number}: {problem}: undo the edit or reduce again")
+    return info
+
+
+def changed_tables(output_dir: Path, info: Mapping[str, Any]) -> list[str]:
+    """Names of the tables that are not as the run that wrote manifest.json left them.
+
+    Raises:
+        ManifestError: manifest.json itself was changed.
+    """
+    content = {name: value for name, value in info.items() if name != "crc32"}
+    sums = info.get("tables")
+    if info.get("crc32") != content_crc32(content) or not isinstance(sums, dict):
+        raise ManifestError(
+            f"{output_dir / 'manifest.json'} was changed since it was written: undo the edit, or reduce again into "
+            "another folder"
+        )
+    return [name for name in TABLES if file_crc32(output_dir / name) != sums.get(name)]
+
+
+def _problem(volume: Any) -> str:
+    """What is wrong with the record of a volume; nothing where it can be used."""
+    if not isinstance(volume, dict):
+        return f"expected an object, found {type(volume).__name__}"
+    if not (isinstance(volume.get("volume"), str) and re.fullmatch(r"[0-9a-f]{16}", volume["volume"])):
+        return "its id is not of 16 hex digits"
+    for name, kind in (("patient", str), ("series", str), ("format", str), ("path", str), ("crc32", str),
+                       ("plane", str), ("notes", list), ("store", dict)):  # fmt: skip
+        if not isinstance(volume.get(name), kind):
+            return f"{name} is no {kind.__name__}"
+    for name, least in (("slices", 0), ("height", 1), ("width", 1)):
+        value = volume.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
+            return f"{name} is no whole number from {least}"
+    spacing = volume.get("spacing_mm")
+    numbers = spacing if isinstance(spacing, list) else []
+    if len(numbers) != 3 or not all(type(mm) in (int, float) and math.isfinite(mm) for mm in numbers):
+        return "spacing_mm is not of three numbers"
+    stored = volume["store"]
+    if not all(type(stored.get(name)) is int for name in ("slices", "sum", "squares")):
+        return "store is not of whole numbers"
+    return "" if isinstance(stored.get("crc32"), str) else "store has no crc32"
+
+
+def content_crc32(content: Mapping[str, Any]) -> str:
+    """CRC32 of what a JSON file holds, however it is written."""
+    crc = Crc32()
+    crc.update(json.dumps(content, sort_keys=True).encode())
+    return str(crc)
 
 
 def candidates(rows: pd.DataFrame) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,11 +23,13 @@ from lessismore_transforms.errors import ManifestError, VolumeError, reading
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import open_array, parse_slice_id, slice_id
+from lessismore_transforms.reduction.intensity import pixel_sums
 from lessismore_transforms.volumes import Crc32, Volume, find_volumes, read_slices
 from lessismore_transforms.volumes.pixels import to_pixels
 from lessismore_transforms.wording import counted, plural
 
 STORE = "store"
+_NAME = re.compile(r"[0-9a-f]{16}_\d{4,9}")  # of a slice
 THUMBNAILS = f"{STORE}/thumbnails"
 RUN_LOG = "run.jsonl"  # what happened when, and where the volumes were
 
@@ -39,12 +42,47 @@ def write_volume(output_dir: Path, volume: str, pixels: NDArray[np.uint8]) -> No
 
 def write_pictures(
     output_dir: Path, volume: str, pictures: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]
-) -> None:
-    """The same from pictures (rows, columns) that come one by one; `shape` (k, rows, columns) is known before."""
+) -> dict[str, Any]:
+    """The same from pictures (rows, columns) that come one by one; `shape` (k, rows, columns) is known before.
+
+    Returns:
+        What the volume's record holds of them: CRC32 of the pixels, their sum and that of their squares.
+    """
+    crc, total, squares = Crc32(), 0, 0
     with atomic_write(output_dir / STORE / f"{volume}.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for picture in pictures:
             file.write(picture.data)
+            crc.update(picture.data)
+            more, more_squares = pixel_sums(picture)
+            total, squares = total + more, squares + more_squares
+    return {"slices": shape[0], "crc32": str(crc), "sum": total, "squares": squares}
+
+
+def intact(output_dir: Path, record: Mapping[str, Any], rows: int | None = None) -> bool:
+    """Whether the store of a volume holds the slices of its default selection, and as many as `rows` altogether.
+
+    Args:
+        output_dir: output folder of `reduce`.
+        record: the volume's, as manifest.json holds it.
+        rows: number of slices that the index names; by default those of the default selection.
+    """
+    try:
+        array = open_array(output_dir / STORE / f"{record['volume']}.npy")
+    except ManifestError:
+        return False
+    count: int = record["store"]["slices"]
+    if array.dtype != np.uint8 or array.shape[1:] != (record["height"], record["width"]):
+        return False
+    return len(array) >= max(count, rows or 0) and _pixels_crc32(array[:count]) == str(record["store"]["crc32"])
+
+
+def _pixels_crc32(array: NDArray[Any]) -> str:
+    """CRC32 of pictures (k, rows, columns), one after the other."""
+    crc = Crc32()
+    for part in array:
+        crc.update(np.ascontiguousarray(part).data)
+    return str(crc)
 
 
 def write_index(output_dir: Path, stored: Iterable[tuple[str, Sequence[int]]]) -> None:
@@ -62,10 +100,15 @@ def read_index(output_dir: Path) -> dict[str, int]:
     if not path.is_file():
         return {}
     with reading(path, ManifestError), path.open(encoding="utf-8", newline="") as file:
-        try:
-            return {row["slice_id"]: int(row["row"]) for row in csv.DictReader(file)}
-        except (KeyError, TypeError, ValueError) as error:
-            raise ManifestError(f"{path} was damaged: undo the edit or reduce again") from error
+        rows: dict[str, int] = {}
+        lines = csv.reader(file)
+        for line, cells in enumerate(lines, start=1):
+            if line == 1 and cells == ["slice_id", "row"]:
+                continue
+            if line == 1 or len(cells) != 2 or not _NAME.fullmatch(cells[0]) or not cells[1].isdecimal():
+                raise ManifestError(f"{path}, line {line}, was damaged: undo the edit or reduce again")
+            rows[cells[0]] = int(cells[1])
+        return rows
 
 
 def last_dataset_dir(output_dir: Path) -> Path:
@@ -164,14 +207,19 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
     stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
     for name in sorted(rows, key=rows.__getitem__):
         volume, index = parse_slice_id(name)
+        if volume not in stored:
+            raise ManifestError(f"{output_dir / STORE / 'index.csv'} names the unknown slice {name}: reduce again")
         stored[volume].append(index)
-    lost = {volume for volume in stored if not (output_dir / STORE / f"{volume}.npy").is_file()}
+    lost = {record["volume"] for record in manifest.volumes if not _there(output_dir, record, stored[record["volume"]])}
     lacking: dict[str, list[int]] = defaultdict(list)
+    for volume in sorted(lost):  # the default selection first, as a run writes it
+        lacking[volume] += stored[volume]
+        stored[volume] = []
     for name in selection.kept_ids:
         volume, index = parse_slice_id(name)
-        if name not in rows or volume in lost:
+        if name not in rows or (volume in lost and index not in lacking[volume]):
             lacking[volume].append(index)
-    stored |= {volume: [] for volume in lost}
+    lacking = {volume: indices for volume, indices in lacking.items() if indices}
     if not lacking:
         return 0
     folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)
@@ -186,3 +234,8 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
         stored[volume] += indices
         write_index(output_dir, stored.items())
     return sum(map(len, lacking.values()))
+
+
+def _there(output_dir: Path, record: Mapping[str, Any], indices: Sequence[int]) -> bool:
+    """Whether the store of a volume holds what the index names."""
+    return not indices or intact(output_dir, record, len(indices))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import ManifestError, first_line, reading
+from lessismore_transforms.volumes import Crc32
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +94,18 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ManifestError(f"{path}: expected an object, found {type(content).__name__}: reduce again")
     return content
+
+
+def file_crc32(path: Path) -> str:
+    """CRC32 of a file's bytes; empty where it cannot be read."""
+    crc = Crc32()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                crc.update(block)
+    except OSError:
+        return ""
+    return str(crc)
 
 
 def open_array(path: Path, advice: str = "reduce again into a new folder") -> NDArray[Any]:

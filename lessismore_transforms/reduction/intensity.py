@@ -150,6 +150,16 @@ def released_hu(hu: Voxels, slope: float, intercept: float) -> Voxels:
     return replaced
 
 
+def pixel_sums(pixels: Pixels) -> tuple[int, int]:
+    """The sum of grey values and that of their squares, exact.
+
+    Args:
+        pixels: uint8, C-contiguous, any shape.
+    """
+    total, squares = _sums(pixels.reshape(-1))
+    return int(total), int(squares)
+
+
 def _slices(hu: Voxels, out: Pixels) -> Iterator[tuple[Voxels, Pixels]]:
     """Yield each slice, contiguous, and its place in `out`; flips of both are undone, which needs no copy."""
     if hu.ndim not in (2, 3) or 0 in hu.shape[-2:] or hu.dtype not in _DTYPES:
@@ -211,3 +221,12 @@ def _look_up(voxels: Voxels, first: int, table: Pixels, pixels: Pixels) -> bool:
         for column in range(width):
             pixels[row, column] = table[np.uint32(steps[column])]
     return True
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _sums(pixels: Pixels) -> tuple[Any, Any]:
+    total, squares = np.int64(0), np.int64(0)
+    for value in pixels:
+        total += value
+        squares += np.int64(value) * value
+    return total, squares

@@ -17,6 +17,7 @@ from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.volumes import volume_id
 
 
 def test_what_a_run_leaves(expected: dict[str, bytes]) -> None:
@@ -52,7 +53,7 @@ def test_a_broken_volume_is_listed_and_tried_again(
     name = path.relative_to(data).as_posix()
     assert [failure[0] for failure in summary.failures] == [name]
     (failure,) = Manifest.read(tmp_path / "out").info["failures"]
-    assert failure == {"path": name, "reason": summary.failures[0][1]}
+    assert failure == {"volume": volume_id(name), "path": name, "reason": summary.failures[0][1]}
     assert "truncated" in failure["reason"]
     with pytest.raises(VolumeError, match="truncated"):
         reduce_dataset(data, tmp_path / "strict", workers=0, strict=True)

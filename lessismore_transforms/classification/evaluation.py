@@ -133,11 +133,11 @@ class FinalEvaluation:
             return
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        best_epoch = self.best.epoch if self.best is not None else None
+        told = self.best.told if self.best is not None else {}
+        best_epoch = self.best.epoch if self.best is not None and not told else None
+        record = {**self.record, **told}
         if self.header is not None:
-            save_classifier(
-                self.folder / MODEL, self.network, {**self.header, "epoch": best_epoch, "record": self.record}
-            )
+            save_classifier(self.folder / MODEL, self.network, {**self.header, "epoch": best_epoch, "record": record})
         found = {name: evaluator.state.predictions for name, evaluator in self.evaluators.items()}
         joined(list(found.values())).write(self.folder / PREDICTIONS)
         classes, positive = self.about["classes"], self.about["positive"]
@@ -145,7 +145,7 @@ class FinalEvaluation:
         draw_evaluation(found["test"], classes, positive, self.folder / FIGURE, title=title)
         intervals = intervals_of(found["test"], samples=self.bootstrap)
         scores = {name: score(each.labels, each.probabilities, positive=positive) for name, each in found.items()}
-        content = {"format": 1, "version": __version__, **self.about, **self.record, "best_epoch": best_epoch}
+        content = {"format": 1, "version": __version__, **self.about, **record, "best_epoch": best_epoch}
         counted = {name: confusion(each.labels, each.probabilities).tolist() for name, each in found.items()}
         content |= {**scores, "intervals": intervals, "confusion": counted}
         write_json(self.folder / METRICS_FILE, finite(content))
@@ -208,7 +208,7 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
 
 def reported(settings: ClassificationSettings, **resolved: Any) -> dict[str, Any]:
     """Settings that metrics.json reports: plain values, without paths, and what the run made of others."""
-    left_out = {*names(settings, "path"), "resume"}
+    left_out = {*names(settings, "path"), "resume", *settings.unused}
     plain = {name: value for name, value in plain_values(settings).items() if name not in left_out}
     return {**plain, **resolved}
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import finite, write_json, writing
 from lessismore_transforms.classification.best_epoch import KeepBest
-from lessismore_transforms.classification.examples import SPLITS, Examples, Split
+from lessismore_transforms.classification.examples import DIGITS, SPLITS, Examples, Split
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.metrics import METRICS, confusion, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
@@ -186,7 +186,7 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
         weights: the file, for an error.
 
     Raises:
-        UserError: the classes differ, or a picture of val or test was trained on.
+        UserError: the classes differ, a picture of val or test was trained on, or the header does not tell.
     """
     if list(header["classes"]) != list(examples.classes):
         raise UserError(
@@ -195,8 +195,13 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
         )
     if header.get("splits") == examples.splits():
         return
-    digests = header.get("trained_on", "")
-    seen = {digests[place : place + 8] for place in range(0, len(digests), 8)}
+    digests = header.get("trained_on_sha256")
+    if not isinstance(digests, str):
+        raise UserError(
+            f"expected a network that tells which pictures it was trained on, found that of an earlier version in "
+            f"{weights}: train it again with this version, or score the splits of its training with the other one"
+        )
+    seen = {digests[place : place + DIGITS] for place in range(0, len(digests), DIGITS)}
     for split in ("val", "test"):
         found = [digest in seen for digest in examples.pixels(split)]
         if any(found):

@@ -336,5 +336,5 @@ def _header(
         "std": statistics[1],
         **{name: getattr(settings, name) for name in names(settings) if name in own},
         "splits": examples.splits(),
-        "trained_on": "".join(examples.pixels("train")),
+        "trained_on_sha256": "".join(examples.pixels("train")),
     }

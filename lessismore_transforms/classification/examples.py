@@ -119,8 +119,8 @@ class Examples:
 def digest(picture: Picture) -> str:
     """A digest, DIGITS hex digits, equal for pictures of equal shape and pixels.
 
-    It is whole: 32 bits would be alike for some two of the 13,940 training and 11,279 other pictures of OrganSMNIST with
-    a probability of 3.6 %, and a picture that was never seen would count as trained on.
+    It is whole: 32 bits would be alike for some two of the 13,940 training and 11,279 other pictures of OrganSMNIST
+    with a probability of 3.6 %, and a picture that was never seen would count as trained on.
     """
     return hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
 

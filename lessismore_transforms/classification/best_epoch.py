@@ -28,6 +28,11 @@ class KeepBest:
         validator: an evaluator with `evaluation.Predict` attached.
         by: accuracy, auc or loss.
 
+    Attributes:
+        epoch: the best one, 0 before the first.
+        score: its score; more is better.
+        told: what tells how its network came about, such as a penalty; empty where the epoch tells it.
+
     Raises:
         UserError: the criterion is unknown.
     """
@@ -39,6 +44,7 @@ class KeepBest:
             )
         self.network, self.validator, self.by = network, validator, by
         self.epoch, self.score = 0, -math.inf
+        self.told: dict[str, Any] = {}
         self._weights: dict[str, torch.Tensor] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -56,6 +62,19 @@ class KeepBest:
         self.validator.run(engine.state.epoch)
         scores = self.validator.state.metrics
         engine.state.probe = {f"val_{name}": scores[name] for name in CRITERIA}
+        self.judge(engine.state.epoch, scores)
+
+    def judge(self, epoch: int, scores: Mapping[str, float], told: Mapping[str, Any] | None = None) -> None:
+        """Keep the weights that the network has now if it is better than at every epoch before.
+
+        Args:
+            epoch: counted from 1.
+            scores: of the validation split: accuracy, auc and loss.
+            told: plain values that tell how the network of this epoch came about, instead of the epoch.
+
+        Raises:
+            UserError: the score is undefined.
+        """
         score = CRITERIA[self.by] * scores[self.by]
         if math.isnan(score):
             raise UserError(
@@ -63,7 +82,7 @@ class KeepBest:
                 "pictures of all classes, or judge by accuracy with --best_by accuracy"
             )
         if score > self.score or not self.epoch:
-            self.epoch, self.score = engine.state.epoch, score
+            self.epoch, self.score, self.told = epoch, score, dict(told or {})
             self._weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
 
     def restore(self) -> None:
@@ -72,7 +91,8 @@ class KeepBest:
 
     def state_dict(self) -> dict[str, Any]:
         """The best epoch, its score and its weights."""
-        return {"by": self.by, "epoch": self.epoch, "score": self.score, "weights": self._weights}
+        kept = {"by": self.by, "epoch": self.epoch, "score": self.score, "told": self.told}
+        return {**kept, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there.
@@ -83,3 +103,4 @@ class KeepBest:
         if state["by"] != self.by:
             raise UserError(f"epochs were judged by {state['by']}, not {self.by}")
         self.epoch, self.score, self._weights = state["epoch"], state["score"], dict(state["weights"])
+        self.told = dict(state["told"])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import finite, write_json, writing
 from lessismore_transforms.classification.best_epoch import KeepBest
-from lessismore_transforms.classification.examples import SPLITS, Examples, Split
+from lessismore_transforms.classification.examples import DIGITS, SPLITS, Examples, Split
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.metrics import METRICS, confusion, score
 from lessismore_transforms.classification.network import Classifier, save_classifier
@@ -133,11 +133,11 @@ class FinalEvaluation:
             return
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        best_epoch = self.best.epoch if self.best is not None else None
+        told = self.best.told if self.best is not None else {}
+        best_epoch = self.best.epoch if self.best is not None and not told else None
+        record = {**self.record, **told}
         if self.header is not None:
-            save_classifier(
-                self.folder / MODEL, self.network, {**self.header, "epoch": best_epoch, "record": self.record}
-            )
+            save_classifier(self.folder / MODEL, self.network, {**self.header, "epoch": best_epoch, "record": record})
         found = {name: evaluator.state.predictions for name, evaluator in self.evaluators.items()}
         joined(list(found.values())).write(self.folder / PREDICTIONS)
         classes, positive = self.about["classes"], self.about["positive"]
@@ -145,7 +145,7 @@ class FinalEvaluation:
         draw_evaluation(found["test"], classes, positive, self.folder / FIGURE, title=title)
         intervals = intervals_of(found["test"], samples=self.bootstrap)
         scores = {name: score(each.labels, each.probabilities, positive=positive) for name, each in found.items()}
-        content = {"format": 1, "version": __version__, **self.about, **self.record, "best_epoch": best_epoch}
+        content = {"format": 1, "version": __version__, **self.about, **record, "best_epoch": best_epoch}
         counted = {name: confusion(each.labels, each.probabilities).tolist() for name, each in found.items()}
         content |= {**scores, "intervals": intervals, "confusion": counted}
         write_json(self.folder / METRICS_FILE, finite(content))
@@ -186,7 +186,7 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
         weights: the file, for an error.
 
     Raises:
-        UserError: the classes differ, or a picture of val or test was trained on.
+        UserError: the classes differ, a picture of val or test was trained on, or the header does not tell.
     """
     if list(header["classes"]) != list(examples.classes):
         raise UserError(
@@ -195,8 +195,13 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
         )
     if header.get("splits") == examples.splits():
         return
-    digests = header.get("trained_on", "")
-    seen = {digests[place : place + 8] for place in range(0, len(digests), 8)}
+    digests = header.get("trained_on_sha256")
+    if not isinstance(digests, str):
+        raise UserError(
+            f"expected a network that tells which pictures it was trained on, found that of an earlier version in "
+            f"{weights}: train it again with this version, or score the splits of its training with the other one"
+        )
+    seen = {digests[place : place + DIGITS] for place in range(0, len(digests), DIGITS)}
     for split in ("val", "test"):
         found = [digest in seen for digest in examples.pixels(split)]
         if any(found):
@@ -208,7 +213,7 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
 
 def reported(settings: ClassificationSettings, **resolved: Any) -> dict[str, Any]:
     """Settings that metrics.json reports: plain values, without paths, and what the run made of others."""
-    left_out = {*names(settings, "path"), "resume"}
+    left_out = {*names(settings, "path"), "resume", *settings.unused}
     plain = {name: value for name, value in plain_values(settings).items() if name not in left_out}
     return {**plain, **resolved}
 

@@ -22,6 +22,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.wording import counted
 
 SPLITS = ("train", "val", "test")
+DIGITS = 64  # of a digest: all of a SHA-256
 
 _LOGGER = logging.getLogger("lessismore_transforms")
 
@@ -97,27 +98,31 @@ class Examples:
         return cls(listing.task, listing.classes, listing.examples, _read(listing, channels), channels)
 
     def splits(self) -> str:
-        """A digest of 16 hex digits of which picture is in which split."""
+        """A digest, 64 hex digits, of which picture is in which split."""
         placed = sorted((example.image_id, example.split) for example in self.examples)
-        return hashlib.sha256(repr(placed).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(placed).encode()).hexdigest()
 
     def pixels(self, split: str) -> list[str]:
-        """Eight hex digits for each picture of a split, equal for equal pixels."""
+        """The digest of each picture of a split, see `digest`."""
         chosen = (image for example, image in zip(self.examples, self.images, strict=True) if example.split == split)
-        return [digest(image)[:8] for image in chosen]
+        return [digest(image) for image in chosen]
 
     def identity(self) -> str:
-        """A digest of 16 hex digits of ids, labels, splits and pixels in their order: equal for the same data only."""
+        """A digest, 64 hex digits, of ids, labels, splits and pixels in their order: equal for the same data only."""
         digest = hashlib.sha256()
         for example, image in zip(self.examples, self.images, strict=True):
             digest.update(repr((example.image_id, example.label, example.split, image.shape)).encode())
             digest.update(image.tobytes())
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()
 
 
 def digest(picture: Picture) -> str:
-    """A digest of 16 hex digits, equal for pictures of equal shape and pixels."""
-    return hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()[:16]
+    """A digest, DIGITS hex digits, equal for pictures of equal shape and pixels.
+
+    It is whole: 32 bits would be alike for some two of the 13,940 training and 11,279 other pictures of OrganSMNIST
+    with a probability of 3.6 %, and a picture that was never seen would count as trained on.
+    """
+    return hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
 
 
 class Split(Dataset[dict[str, Any]]):

@@ -9,11 +9,15 @@ from typing import Any
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import METHODS
-from lessismore_transforms.options import option, parse_bools
+from lessismore_transforms.options import option, options_of, parse_bools
 from lessismore_transforms.wording import listed
 
 MODES = ("finetune", "linear", "scratch")
+LINEAR_RECIPES = ("logistic", "adam")
 _TRAINING = "training"  # the phase of what an evaluation of a trained network does not choose again
+_OF_STEPS = (  # settings of a training by steps, which a regression does not take
+    "max_epochs", "frozen_epochs", "frozen_batch_norm", "learning_rate", "weight_decay", "flip", "log_interval",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class ClassificationSettings:
     seed: int = option(
         0,
         help="of an evaluation; a run's own is 1000 * seed + run_index: of the linear layer, or of all weights from "
-        "scratch, order and mirroring",
+        "scratch, order and mirroring; a logistic regression takes none",
         role="run",
     )
     resume: bool = option(False, help="go on with that run", role="speed", phase=_TRAINING)
@@ -36,6 +40,12 @@ class ClassificationSettings:
         "finetune",
         help="`finetune`: the linear layer alone, then everything; `linear`: the linear layer alone; `scratch`: "
         "everything, from random weights",
+        phase=_TRAINING,
+    )
+    linear_recipe: str = option(
+        "logistic",
+        help="of the mode `linear`: `logistic`, a regression on the features of the pictures, its penalty chosen on "
+        "the validation split; or `adam`, steps as in the other modes",
         phase=_TRAINING,
     )
     pretrained: str | Path | None = option(
@@ -94,7 +104,7 @@ class ClassificationSettings:
     )
     best_by: str = option(
         "accuracy",
-        help="score of the validation split by which the best epoch is chosen; or `auc`, or `loss`",
+        help="score of the validation split by which the best epoch, or penalty, is chosen; or `auc`, or `loss`",
         role="setting",
         phase=_TRAINING,
     )
@@ -110,7 +120,9 @@ class ClassificationSettings:
     pretraining_selection: str = option("default", help="its selection that was pre-trained on", role="report")
     device: Any = option(None, help="torch device, such as `cuda:1`", role="speed")
     precision: str = option(
-        "auto", help="`fp32`, `bf16` or `fp16`; auto is bf16 on a GPU that has it, else fp32", role="setting"
+        "auto",
+        help="`fp32`, `bf16` or `fp16`; auto is bf16 on a GPU that has it, else fp32, as for a logistic regression",
+        role="setting",
     )
     channels_last: bool = option(True, help="memory format of the convolutions", role="setting")
     workers: int = option(
@@ -125,6 +137,13 @@ class ClassificationSettings:
 
     def __post_init__(self) -> None:
         parse_bools(self)
+        if self.linear_recipe not in LINEAR_RECIPES:
+            raise UserError(
+                f"expected a linear_recipe out of {', '.join(LINEAR_RECIPES)}, found {self.linear_recipe!r}; logistic "
+                "is usual"
+            )
+        if self.regression:
+            self._refuse_steps()
 
     @property
     def run_dir(self) -> Path:
@@ -135,6 +154,22 @@ class ClassificationSettings:
     def run_seed(self) -> int:
         """Seed of the run."""
         return run_seed(self.seed, self.run_index)
+
+    @property
+    def regression(self) -> bool:
+        """Whether the linear layer is fitted as a logistic regression, see `logistic_probe`, instead of by steps."""
+        return self.mode == "linear" and self.linear_recipe == "logistic"
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of the settings that have no effect in this mode."""
+        recipe = () if self.mode == "linear" else ("linear_recipe",)
+        return _OF_STEPS if self.regression else recipe
+
+    @property
+    def computed_in(self) -> str:
+        """The precision that is asked for; auto is fp32 for a regression, whose features differ in late digits."""
+        return "fp32" if self.regression and self.precision == "auto" else self.precision
 
     @property
     def weights(self) -> str:
@@ -150,6 +185,15 @@ class ClassificationSettings:
     def table_labels(self) -> tuple[str | None, str | None, str | None]:
         """Labels of the setting in the paper's tables, in the order of `paper.Setting`."""
         return self.pretrain_dataset, self.ssl_method, self.reduction
+
+    def _refuse_steps(self) -> None:
+        """Refuse settings that a regression does not take, as whoever gives them expects another training."""
+        for each in options_of(self):
+            if each.name in _OF_STEPS and getattr(self, each.name) != each.default:
+                raise UserError(
+                    f"expected no {each.name} for mode linear, which fits a logistic regression and takes no steps, "
+                    f"found {getattr(self, each.name)!r}: leave it out, or give --linear_recipe adam"
+                )
 
 
 def encoder_weights(mode: str, pretrained: str | Path | None) -> str:

@@ -28,6 +28,7 @@ from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.freezing import FreezeEncoder
 from lessismore_transforms.classification.leakage import Leakage, check_leakage
 from lessismore_transforms.classification.loader import EvaluationLoader, ExampleBatches, PrepareExamples
+from lessismore_transforms.classification.logistic_probe import make_sweep, sweep_plan
 from lessismore_transforms.classification.network import Classifier, weights_of
 from lessismore_transforms.classification.preprocessing import statistics_of
 from lessismore_transforms.classification.settings import ClassificationSettings, encoder_weights, run_seed
@@ -59,18 +60,19 @@ __all__ = [
 
 
 def make_plan(settings: ClassificationSettings, dataset: Split) -> Plan:
-    """Length of a training on these pictures.
+    """Length of a training on these pictures; of the penalties, where a regression takes the place of steps.
 
     Raises:
         UserError: a number makes no sense, or there are too few pictures.
     """
-    return Plan.of(
+    plan = Plan.of(
         len(dataset),
         batch_size=settings.batch_size,
         max_epochs=settings.max_epochs,
         processes=process_count(),
         drop_last=False,
     )
+    return sweep_plan() if settings.regression else plan
 
 
 def training_statistics(settings: ClassificationSettings, examples: Examples) -> tuple[list[float], list[float]]:
@@ -149,7 +151,7 @@ def make_trainer(
     max_epochs: int | None = None,
     configuration: Mapping[str, Any] | None = None,
 ) -> SupervisedTrainer:
-    """Trainer of a classifier.
+    """Trainer of a classifier; in the mode linear, unless its recipe says otherwise, that of `logistic_probe`.
 
     Args:
         settings: what all tasks share; `resume` takes the state of checkpoints/last.pt at once.
@@ -172,6 +174,22 @@ def make_trainer(
         UserError: settings, data and a checkpoint that is resumed do not fit each other.
         OutputError: the output folder cannot be written.
     """
+    identity = _identity(settings, examples, origin) | {"schedule": schedule is not None}
+    if settings.regression:
+        return make_sweep(
+            settings,
+            plan=plan,
+            examples=examples,
+            dataset=dataset,
+            identity=identity,
+            bare_network=bare_network,
+            loss_function=loss_function,
+            optimizer=optimizer,
+            inferer=inferer,
+            best=best,
+            train_handlers=train_handlers,
+            configuration=configuration,
+        )
     loader = make_loader(
         ExampleBatches(dataset),
         plan,
@@ -186,7 +204,7 @@ def make_trainer(
         settings.run_dir,
         bare_network,
         {"optimizer": optimizer, "best": best, "log": log},
-        identity=_identity(settings, examples, origin) | {"schedule": schedule is not None},
+        identity=identity,
         sampler=loader.sampler_of_steps,
         plan=plan,
         resume=settings.resume,
@@ -263,14 +281,16 @@ def make_evaluation(
         "leakage": leaks.summary(),
     }
     resolved = {"precision": precision, "processes": process_count()}
-    resolved |= {"schedule": None} if schedule is None else {}
+    resolved |= {"schedule": None} if schedule is None and not settings.regression else {}
     if trained is None:
         header = _header(settings, examples, statistics)
         record = {
             "mode": settings.mode,
             "experiment": experiment(settings.mode, origin["method"], settings.table_labels),
-            "epochs": settings.max_epochs,
-            "settings": reported(settings, **resolved, frozen_epochs=settings.frozen),
+            "epochs": None if settings.regression else settings.max_epochs,
+            "settings": reported(
+                settings, **resolved, **({} if settings.regression else {"frozen_epochs": settings.frozen})
+            ),
         }
     else:
         header, record = None, rescored(trained, settings.table_labels, reported(settings, **resolved))
@@ -316,5 +336,5 @@ def _header(
         "std": statistics[1],
         **{name: getattr(settings, name) for name in names(settings) if name in own},
         "splits": examples.splits(),
-        "trained_on": "".join(examples.pixels("train")),
+        "trained_on_sha256": "".join(examples.pixels("train")),
     }

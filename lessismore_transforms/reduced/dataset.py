@@ -91,12 +91,12 @@ class SliceSelectionDataset:
         return [name for _, name, _ in self._items]
 
     def identity(self) -> str:
-        """16 hex digits that tell these slices, in this order and with these pixels, from others."""
+        """64 hex digits that tell these slices, in this order and with these pixels, from others."""
         digest = hashlib.sha256()
         for number, name, _ in self._items:
             crc32 = self._sums[number][parse_slice_id(name)[0]]
             digest.update(f"{name} {crc32} {self._settings[number].get('pixels')}\n".encode())
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": OrderedDict(), "_volumes": {}, "_read": (None, {})}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def make_engine(
     *,
     max_epochs: int,
     device: str | torch.device,
-    loader: StepLoader,
+    loader: Iterable[Any],
     network: nn.Module,
     loss_function: Callable[..., torch.Tensor],
     optimizer: Optimizer,
@@ -70,6 +70,7 @@ def make_engine(
     handlers: Sequence[Any],
     accumulation: int = 1,
     compile_network: bool = False,
+    iteration_update: Callable[[Any, Any], Any] | None = None,
 ) -> SupervisedTrainer:
     """MONAI's trainer with these parts; handlers act in their order."""
     for handler in handlers:
@@ -85,6 +86,7 @@ def make_engine(
         optimizer=optimizer,
         inferer=inferer,
         prepare_batch=prepare_batch,
+        iteration_update=iteration_update,
         non_blocking=True,
         train_handlers=list(handlers),
         amp=inferer.scaled,
@@ -117,9 +119,10 @@ def make_log(
     optimizer: Optimizer,
     inferer: AutocastInferer,
     configuration: Mapping[str, Any] | None,
+    kind: type[RunLog] = RunLog,
 ) -> RunLog:
     """Log of a run with its settings: a dataclass of options with device, batch_size and log_interval among them."""
-    return RunLog(
+    return kind(
         folder,
         optimizer,
         plan,

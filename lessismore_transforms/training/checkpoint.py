@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -17,10 +16,11 @@ from torch import nn
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import atomic_write, remove_temporaries, writing
-from lessismore_transforms.errors import OutputError, UserError, first_line
+from lessismore_transforms.errors import OutputError, UserError
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.processes import process_rank, wait
 from lessismore_transforms.training.stopping import all_finite, not_finite, on_end, stopped
+from lessismore_transforms.weights.safe_load import load_safely
 
 if TYPE_CHECKING:
     from lessismore_transforms.training.loader import StepSampler
@@ -218,13 +218,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"expected a checkpoint to resume at {path}, found none; leave --resume out to begin")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = first_line(error)
-        raise UserError(
-            f"expected a checkpoint in {path}, found a file that is damaged or unsafe ({reason})"
-        ) from error
+    content = load_safely(path, "a checkpoint", "name another output_dir to begin anew")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(
             f"expected a checkpoint of format {_FORMAT} in {path}, found something else; name another output_dir"

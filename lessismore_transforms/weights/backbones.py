@@ -24,6 +24,7 @@ from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import UserError, first_line
 from lessismore_transforms.methods import method_of
 from lessismore_transforms.weights.layouts import LAYOUTS, must_exist, read_backbone
+from lessismore_transforms.weights.safe_load import refusal
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +177,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"expected weights in {path}, found a file that is damaged ({first_line(error)})") from error
+        raise refusal(error, path) from error
     return {key: _plain(value) for key, value in header.items()}
 
 
@@ -261,9 +262,11 @@ def _build_torchvision(name: str, output: str, *, pretrained: bool) -> tuple[nn.
         if chosen is None:
             raise
         file = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rpartition("/")[2]
+        damaged = isinstance(error, UnpicklingError | EOFError | RuntimeError)  # PyTorch advises to load it unsafely
+        reason = "a damaged file" if damaged else first_line(error)
         raise UserError(
             f"expected torchvision's ImageNet weights of {name} at {file} or on the network, found neither "
-            f"({first_line(error)}): put {chosen.url} there (TORCH_HOME moves that folder), or give a file of weights"
+            f"({reason}): put {chosen.url} there (TORCH_HOME moves that folder), or give a file of weights"
         ) from error
     if output == "logits":
         return backbone, []

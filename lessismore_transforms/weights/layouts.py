@@ -8,13 +8,13 @@ tensors are read, objects of a few harmless types are skipped, any other object 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lessismore_transforms.errors import UserError, first_line
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import METHODS, Layout, method_of
+from lessismore_transforms.weights.safe_load import load_safely, refusal
 
 if TYPE_CHECKING:
     import torch
@@ -89,29 +89,20 @@ class _PassedOver:
 
 def _read(path: Path) -> tuple[Any, str | None]:
     """The content of a file, and the method in its header."""
-    import torch
     from safetensors import safe_open
 
     if not path.name.endswith(_SUFFIXES):
         known = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
         raise UserError(f"expected weights in {known}, found {path}; convert them")
     must_exist(path)
+    if path.suffix != ".safetensors":
+        return load_safely(path, allowed=[(_PassedOver, name) for name in _HARMLESS]), None
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                method = (file.metadata() or {}).get("method")
-                return {key: file.get_tensor(key) for key in file.keys()}, method  # noqa: SIM118 (no mapping)
-        with torch.serialization.safe_globals([(_PassedOver, name) for name in _HARMLESS]):
-            return torch.load(path, map_location="cpu", weights_only=True), None
+        with safe_open(path, framework="pt") as file:
+            method = (file.metadata() or {}).get("method")
+            return {key: file.get_tensor(key) for key in file.keys()}, method  # noqa: SIM118 (no mapping)
     except Exception as error:  # what is damaged raises many kinds
-        if refused := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UserError(
-                f"expected nothing but tensors and plain values in {path}, found {refused[1]}, which is not known to "
-                "be safe and was not executed: ask for a file with the network's state_dict only"
-            ) from error
-        reason = re.search(r"WeightsUnpickler error: (.+)", str(error))  # without torch's advice to trust the file
-        problem = reason[1] if reason else f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"expected weights in {path}, found a file that is damaged or unsafe ({problem})") from error
+        raise refusal(error, path) from error
 
 
 def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor], str]:

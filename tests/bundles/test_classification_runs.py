@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import ROOT, bundle_environment, in_bundle, workflows
@@ -229,14 +230,81 @@ print(*map(run, workflows[-2:]))
         assert (other / "predictions.csv").read_bytes() == (runs[0] / "predictions.csv").read_bytes()
 
 
-def test_two_processes_leave_a_frozen_encoder_as_it_was(tmp_path: Path, data: Path) -> None:
-    overrides = SMALL | {"dataset_dir": data / "covid", "pretrained": data / "backbone.safetensors", "mode": "linear"}
-    overrides |= {
-        "output_dir": "eval",
-        "max_epochs": 2,
+def test_a_linear_evaluation_depends_on_nothing_but_weights_and_pictures(tmp_path: Path, data: Path) -> None:
+    """Runs with other seeds, workers and a stop between are equal; the network that is saved is that of the metrics."""
+    common = {name: value for name, value in SMALL.items() if name != "log_interval"} | {"mode": "linear"}
+    common |= {
+        "dataset_dir": str(data / "covid"),
+        "pretrained": str(data / "backbone.safetensors"),
         "leakage": "ignore",
-        "flip": 0.0,
-    }  # each process mirrors its own
+    }
+    stopped = common | {"output_dir": "stopped"}
+    (tmp_path / "signal.json").write_text('{"+train#handlers": [{"_target_": "__main__.EndBySignal"}]}')
+    given = [
+        (["train"], common | {"output_dir": "first"}),
+        (["train"], common | {"output_dir": "first", "run_index": 4, "seed": 3, "workers": 2}),
+        (["train", str(tmp_path / "signal")], stopped),
+        (["train"], stopped | {"resume": "true"}),
+        (["train", "as_released"], common | {"output_dir": "released", "max_epochs": 1}),
+        (["train"], common | {"output_dir": "steps", "learning_rate": 0.1}),
+        (["train"], common | {"output_dir": "first", "resume": True}),
+    ]
+    given = [(configs(COVID, *names), more) for names, more in given]
+    free = {name: value for name, value in SMALL.items() if name not in SETTLED} | {"dataset_dir": str(data / "covid")}
+    scored = free | {"output_dir": "scored", "weights": "first/run_00/model.safetensors"}
+    given.append((configs(COVID, "train", "evaluate"), scored))
+    pictures = {"dataset_dir": str(data / "covid"), "output_dir": "pred", "weights": scored["weights"], "device": "cpu"}
+    given.append((configs(COVID, "inference"), pictures))
+    code = workflows(*given)
+    code += """
+import os, signal
+from ignite.engine import Events
+
+class EndBySignal:
+    def attach(self, engine):
+        engine.add_event_handler(Events.ITERATION_STARTED(once=6), lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
+"""
+    said = json.loads(in_bundle(tmp_path, COVID, code).partition("SAID")[2].splitlines()[0])
+    mistakes = [[line for line in text.splitlines() if line.startswith("error: ")] for text in said]
+    assert [len(found) for found in mistakes] == [0, 0, 1, 0, 0, 1, 1, 0, 0], mistakes
+    assert mistakes[2] == ["error: stopped by SIGTERM after iteration 6: go on with --resume True"]
+    assert "expected no learning_rate for mode linear, which fits a logistic regression and takes no" in mistakes[5][0]
+    assert "the run in first/run_00 is finished, 17 of 17 iterations" in mistakes[6][0]
+    first = tmp_path / "first" / "run_00"
+    for other in ("first/run_04", "stopped/run_00", "scored/run_00"):
+        assert (tmp_path / other / "predictions.csv").read_bytes() == (first / "predictions.csv").read_bytes()
+    found, again = metrics(first), metrics(tmp_path / "scored" / "run_00")
+    assert found["test"] == metrics(tmp_path / "first" / "run_04")["test"] == again["test"]
+    assert found["penalty"] == again["penalty"] == max(found["penalties"]) == 1e4  # brightness is easily learned
+    assert found["converged"]
+    assert found["best_epoch"] is found["epochs"] is None
+    assert found["settings"]["linear_recipe"] == "logistic"
+    assert {"max_epochs", "learning_rate", "flip", "schedule", "frozen_epochs"}.isdisjoint(found["settings"])
+    assert metrics(tmp_path / "released" / "run_00")["settings"]["linear_recipe"] == "adam"
+    lines = [json.loads(line) for line in (first / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "event" not in line]
+    assert [line["penalty"] for line in steps] == found["penalties"]
+    assert all(line["val_auc"] == 1.0 for line in steps)
+    assert found["test"]["auc"] == 1.0
+    network, header = load_classifier(first / "model.safetensors")
+    assert header["record"]["penalty"] == 1e4
+    before = build_backbone("resnet18", weights=data / "backbone.safetensors").state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items())
+    test = Predictions.read(first / "predictions.csv").of("test")
+    told = pd.read_csv(tmp_path / "pred" / "predictions.csv").set_index("image_id").loc[test.image_ids]
+    np.testing.assert_allclose(told[["p_0", "p_1"]], test.probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["adam", "logistic"])
+def test_two_processes_leave_a_frozen_encoder_as_it_was(tmp_path: Path, data: Path, recipe: str) -> None:
+    overrides = SMALL | {"dataset_dir": data / "covid", "pretrained": data / "backbone.safetensors", "mode": "linear"}
+    overrides |= {"output_dir": "eval", "leakage": "ignore", "linear_recipe": recipe}
+    if recipe == "adam":
+        overrides |= {"max_epochs": 2, "flip": 0.0}  # each process mirrors its own
+    else:
+        del overrides["log_interval"]
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
     line += ["--config_file", str(configs(COVID, "train", "multi_gpu_train"))]
     line += [str(item) for name, value in overrides.items() if name != "device" for item in (f"--{name}", value)]
@@ -250,7 +318,8 @@ def test_two_processes_leave_a_frozen_encoder_as_it_was(tmp_path: Path, data: Pa
     assert metrics(tmp_path / "eval" / "run_00")["mode"] == "linear"
     overrides |= {"output_dir": "alone"}
     given = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
-    assert "error" not in in_bundle(tmp_path, COVID, runs_of(COVID, (["train"], given)) + "print(run(workflows[0]))")
+    code = workflows((configs(COVID, "train"), given)) + "print(run(workflows[0]))"
+    assert "error" not in in_bundle(tmp_path, COVID, code)
     expected = losses(tmp_path / "alone" / "run_00")
     assert losses(tmp_path / "eval" / "run_00") == [(step, pytest.approx(loss, rel=1e-5)) for step, loss in expected]
 

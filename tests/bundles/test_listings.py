@@ -236,7 +236,7 @@ def test_the_official_md5_of_the_size_is_wanted(tmp_path):
         ({"val_labels": np.zeros(22)}, "found float64"),
         ({"val_images": np.zeros((22, 4, 4))}, "expected val_images to be uint8 .*found float64"),
         ({"val_images": np.zeros((22, 4, 4, 4), np.uint8)}, r"found uint8 \(22, 4, 4, 4\)"),
-        ({"val_images": np.array([None] * 22)}, "cannot be read as an npz file .*allow_pickle=False"),
+        ({"val_images": np.array([None] * 22)}, "cannot be read as an npz file, it is damaged or holds other"),
     ],
 )
 def test_npz_mistakes(tmp_path, changes, sentence):

@@ -22,7 +22,7 @@ from lessismore_transforms.classification.evaluation import (
     experiment,
     rescored,
 )
-from lessismore_transforms.classification.examples import Example, Examples, Split
+from lessismore_transforms.classification.examples import Example, Examples, Split, digest
 from lessismore_transforms.classification.loader import EvaluationLoader, PrepareExamples
 from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.network import Classifier, build_classifier, load_classifier
@@ -211,7 +211,7 @@ def test_a_positive_class_that_is_none() -> None:
 
 def test_a_network_is_not_scored_on_what_it_was_trained_on_or_on_other_classes() -> None:
     known = examples()
-    header = {"classes": ["a", "b"], "splits": known.splits(), "trained_on": "".join(known.pixels("train"))}
+    header = {"classes": ["a", "b"], "splits": known.splits(), "trained_on_sha256": "".join(known.pixels("train"))}
     check_trained(header, known, "model")
     moved = [
         replace(each, split="test") if each.image_id in ("train/1", "train/2") else each for each in known.examples
@@ -225,6 +225,27 @@ def test_a_network_is_not_scored_on_what_it_was_trained_on_or_on_other_classes()
     check_trained(header, elsewhere, "model")  # other pictures, whatever they are called
     with pytest.raises(ValueError, match=r"expected a network for the classes a, b, found one for b, a in model: give"):
         check_trained(header | {"classes": ["b", "a"]}, known, "model")
+
+
+def test_pictures_whose_digests_begin_alike_are_not_taken_for_each_other() -> None:
+    """The first 8 hex digits of the digests of these two are equal; 1 in 27 evaluations of OrganSMNIST has such two."""
+    one, other = (np.array([[number >> 16, number >> 8 & 255, number & 255]], np.uint8) for number in (65787, 39740))
+    one, other = (np.concatenate([np.zeros((1, 1), np.uint8), each], axis=1) for each in (one, other))
+    assert digest(one)[:8] == digest(other)[:8] == "dfa19369"
+    known = examples()
+    known.images[0] = one  # of train
+    header = {"classes": ["a", "b"], "splits": known.splits(), "trained_on_sha256": "".join(known.pixels("train"))}
+    moved = tuple(replace(each, image_id=f"{each.image_id}.png") for each in known.examples if each.split != "train")
+    new = Examples("task", known.classes, moved, [other, *known.images[5:]], 1)
+    check_trained(header, new, "model")
+    same = Examples("task", known.classes, moved, [one, *known.images[5:]], 1)
+    with pytest.raises(ValueError, match="1 of 5 val pictures are among those that model was trained on"):
+        check_trained(header, same, "model")
+    assert new.identity() != same.identity()
+    with pytest.raises(
+        ValueError, match="tells which pictures it was trained on, found that of an earlier version in m"
+    ):
+        check_trained({"classes": ["a", "b"], "splits": "0123456789abcdef", "trained_on": "dfa19369"}, new, "model")
 
 
 def test_an_evaluation_does_not_overwrite_a_run(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_pickled_split_carries_only_its_own_pictures():
 def test_identity_tells_ids_labels_splits_pixels_and_order():
     examples = Examples.of(made())
     identity = examples.identity()
-    assert len(identity) == 16
+    assert len(identity) == 64
     assert Examples.of(made()).identity() == identity
     first, *rest = EXAMPLES
     others = [
@@ -154,4 +154,5 @@ def test_what_is_where_and_which_pixels_are_equal():
     assert replace(examples, examples=moved).splits() != examples.splits()
     digests = [digest for split in ("train", "val", "test") for digest in examples.pixels(split)]
     assert len(set(digests)) == len(digests) == len(EXAMPLES)
+    assert {len(text) for text in (*digests, examples.splits(), examples.identity())} == {64}  # of a whole SHA-256
     assert examples.pixels("val") == turned.pixels("val")[::-1]

@@ -18,6 +18,7 @@ import pytest
 from helpers import ROOT, bundle_environment
 
 import lessismore_transforms
+from lessismore_transforms.classification.paper import paper_value
 
 PACKAGE = "lessismore_transforms"
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/pages/**/*.md"))]
@@ -243,3 +244,31 @@ def test_the_citation_names_this_version_and_the_paper() -> None:
     names = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
     entry = " ".join((ROOT / "bundles/ct_swav_pretraining/docs/README.md").read_text(encoding="utf-8").split())
     assert f"author={{{' and '.join(names)}}}" in entry.replace('{\\"o}', "ö")
+
+
+def test_the_first_sentence_is_what_the_paper_reports() -> None:
+    """Its tables compare sets at equal epochs; the encoders by contrastive learning are SwAV and MoCo."""
+    paragraph = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")[1].split())
+    first = paragraph.partition(". This ")[0]
+    assert first.startswith('[Wolf et al. 2024, "Less is More"]')
+    for words in (
+        "report that, at equal epochs",
+        "contrastive",
+        "a well-chosen tenth",
+        "three tasks",
+        "up to nine times",
+    ):
+        assert words in first
+    for dataset, method in (("LIDC", "SwAV"), ("PET-CT", "SwAV"), ("LIDC", "MoCoV2")):
+        for task in ("COVID-19", "OrgMNIST", "Brain"):
+            kept, everything = (paper_value(task, "AUC", dataset, method, name) for name in ("HASH-6", "ALL"))
+            assert kept is not None
+            assert everything is not None
+            assert kept[0] > everything[0]
+
+
+@each_page
+def test_no_page_says_that_the_hashed_picture_is_the_papers(path: Path) -> None:
+    for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
+        words = " ".join(paragraph.split())
+        assert not re.search(r"(min-max of the paper|hash\w*[^.]*, as in the paper)", words), words

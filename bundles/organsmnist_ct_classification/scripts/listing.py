@@ -113,7 +113,9 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in wanted if name in file}
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
-        raise UserError(f"{path} cannot be read as an npz file ({error}): copy it again") from error
+        raise UserError(  # without NumPy's message, which may advise to load unsafely
+            f"{path} cannot be read as an npz file, it is damaged or holds other things than numbers: copy it again"
+        ) from error
     if missing := [name for name in wanted if name not in arrays]:
         raise UserError(
             f"{path} lacks {', '.join(missing)}: expected images and labels of train, val and test as in MedMNIST"

@@ -88,7 +88,7 @@ def bundle_scripts(bundle: str) -> ModuleType:
 
 def bundle_environment(bundle: str | None = None) -> dict[str, str]:
     """The environment of a bundle's own process; with the bundle's name for code that runs no MONAI command."""
-    path = {} if bundle is None else {"PYTHONPATH": str(ROOT / "bundles" / bundle)}
+    path = {} if bundle is None else {"PYTHONPATH": os.pathsep.join([str(ROOT / "bundles" / bundle), str(ROOT)])}
     return {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1"} | path
 
 

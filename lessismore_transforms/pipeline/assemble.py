@@ -13,6 +13,7 @@ from lessismore_transforms.atomic import writing
 from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, sweep
 from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.reduced.grey_statistics import store_statistics
 from lessismore_transforms.reduced.manifest import write_manifest
 from lessismore_transforms.reduced.selection import write_selection
 from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_index, write_index
@@ -52,6 +53,7 @@ def assemble(
     info = {
         "version": __version__,
         "settings": {name: value for name, value in described.items() if name != "target"},
+        "store": store_statistics(records),
         "volumes": records,
         "failures": list_failures(tasks, failures),
         "skipped": [{"path": item.path, "reason": item.reason} for item in found.skipped],

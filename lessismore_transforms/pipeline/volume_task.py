@@ -14,6 +14,7 @@ from lessismore_transforms.pipeline.png import write_png
 from lessismore_transforms.pipeline.ranking import rank_volume
 from lessismore_transforms.pipeline.slice_stream import Streamed, stream_slices
 from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.reduced.grey_statistics import STORED, GreySums
 from lessismore_transforms.reduced.manifest import record_order
 from lessismore_transforms.reduced.store import write_pictures, write_volume
 from lessismore_transforms.reduction.target import Kept, choose
@@ -50,19 +51,21 @@ def _reduce_volume(task: Task) -> int:
             distances_from=distances_from,
             order=record_order(record),
         )
-        _store(streamed, kept)
+        record[STORED] = _store(streamed, kept)
     if streamed.thumbnails is not None:
         write_volume(task.output_dir, f"thumbnails/{volume.volume}", streamed.thumbnails)
     write_part(task.output_dir, record, manifest_rows(streamed, ranking), selection_rows(volume.volume, kept))
     return volume.shape[0]
 
 
-def _store(streamed: Streamed, kept: Kept) -> None:
-    """Write the kept slices into the store and, where they are wanted, as PNG."""
+def _store(streamed: Streamed, kept: Kept) -> dict[str, int]:
+    """Write the kept slices into the store and, where they are wanted, as PNG; returns the sums of their pixels."""
     task = streamed.task
     _, height, width = task.volume.shape
     indices = np.flatnonzero(kept.kept).tolist()
     shape = (len(indices), height, width)
-    write_pictures(task.output_dir, task.volume.volume, map(streamed.picture, indices), shape)
+    sums = GreySums()
+    write_pictures(task.output_dir, task.volume.volume, sums.watch(map(streamed.picture, indices)), shape)
     if task.png_dir is not None:
         write_png(task, indices, streamed.picture)
+    return sums.record()

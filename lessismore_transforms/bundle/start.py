@@ -69,6 +69,9 @@ def distributed(
 ) -> DistributedDataParallel:
     """Network whose gradients all processes share.
 
+    Buffers stay those of each process: queues are the same in all of them as they are, statistics of batch norms are
+    those of the first process where the network is used, and sending either in each step would cost time.
+
     Args:
         network: on the device already.
         device: of this process.
@@ -79,4 +82,5 @@ def distributed(
         network,
         device_ids=[device] if device.type == "cuda" else None,
         find_unused_parameters=find_unused_parameters,
+        broadcast_buffers=False,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, sweep
 from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.reduced.grey_statistics import store_statistics
 from lessismore_transforms.reduced.manifest import write_manifest
 from lessismore_transforms.reduced.selection import write_selection
 from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_index, write_index
@@ -55,7 +55,7 @@ def assemble(
     info = {
         "version": __version__,
         "settings": {name: value for name, value in described.items() if name != "target"},
-        "store": _statistics(records),
+        "store": store_statistics(records),
         "volumes": records,
         "failures": list_failures(tasks, failures),
         "skipped": [{"path": item.path, "reason": item.reason} for item in found.skipped],
@@ -79,16 +79,6 @@ def list_failures(tasks: Sequence[Task], failures: Mapping[str, str]) -> list[di
         for task in tasks
         if task.volume.volume in failures
     ]
-
-
-def _statistics(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Number of pixels of the default selection, and mean and standard deviation of their grey values in 0..1."""
-    pixels = sum(record["store"]["slices"] * record["height"] * record["width"] for record in records)
-    total, squares = (sum(record["store"][name] for record in records) for name in ("sum", "squares"))
-    if not pixels:
-        return {"pixels": 0, "mean": 0.0, "std": 0.0}
-    variance = (pixels * squares - total * total) / (pixels * pixels)  # of whole numbers, so that nothing cancels
-    return {"pixels": pixels, "mean": round(total / pixels / 255, 6), "std": round(math.sqrt(variance) / 255, 6)}
 
 
 def _rows_before(output_dir: Path) -> dict[str, list[int]]:

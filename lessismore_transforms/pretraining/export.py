@@ -13,6 +13,8 @@ from torch import nn
 
 from lessismore_transforms.atomic import writing
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.training.moments import every_epochs
+from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.training.stopping import stopped
 from lessismore_transforms.weights.backbones import build_backbone, save_backbone
@@ -24,6 +26,8 @@ _TOLERANCE = 1e-6
 class BackboneExport:
     """Write `backbones/epoch_XXXX.safetensors` every few epochs and `backbone.safetensors` at the end of a run.
 
+    Where the plan counts steps, the files are `backbones/step_XXXXXX.safetensors`, by the steps that are done.
+
     Before the first iteration the backbone is written, loaded strictly into a new network of that name and compared, so
     that a long run cannot end in a file that nothing loads. Attach it after whatever may stop the run.
 
@@ -33,29 +37,39 @@ class BackboneExport:
         name: of its architecture, as `build_backbone` takes it.
         every: epochs between files; 0 writes the last one only.
         metadata: plain values for the header of the file, such as method, mean, std and image_size.
+        plan: length of the training; where it counts steps, so does `every`, see `Plan.interval_of`.
 
     Raises:
         UserError: `every` is negative, or the backbone does not survive the way through a file.
     """
 
     def __init__(
-        self, folder: str | Path, backbone: nn.Module, name: str, *, every: int = 50, metadata: Mapping[str, Any]
+        self,
+        folder: str | Path,
+        backbone: nn.Module,
+        name: str,
+        *,
+        every: int = 50,
+        metadata: Mapping[str, Any],
+        plan: Plan | None = None,
     ) -> None:
         if every < 0:
             raise UserError(f"expected export_epochs of 0 or more, found {every}; 50 is usual, 0 writes the last one")
         self.folder, self.backbone, self.name, self.every = Path(folder), backbone, name, every
+        self.plan = plan
         self.metadata = {"backbone": name, **metadata}
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine."""
         engine.add_event_handler(Events.STARTED, self._prove)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        if self.every:
+            engine.add_event_handler(every_epochs(self.every, self.plan), self)
         engine.add_event_handler(Events.COMPLETED, self._end)
 
-    def bytes_to_come(self, epochs: int) -> int:
-        """The size of all files of a run of so many epochs."""
+    def bytes_to_come(self, plan: Plan) -> int:
+        """The size of all files of a run of that length."""
         size = sum(int(value.nbytes) for value in self.backbone.state_dict().values())
-        return size * (1 + (epochs // self.every if self.every else 0))
+        return size * (1 + (plan.iterations // plan.interval_of(self.every) if self.every else 0))
 
     def _prove(self, engine: Any) -> None:
         if process_rank() == 0:
@@ -64,13 +78,20 @@ class BackboneExport:
             prove_export(self.backbone, self.name, path)
             path.unlink()
 
-    def _epoch(self, engine: Any) -> None:
-        if self.every and engine.state.epoch % self.every == 0 and not stopped(engine):
-            self._write(engine, self.folder / EPOCHS / f"epoch_{engine.state.epoch:04d}.safetensors")
+    def __call__(self, engine: Any) -> None:
+        """Write the backbone as it is now."""
+        if stopped(engine):
+            return
+        name = f"epoch_{engine.state.epoch:04d}"
+        if self.plan is not None and self.plan.by_steps:
+            name = f"step_{engine.state.iteration // self.plan.accumulation:06d}"
+        self._write(engine, self.folder / EPOCHS / f"{name}.safetensors")
 
     def _end(self, engine: Any) -> None:
         if not stopped(engine):
             self._write(engine, self.folder / BACKBONE)
+            if process_rank() == 0:
+                print(f"the encoder is in {self.folder / BACKBONE}", flush=True)
 
     def _write(self, engine: Any, path: Path) -> None:
         if process_rank() == 0:

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.labelled import LabelledSet
 from lessismore_transforms.reduction.network_input import normalise
+from lessismore_transforms.training.moments import every_epochs
+from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.weights.backbones import three_channels
 
@@ -40,23 +42,40 @@ class KNNProbe:
         interval: epochs between measurements.
         mean: mean of grey values in 0..1 that training subtracts; one, or one for each channel.
         std: standard deviation that training divides by; one, or one for each channel.
+        plan: length of the training; where it counts steps, so does the interval, see `Plan.interval_of`.
     """
 
     def __init__(
-        self, backbone: nn.Module, labelled: LabelledSet, *, interval: int, mean: Sequence[float], std: Sequence[float]
+        self,
+        backbone: nn.Module,
+        labelled: LabelledSet,
+        *,
+        interval: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        plan: Plan | None = None,
     ) -> None:
         if interval < 1:
             raise UserError(
                 f"expected a probe every epoch or less often, found an interval of {interval}: give 1 or more"
             )
         self.backbone, self.labelled, self.interval = backbone, labelled, interval
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std, self.plan = tuple(mean), tuple(std), plan
         self._measured_at: int | None = None
 
     def attach(self, engine: Engine) -> None:
         """Measure while `engine` trains."""
-        for event in (Events.STARTED, Events.EPOCH_COMPLETED, Events.COMPLETED):
-            engine.add_event_handler(event, self._look, event)
+        engine.add_event_handler(Events.STARTED, self._at_first)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._clear)
+        engine.add_event_handler(every_epochs(self.interval, self.plan), self)
+        engine.add_event_handler(Events.COMPLETED, self._at_last)
+
+    def __call__(self, engine: Any) -> None:
+        """Measure now."""
+        engine.state.probe = {}
+        if process_rank() == 0:
+            engine.state.probe = self.measure()
+            self._measured_at = engine.state.iteration
 
     def measure(self) -> dict[str, float]:
         """Accuracy, balanced accuracy, and the accuracy of always guessing the largest class."""
@@ -73,17 +92,18 @@ class KNNProbe:
             "probe_majority": (counts.max() / counts.sum()).item(),
         }
 
-    def _look(self, engine: Any, event: Events) -> None:
-        state = engine.state
-        due = {
-            Events.STARTED: state.iteration == 0,
-            Events.EPOCH_COMPLETED: state.epoch % self.interval == 0,
-            Events.COMPLETED: state.iteration != self._measured_at,
-        }
-        state.probe = {}
-        if due[event] and process_rank() == 0:
-            state.probe = self.measure()
-            self._measured_at = state.iteration
+    def _clear(self, engine: Any) -> None:
+        engine.state.probe = {}
+
+    def _at_first(self, engine: Any) -> None:
+        self._clear(engine)
+        if engine.state.iteration == 0:
+            self(engine)
+
+    def _at_last(self, engine: Any) -> None:
+        self._clear(engine)
+        if engine.state.iteration != self._measured_at:
+            self(engine)
 
 
 def nearest_classes(

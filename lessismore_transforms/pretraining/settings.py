@@ -20,8 +20,8 @@ class PretrainingSettings:
     selection: str = option("default", help="which of its selections", role="path")
     output_dir: str | Path = option("run", help="folder for the results", role="path")
     resume: bool = option(False, help="go on with the run in `output_dir`", role="speed")
-    max_epochs: int = option(800, help="how often each slice is seen", role="setting")
-    max_steps: int | None = option(None, help="updates of the weights instead, whatever the epochs", role="setting")
+    max_epochs: int = option(800, help="how often each slice is seen")
+    max_steps: int | None = option(None, help="updates of the weights instead, whatever the epochs")
     batch_size: int = option(128, help="slices per iteration, of all processes together")
     accumulation: int = option(1, help="iterations whose gradients are added up for one update")
     seed: int = option(0, help="of weights, order of slices and views")
@@ -35,11 +35,11 @@ class PretrainingSettings:
     backbone: str = option(
         "resnet50", help="a CNN of torchvision that takes pictures of any size, or `timm:NAME`", role="identity"
     )
-    clip_norm: float | None = option(None, help="largest length of all gradients together", role="setting")
-    mean: Sequence[float] = option(
-        (0.1806,), help="what is subtracted from grey values of 0..1; three values make three channels", role="setting"
+    clip_norm: float | None = option(None, help="largest length of all gradients together")
+    mean: Sequence[float] | None = option(
+        None, help="what is subtracted from grey values of 0..1; three values make three channels"
     )
-    std: Sequence[float] = option((0.1907,), help="what they are divided by", role="setting")
+    std: Sequence[float] | None = option(None, help="what they are divided by")
     log_interval: int = option(10, help="steps between lines of the log", role="speed")
     health_interval: int = option(20, help="iterations between looks at the health", role="report")
     checkpoint_minutes: float = option(

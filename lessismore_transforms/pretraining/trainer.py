@@ -14,12 +14,13 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.optim import Optimizer
 
-from lessismore_transforms.options import names
 from lessismore_transforms.pretraining.clipping import ClipGradients
 from lessismore_transforms.pretraining.export import BackboneExport
 from lessismore_transforms.pretraining.health import HealthMonitor, Monitor
+from lessismore_transforms.pretraining.identity import training_identity
 from lessismore_transforms.pretraining.labelled import read_labelled
 from lessismore_transforms.pretraining.loader import SliceBatches
+from lessismore_transforms.pretraining.normalisation import grey_mean, grey_std
 from lessismore_transforms.pretraining.prepare_views import PrepareViews
 from lessismore_transforms.pretraining.probe import KNNProbe
 from lessismore_transforms.pretraining.settings import PretrainingSettings
@@ -35,6 +36,8 @@ from lessismore_transforms.training.processes import process_count, process_rank
 from lessismore_transforms.training.schedules import Schedule
 from lessismore_transforms.training.seeding import SeedIterations
 from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal
+
+__all__ = ["grey_mean", "grey_std", "make_plan", "make_trainer", "slices"]
 
 
 def make_plan(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> Plan:
@@ -118,19 +121,29 @@ def make_trainer(
         backbone,
         settings.backbone,
         every=settings.export_epochs,
-        metadata={"method": method, "mean": settings.mean, "std": settings.std, "image_size": image_size},
+        metadata={"method": method, "mean": list(views.mean), "std": list(views.std), "image_size": image_size},
+        plan=plan,
     )
     checkpoint = Checkpoint(
         settings.output_dir,
         bare_network,
         {"optimizer": optimizer, "health": health, "log": log},
         identity={"method": method, "slices": dataset.identity()}
-        | {name: getattr(settings, name) for name in names(settings, "identity")},
+        | training_identity(
+            settings,
+            plan=plan,
+            views=views,
+            optimizer=optimizer,
+            schedule=schedule,
+            loss_function=loss_function,
+            network=bare_network,
+            handlers=train_handlers,
+        ),
         sampler=loader.sampler_of_steps,
         plan=plan,
         resume=settings.resume,
         minutes=settings.checkpoint_minutes,
-        exports=export.bytes_to_come(plan.max_epochs),
+        exports=export.bytes_to_come(plan),
     )
     handlers = [
         SeedIterations(settings.seed, process_rank()),
@@ -139,7 +152,7 @@ def make_trainer(
         *([] if settings.clip_norm is None else [ClipGradients(bare_network, settings.clip_norm)]),
         StopOnNan(bare_network),  # before what saves
         health,  # before what writes its figures down
-        *([] if settings.probe is None else [_make_probe(settings, backbone, image_size)]),
+        *([] if settings.probe is None else [_make_probe(settings, plan, views, backbone, image_size)]),
         log,
         export,
         StopOnSignal(settings.accumulation),
@@ -165,7 +178,9 @@ def make_trainer(
     )
 
 
-def _make_probe(settings: PretrainingSettings, backbone: nn.Module, image_size: int) -> KNNProbe:
+def _make_probe(
+    settings: PretrainingSettings, plan: Plan, views: Views, backbone: nn.Module, image_size: int
+) -> KNNProbe:
     assert settings.probe is not None
     labelled = read_labelled(
         settings.probe,
@@ -174,4 +189,4 @@ def _make_probe(settings: PretrainingSettings, backbone: nn.Module, image_size: 
         output=settings.probe_output,
         training=slices(settings)[0],
     )
-    return KNNProbe(backbone, labelled, interval=settings.probe_epochs, mean=settings.mean, std=settings.std)
+    return KNNProbe(backbone, labelled, interval=settings.probe_epochs, mean=views.mean, std=views.std, plan=plan)

@@ -140,6 +140,9 @@ class Views:
     def __init__(self, kinds: Sequence[View], mean: Sequence[float], std: Sequence[float], *, seed: int = 0) -> None:
         if not kinds:
             raise UserError("expected at least one kind of view, found none: name the views of the method")
+        for name, value in (("mean", mean), ("std", std)):
+            if not isinstance(value, (list, tuple)) or not all(isinstance(item, (int, float)) for item in value):
+                raise UserError(f"expected {name} to be a list such as [0.18], found {value!r}")
         if len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0:
             raise UserError(f"expected a mean and a std > 0 for one channel or three, found {mean} and {std}")
         self.kinds = tuple(kinds)

@@ -58,7 +58,8 @@ class Manifest:
             (nan for a slice that outlasts the others), `rank` 1 for that one and the number of slices for the
             first removed; 0 for slices that were left when the ranking stopped early (`ranked_to` in the volume's
             record). A row with a `reason` is no candidate: hash 0, removed_at nan, rank 0.
-        info: the content of manifest.json: `settings`, `volumes` (a dict per volume), `failures`, `skipped`.
+        info: the content of manifest.json: `settings`, `volumes` (a dict per volume), `failures`, `skipped`, `store`
+            (pixels, mean and standard deviation of the stored slices of the default selection, grey values in 0..1).
         folder: where it was read.
     """
 

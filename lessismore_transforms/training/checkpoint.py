@@ -16,9 +16,10 @@ from torch import nn
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import atomic_write, remove_temporaries, writing
-from lessismore_transforms.errors import OutputError, UserError
+from lessismore_transforms.errors import OutputError, UserError, reading
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.processes import process_rank, wait
+from lessismore_transforms.training.sealed_file import is_whole, sealed
 from lessismore_transforms.training.stopping import all_finite, not_finite, on_end, stopped
 from lessismore_transforms.weights.safe_load import load_safely
 
@@ -153,10 +154,7 @@ class Checkpoint:
             "state": {name: item.state_dict() for name, item in self.state.items()},
             "scaler": engine.scaler.state_dict() if engine.scaler is not None else None,
         }
-        buffer = io.BytesIO()  # torch.save makes something unreadable of a disk that is full
-        torch.save(content, buffer)
-        with atomic_write(self.path, "wb") as file:
-            file.write(buffer.getbuffer())
+        write_checkpoint(self.path, content)
         self._written = time.monotonic()
 
     def _load(self, engine: Any) -> None:
@@ -210,6 +208,18 @@ def keeping_settings(item: Any) -> Iterator[None]:
         group.update({name: value for name, value in values.items() if name != "params"})
 
 
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint with its checksum, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    buffer = io.BytesIO()  # torch.save makes something unreadable of a disk that is full
+    torch.save(content, buffer)
+    with atomic_write(path, "wb") as file:
+        file.writelines(sealed(buffer.getbuffer()))
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint; nothing in the file is executed.
 
@@ -218,7 +228,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"expected a checkpoint to resume at {path}, found none; leave --resume out to begin")
-    content = load_safely(path, "a checkpoint", "name another output_dir to begin anew")
+    with reading(path):
+        data = path.read_bytes()
+    if not is_whole(data):
+        raise UserError(
+            f"expected a checkpoint with its checksum in {path}, found a file that is damaged, cut short or of another "
+            "version: put a whole copy of it there, or begin again in another output_dir"
+        )
+    content = load_safely(path, "a checkpoint", "begin again in another output_dir")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(
             f"expected a checkpoint of format {_FORMAT} in {path}, found something else; name another output_dir"

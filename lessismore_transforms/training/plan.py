@@ -18,11 +18,14 @@ class Plan:
         batches_per_epoch: global batches of an epoch, a multiple of `accumulation`.
         iterations: global batches of the whole training.
         accumulation: batches whose gradients are added up for one step.
+        parts: number of equal parts of the training that count as its epochs wherever a setting is given in epochs;
+            None where its length is given in epochs, which are then those of the set.
     """
 
     batches_per_epoch: int
     iterations: int
     accumulation: int = 1
+    parts: int | None = None
 
     @classmethod
     def of(
@@ -43,7 +46,7 @@ class Plan:
             batch_size: of all processes together.
             max_epochs: number of times that every slice is seen.
             max_steps: number of updates, instead of epochs, so that sets of different sizes are compared at equal
-                steps.
+                steps; settings in epochs then mean shares of the training, see `iterations_of`.
             accumulation: batches per step.
             processes: number of processes that share each batch.
             drop_last: leave out slices that do not fill a step; otherwise, without accumulation, they make a smaller
@@ -70,7 +73,28 @@ class Plan:
                 f"expected at least {needed} slices to fill batch_size {batch_size} x accumulation {accumulation}, "
                 f"found {slices} in the selection; take a smaller batch_size or keep more slices"
             )
-        return cls(batches, batches * max_epochs if max_steps is None else max_steps * accumulation, accumulation)
+        if max_steps is None:
+            return cls(batches, batches * max_epochs, accumulation)
+        return cls(batches, max_steps * accumulation, accumulation, parts=max_epochs)
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether the length of the training is given in steps."""
+        return self.parts is not None
+
+    def iterations_of(self, epochs: int) -> int:
+        """The iterations that a setting of so many epochs means, in whole steps.
+
+        Where the length of the training is given in steps, an epoch is the `max_epochs`-th part of it, rounded down: 10
+        of 800 epochs are 1.25 % of the steps, whatever the size of the set.
+        """
+        if self.parts is None:
+            return epochs * self.batches_per_epoch
+        return epochs * self.steps // self.parts * self.accumulation
+
+    def interval_of(self, epochs: int) -> int:
+        """The iterations between what happens every so many epochs: at least one step."""
+        return max(self.iterations_of(epochs), self.accumulation)
 
     @property
     def max_epochs(self) -> int:

@@ -117,6 +117,7 @@ class RunLog:
             self._write(engine, health)
         for sentence in getattr(engine.state, "advice", []):
             self._write(engine, {"advice": sentence})
+        self._probed(engine)  # here where probes come by steps
 
     def _open(self, engine: Any) -> None:
         if process_rank() != 0:
@@ -151,6 +152,7 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(self.folder / EVENTS, purge_step=step + 1 if step else None)
+        print(f"training in {self.folder}: steps {step + 1} to {self.plan.steps} on {run['device']}", flush=True)
         self._bar = tqdm(total=self.plan.steps, initial=step, unit="step", disable=None)
         self._since = time.perf_counter(), engine.state.iteration
         self._probed(engine)
@@ -189,6 +191,8 @@ class RunLog:
         end = {"event": "stop", "reason": reason.sentence} if reason else {"event": "end"}
         self._line({**end, "step": step, "time": _now()})
         self._bar.close()
+        if reason is None:
+            print(f"finished step {step} of {self.plan.steps}: the results are in {self.folder}", flush=True)
         self._writer.close()
         self._file.close()
 

@@ -120,8 +120,8 @@ class StopOnNan:
 def not_finite(what: str, iteration: int) -> Stop:
     """The reason to stop a training whose loss or network is not finite."""
     sentence = (
-        f"the {what} is no finite number at iteration {iteration}: the last good state is in checkpoints/last.pt; take "
-        "a smaller learning rate, or precision fp32 or bf16, and go on from there with --resume True"
+        f"the {what} is no finite number at iteration {iteration}: the last good state is in checkpoints/last.pt; go "
+        "on from there with --resume True and precision fp32 or bf16, or begin again with a smaller learning rate"
     )
     return Stop(sentence, 1, keep=False)
 

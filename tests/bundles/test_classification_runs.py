@@ -20,6 +20,7 @@ from lessismore_transforms.classification.evaluation import SETTLED
 from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.classification.predictions import Predictions
+from lessismore_transforms.training.checkpoint import write_checkpoint
 from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
 COVID, ORGANS, BRAIN = (f"{name}_classification" for name in ("covid19_ct", "organsmnist_ct", "brain_hemorrhage_ct"))
@@ -331,7 +332,7 @@ def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:
     (tmp_path / "unreadable" / "CT_COVID" / "COVID_val%1.png").write_bytes(b"no picture")
     state = {"format": 1, "identity": {"task": "COVID-19", "classes": ["a", "b", "c"]}, "iteration": 2}
     (tmp_path / "three" / "run_00" / "checkpoints").mkdir(parents=True)
-    torch.save(state, tmp_path / "three" / "run_00" / "checkpoints" / "last.pt")
+    write_checkpoint(tmp_path / "three" / "run_00" / "checkpoints" / "last.pt", state)
     mistakes = [
         ({}, "expected pre-trained weights for mode finetune, found none: give --pretrained FILE, or --mode scratch"),
         ({"mode": "scratch", "pretrained": pretrained}, "expected no weights for mode scratch, found"),

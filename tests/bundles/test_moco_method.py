@@ -243,6 +243,14 @@ def test_the_usual_length_is_whole_batches_up_to_half_of_the_set(slices, batch_s
     assert default_queue_length(slices, batch_size) == length
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "length"), [(8, 2048), (64, 16_384), (128, 32_768), (256, 65_536), (300, 65_400)]
+)
+def test_of_a_budget_in_steps_it_depends_on_the_batch_alone(batch_size, length):
+    for slices in (1000, 22_672, 243_958):
+        assert default_queue_length(slices, batch_size, 20_000) == length
+
+
 # The encoders
 
 

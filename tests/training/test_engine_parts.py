@@ -17,9 +17,9 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from lessismore_transforms.errors import OutputError
+from lessismore_transforms.errors import OutputError, UserError
 from lessismore_transforms.pretraining.export import BackboneExport, prove_export
-from lessismore_transforms.training.checkpoint import Checkpoint, read_checkpoint
+from lessismore_transforms.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from lessismore_transforms.training.curves import Curves
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer, pick_device, place
@@ -330,18 +330,42 @@ def test_resume_refuses_what_is_not_its_run(tmp_path: Path) -> None:
         resumed(tmp_path, resume=False)
     path = tmp_path / "checkpoints" / "last.pt"
     content = torch.load(path, weights_only=True)
-    torch.save({**content, "identity": IDENTITY | {"method": "moco"}}, path)
+    write_checkpoint(path, {**content, "identity": IDENTITY | {"method": "moco"}})
     with pytest.raises(ValueError, match="expected to go on with method 'test', found 'moco'"):
         resumed(tmp_path)
-    torch.save({**content, "state": content["state"] | {"network": {"0.weight": torch.zeros(2)}}}, path)
+    write_checkpoint(path, {**content, "state": content["state"] | {"network": {"0.weight": torch.zeros(2)}}})
     with pytest.raises(ValueError, match="expected the network of this configuration"):
         resumed(tmp_path)
-    torch.save({"weights": torch.zeros(1)}, path)
+    write_checkpoint(path, {"weights": torch.zeros(1)})
     with pytest.raises(ValueError, match="found something else"):
         resumed(tmp_path)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="damaged or unsafe"):
-        resumed(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["a byte", "the end", "all", "an object"])
+def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path: Path, damage: str) -> None:
+    Training(tmp_path, Plan(5, 10)).run()
+    path = tmp_path / "checkpoints" / "last.pt"
+    assert torch.load(path, weights_only=True)["iteration"] == 10  # the checksum is in no reader's way
+    data = bytearray(path.read_bytes())
+    expected = "expected a checkpoint with its checksum in"
+    if damage == "an object":
+        write_checkpoint(path, {"format": 1, "iteration": SimpleNamespace()})
+        expected = "found others, which were not executed"
+    else:
+        places = range(0, len(data), len(data) // 25) if damage == "a byte" else [0]
+        for place in places:
+            changed = bytearray(data)
+            changed[place] ^= 4
+            path.write_bytes({"a byte": changed, "the end": data[:-1], "all": b""}[damage])
+            with pytest.raises(UserError, match=expected):
+                read_checkpoint(path)
+    with pytest.raises(UserError, match=expected) as refused:
+        read_checkpoint(path)
+    text = str(refused.value)
+    assert "another output_dir" in text
+    assert str(path) in text
+    assert "weights_only" not in text
+    assert "\n" not in text
 
 
 def test_a_longer_plan_goes_on(tmp_path: Path) -> None:
@@ -395,8 +419,8 @@ def test_export_writes_what_loads_strictly(tmp_path: Path) -> None:
     export = BackboneExport(tmp_path, backbone, "resnet18", every=3, metadata={"method": "swav", "mean": [0.18]})
     export._prove(engine())
     assert list(tmp_path.rglob("*.safetensors")) == []
-    for epoch in range(1, 8):
-        export._epoch(engine(epoch))
+    for epoch in (3, 6):
+        export(engine(epoch))
     assert sorted(path.name for path in (tmp_path / "backbones").iterdir()) == [
         "epoch_0003.safetensors",
         "epoch_0006.safetensors",
@@ -412,7 +436,7 @@ def test_export_writes_what_loads_strictly(tmp_path: Path) -> None:
     assert found["mean"] == [0.18]
     assert (found["backbone"], found["epoch"], found["iteration"]) == ("resnet18", 3, 30)
     size = sum(value.numel() * value.element_size() for value in read_tensors(path).values())
-    assert export.bytes_to_come(7) == 3 * size  # epochs 3, 6 and the last
+    assert export.bytes_to_come(Plan(1, 7)) == 3 * size  # epochs 3, 6 and the last
 
 
 def test_export_refuses_a_backbone_that_a_file_does_not_hold(tmp_path: Path) -> None:

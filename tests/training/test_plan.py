@@ -27,6 +27,20 @@ def test_accumulation_makes_whole_steps() -> None:
     assert Plan.of(1000, batch_size=128, max_epochs=1, max_steps=4, accumulation=2).iterations == 8
 
 
+@pytest.mark.parametrize("slices", [1000, 22_672, 243_958])
+def test_an_epoch_of_a_budget_in_steps_is_a_share_of_it_whatever_the_set(slices: int) -> None:
+    plan = Plan.of(slices, batch_size=128, max_epochs=800, max_steps=20_000)
+    assert plan.iterations_of(10) == 250  # 1.25 %; of epochs of LIDC it would be 19,050
+    assert [plan.interval_of(epochs) for epochs in (1, 10, 50)] == [25, 250, 1250]
+    whole = Plan.of(slices, batch_size=128, max_epochs=800, max_steps=90, accumulation=3)
+    assert (whole.iterations_of(15), whole.iterations_of(10), whole.interval_of(1)) == (3, 3, 3)  # whole steps
+
+
+def test_an_epoch_of_a_length_in_epochs_is_one() -> None:
+    plan = Plan.of(243_958, batch_size=128, max_epochs=800)
+    assert (plan.iterations_of(10), plan.interval_of(50)) == (19_050, 95_250)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

@@ -25,6 +25,7 @@ from lessismore_transforms.training.processes import all_gather, process_count, 
 from lessismore_transforms.weights.backbones import three_channels
 
 LONGEST_QUEUE = 65_536  # keys, in the paper of MoCo
+BATCHES_IN_QUEUE = 256  # as many as 65,536 keys are in the paper of MoCo
 SMALLEST_GROUP = 8  # pictures: the statistics of fewer are noise
 
 
@@ -208,17 +209,23 @@ def chance_loss(queue_length: int) -> float:
     return math.log1p(queue_length)
 
 
-def default_queue_length(slices: int, batch_size: int) -> int:
+def default_queue_length(slices: int, batch_size: int, max_steps: int | None = None) -> int:
     """The number of keys to keep: whole batches, at most 65,536, at most half of the data set, at least one batch.
 
     A queue of 65,536 keys would hold each of the 22,672 slices of LIDC after HASH-6 about three times: the negatives of
     a query would mostly be repetitions, and some of them would be its own picture.
 
+    Where the length of the training is given in steps, sets of different sizes are compared, and the queue must not
+    depend on the set: it holds the keys of 256 batches, at most 65,536. So its oldest key is as many steps old as in
+    the paper of MoCo, with its batches of 256.
+
     Args:
         slices: number of slices in the data set.
         batch_size: of all processes together.
+        max_steps: length of the training where it is given in steps.
     """
-    return max(1, min(LONGEST_QUEUE, slices // 2) // batch_size) * batch_size
+    most = slices // 2 if max_steps is None else BATCHES_IN_QUEUE * batch_size
+    return max(1, min(LONGEST_QUEUE, most) // batch_size) * batch_size
 
 
 def _own(share: torch.Tensor) -> slice:

@@ -13,16 +13,12 @@ class Settings(PretrainingSettings):
     """Settings of MoCo, by the names that stand at the top of train.json."""
 
     batch_size: int = default_of(PretrainingSettings, "batch_size", 64)
-    mlp: bool = option(
-        True, help="head of two layers, as in version 2; `false`: of one, as in version 1", role="setting"
-    )
-    queue_length: int | None = option(None, help="keys in the queue, a multiple of `batch_size`", role="setting")
-    key_momentum: float = option(0.999, help="share of itself that the key encoder keeps in a step", role="setting")
-    key_groups: int = option(
-        2, help="in a single process, groups of a batch that are normalised apart, see above", role="setting"
-    )
-    temperature: float = option(0.07, help="softness of the comparison", role="setting")
-    learning_rate: float = option(0.0001, help="its value in the first epoch", role="setting")
-    sgd_momentum: float = option(0.9, help="of the optimiser", role="setting")
-    weight_decay: float = option(0.0001, help="of all parameters", role="setting")
-    image_size: int = option(224, help="pixels per side of both views", role="setting")
+    mlp: bool = option(True, help="head of two layers, as in version 2; `false`: of one, as in version 1")
+    queue_length: int | None = option(None, help="keys in the queue, a multiple of `batch_size`")
+    key_momentum: float = option(0.999, help="share of itself that the key encoder keeps in a step")
+    key_groups: int = option(2, help="in a single process, groups of a batch that are normalised apart, see above")
+    temperature: float = option(0.07, help="softness of the comparison")
+    learning_rate: float | None = option(None, help="its value at the start")
+    sgd_momentum: float = option(0.9, help="of the optimiser")
+    weight_decay: float = option(0.0001, help="of all parameters")
+    image_size: int = option(224, help="pixels per side of both views")

@@ -10,6 +10,7 @@ large crops only (Section 3.1, online clustering); every other crop learns to pr
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,7 @@ from torch import nn
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import projection_head
+from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import at_least_float32
 from lessismore_transforms.training.processes import all_gather, process_rank
 from lessismore_transforms.weights.backbones import three_channels
@@ -204,17 +206,26 @@ class FreezePrototypes:
         network: the bare `SwAV`, as it is before DDP or torch.compile wraps it.
         length: number of iterations or epochs; 0 freezes nothing.
         unit: "iterations" of the engine, or "epochs".
+        plan: length of the training; it says what an epoch is, see `Plan.iterations_of`.
 
     Raises:
         UserError: the unit is another one.
     """
 
-    def __init__(self, network: SwAV, length: int = 313, *, unit: str = "iterations") -> None:
+    def __init__(self, network: SwAV, length: int = 313, *, unit: str = "iterations", plan: Plan | None = None) -> None:
         if unit not in UNITS:
             raise UserError(f"expected prototypes to be frozen for {' or '.join(UNITS)}, found {unit!r}; give one")
         self.prototypes = network.prototypes
-        self.length = length
-        self.unit = unit
+        self.length, self.unit = length, unit
+        if plan is not None:
+            self.length, self.unit = length if unit == "iterations" else plan.iterations_of(length), "iterations"
+            if self.length >= plan.iterations and process_rank() == 0:
+                logging.getLogger("lessismore_transforms").warning(
+                    "the prototypes keep still for the whole training: freeze_prototypes is %d iterations of %d; take "
+                    "fewer, or train longer",
+                    self.length,
+                    plan.iterations,
+                )
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine of MONAI, after each backward pass; attach it before handlers that clip gradients."""
@@ -233,11 +244,12 @@ class StartQueue:
     Args:
         network: the bare `SwAV`, as it is before DDP or torch.compile wraps it.
         epochs: number of epochs without a queue.
+        plan: length of the training; where it counts steps it says what an epoch is, see `Plan.iterations_of`.
     """
 
-    def __init__(self, network: SwAV, epochs: int = 15) -> None:
-        self.network = network
-        self.epochs = epochs
+    def __init__(self, network: SwAV, epochs: int = 15, *, plan: Plan | None = None) -> None:
+        self.network, self.epochs = network, epochs
+        self._iterations = None if plan is None else plan.iterations_of(epochs)
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine, before each of its iterations."""
@@ -245,4 +257,7 @@ class StartQueue:
 
     def __call__(self, engine: Engine) -> None:
         """Switch the queue of the network on once the epochs are over."""
-        self.network.queue_started = engine.state.epoch > self.epochs
+        if self._iterations is None:
+            self.network.queue_started = engine.state.epoch > self.epochs
+        else:
+            self.network.queue_started = engine.state.iteration > self._iterations

@@ -32,8 +32,8 @@ from lessismore_transforms.classification.statistics import (
     holm,
     mean_std,
     permutation_test,
-    unit_of,
 )
+from lessismore_transforms.classification.units import keys_of, whose
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.wording import counted
 
@@ -47,13 +47,13 @@ _SHARED = (
     "pre-training again would."
 )
 _INTERVAL = (
-    "{percent} % interval: of the mean over runs when the test patients are drawn {samples} times with replacement and "
-    "the networks stay. Where patients are not known, images are drawn: if patients have several, intervals are too "
-    "narrow and p too small."
+    "{percent} % interval: of the mean over runs when the units of the test set are drawn {samples} times with "
+    "replacement and the networks stay. A unit is a patient, else a source such as a paper, else an image: where "
+    "images are drawn and patients have several, intervals are too narrow and p too small."
 )
 _TESTS = (
     "difference: from the baseline, of the means over the runs that both have. p: two-sided permutation test of it, in "
-    "which the predictions (for AUC their ranks) for a patient or image change places between the two networks "
+    "which the predictions (for AUC their ranks) for a unit change places between the two networks "
     "{samples} times. (Holm): corrected for all comparisons of the task. All this is about these networks: to say that "
     "one way of pre-training is better than another takes several pre-trainings of each."
 )
@@ -288,8 +288,7 @@ class _Comparison:
         ours, theirs = ([each.runs[n] for n in common] for each in (self.evaluations[row.evaluation], self.base))
         differences = [_value(function, a) - _value(function, b) for a, b in zip(ours, theirs, strict=True)]
         same_images = all(run.image_ids == ours[0].image_ids for run in ours)  # not so in folds
-        known = [patient for patient in ours[0].patients if patient]
-        independent = len(set(known)) == len(known)  # else DeLong's test gives three times as many false alarms
+        independent = len(set(keys_of(ours[0]))) == len(ours[0].labels)  # else there are false alarms
         p_delong = _NAN
         if row.metric == "auc" and len(self.base.classes) == 2 and same_images and independent:
             a, b = (np.mean([run.probabilities[:, 1] for run in runs], axis=0) for runs in (ours, theirs))  # (N,)
@@ -350,12 +349,11 @@ class _Comparison:
 
     def _title(self) -> str:
         base, runs = self.base, list(self.base.runs.values())
-        patients = {i: patient for run in runs for i, patient in zip(run.image_ids, run.patients, strict=True)}
-        known = all(unit_of(run) == "patient" for run in runs)
-        whose = f"of {counted(len(set(patients.values())), 'patient')}" if known else "(patients not known)"
+        images = len({image for run in runs for image in run.image_ids})
+        units = f"of {found}" if (found := whose(runs)) else "(patients and sources not known)"
         folds = f" in {counted(len(set(base.folds.values())), 'fold')}" if base.folds else ""
         of_class = f"; F1 is of class {base.classes[base.positive]!r}" if "f1" in self.metrics else ""
-        return f"{base.task}: {counted(len(patients), 'test image')} {whose}{folds}{of_class}"
+        return f"{base.task}: {counted(images, 'test image')} {units}{folds}{of_class}"
 
 
 def _named(evaluations: Sequence[FinishedRuns]) -> dict[str, FinishedRuns]:

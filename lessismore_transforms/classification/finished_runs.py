@@ -129,13 +129,15 @@ def read_finished_runs(folder: Path | str) -> FinishedRuns:
 def difference(one: Predictions, other: Predictions) -> str:
     """The name of the first difference between two test sets with images in alphabetical order; "" if they are equal.
 
-    Images are compared first, then their labels, then their patients.
+    Images are compared first, then their labels, patients and sources.
     """
     if one.image_ids != other.image_ids:
         return "test images"
     if not np.array_equal(one.labels, other.labels):
         return "labels of the test images"
-    return "patients of the test images" if one.patients != other.patients else ""
+    if one.patients != other.patients:
+        return "patients of the test images"
+    return "sources of the test images" if one.sources != other.sources else ""
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -207,10 +209,7 @@ def _test_predictions(path: Path, record: dict[str, Any]) -> Predictions:
                 f"and {value:.4f}; evaluate again"
             )
     order = sorted(range(len(found.image_ids)), key=found.image_ids.__getitem__)
-    ids, patients, splits = (
-        [column[row] for row in order] for column in (found.image_ids, found.patients, found.splits)
-    )
-    return Predictions(ids, patients, splits, found.labels[order], found.probabilities[order])
+    return found.rows(order)
 
 
 def _check_test_sets(folder: Path, runs: dict[int, Predictions], folds: dict[int, int]) -> None:

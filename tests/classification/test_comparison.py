@@ -32,7 +32,7 @@ def test_hand_made_numbers(tmp_path: Path) -> None:
         assert rows["a", metric].mean == pytest.approx(sum(values) / 2, abs=1e-12)
         assert rows["a", metric].std == pytest.approx((values[1] - values[0]) / math.sqrt(2), abs=1e-12)
     text = as_text(table)
-    assert text.startswith("COVID-19: 4 test images (patients not known); F1 is of class 'NonCOVID'\n")
+    assert text.startswith("COVID-19: 4 test images (patients and sources not known); F1 is of class 'NonCOVID'\n")
     line = next(line for line in text.splitlines() if line.startswith("a "))
     assert line.split()[:4] == ["a", "from", "scratch", "2"]
     values = "0.875 ± 0.177  0.737 ± 0.033  0.583 ± 0.118  0.679 ± 0.033  0.625 ± 0.177  0.673 ± 0.026"
@@ -133,7 +133,7 @@ def test_folds(tmp_path: Path) -> None:
     assert (row.common_runs, row.runs, row.paper_mean) == (4, 4, 0.840)
     assert math.isnan(row.p_delong)  # no image is in all runs
     text = as_text(table)
-    assert "Brain: 100 test images (patients not known) in 5 folds\n" in text
+    assert "Brain: 100 test images (patients and sources not known) in 5 folds\n" in text
     assert "Brain, two: run_04 not finished (no metrics.json), left out.\n" in text
     assert "Brain, two: tested against one on the runs that both have, 0, 1, 2, 3.\n" in text
 

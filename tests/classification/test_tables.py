@@ -63,7 +63,7 @@ def test_files_and_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     first = rows[2]
     assert parser.lines[2][:4] == ["a|<b>", "LIDC SwAV HASH-6", "2", f"{first.mean:.3f} ± {first.std:.3f}"]
     markdown = outputs["md"].read_text(encoding="utf-8").splitlines()
-    assert markdown[0] == "**COVID-19: 40 test images (patients not known)**"
+    assert markdown[0] == "**COVID-19: 40 test images (patients and sources not known)**"
     assert markdown[2] == "| evaluation | pre-training | runs | AUC | paper | accuracy | paper |"
     assert markdown[3] == "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
     assert markdown[5].startswith("| a&#124;<b> | LIDC SwAV HASH-6 | 2 | ")

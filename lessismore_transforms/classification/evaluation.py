@@ -172,7 +172,7 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
 
 def intervals_of(predictions: Predictions, *, samples: int) -> dict[str, Any]:
     """Bootstrap intervals of the scores of one test set, and the unit that was resampled."""
-    intervals: dict[str, Any] = {"level": LEVEL, "unit": unit_of(predictions)}
+    intervals: dict[str, Any] = {"level": LEVEL, "unit": unit_of([predictions])}
     for name in _INTERVALS:
         intervals[name] = list(bootstrap_interval([predictions], METRICS[name], samples=samples, level=LEVEL))
     return intervals

@@ -70,12 +70,14 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 def bootstrap_interval(
     runs: Sequence[Predictions], metric: Metric, *, samples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """The percentile interval of the mean over runs of a metric (Efron & Tibshirani 1993, Chapter 13).
+    """The interval of the mean over runs of a metric by the bootstrap of units (Efron & Tibshirani 1993, Chapter 12).
 
     The units of a test set are drawn with replacement, each with all its images. Runs that share units share the
     draws; test sets without common units, such as folds, are drawn separately. A resample without a value, such as an
     AUC when one class was not drawn, is left out: drawing it again would give the same distribution, and might never
-    end. Percentiles of few units are too close together: they are moved away from the mean by `small_sample`.
+    end. The resamples give the standard error, times n / (n - 1) for n units in its square; Student's quantile with
+    n - 1 degrees of freedom goes with it, on the scale of log odds, as a metric ends at 0 and 1. Percentiles of the
+    resamples would hold the true AUC too rarely (91 % for 40 patients, this interval 94 %).
 
     Args:
         runs: predictions of one test set, of one for each fold, or of several runs of all folds.
@@ -100,9 +102,8 @@ def bootstrap_interval(
     (values,), freedom = resampled([runs], metric, samples=samples, seed=seed)
     if len(values) == 0:
         return math.nan, math.nan
-    mean = float(mean_of_runs(runs, metric))
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return stretched(mean, float(low), float(high), small_sample(freedom, level))
+    error = float(np.std(values)) * math.sqrt(freedom.units / freedom.free)
+    return log_odds_interval(mean_of_runs(runs, metric), error, freedom.free, level)
 
 
 def resampled(
@@ -140,16 +141,6 @@ def mean_of_runs(runs: Sequence[Predictions], metric: Metric) -> float:
     return float(np.mean([metric(run.labels, run.probabilities, None) for run in runs]))
 
 
-def small_sample(freedom: Freedom, level: float) -> float:
-    """By how much an interval of few units has to be wider than that of their bootstrap.
-
-    The bootstrap's variance lacks the factor n / (n - 1), and its quantiles are those of a normal distribution where
-    Student's are due (Efron & Tibshirani 1993, Section 12.5; Hesterberg 2015): 1.03 for 60 patients.
-    """
-    count, free = freedom
-    return math.sqrt(count / free) * t_quantile(free, level) / t_quantile(math.inf, level)
-
-
 def t_quantile(freedom: float, level: float) -> float:
     """Student's quantile for the two ends of an interval; the normal one for infinite freedom."""
     from scipy.special import ndtri, stdtrit
@@ -157,9 +148,20 @@ def t_quantile(freedom: float, level: float) -> float:
     return float(ndtri((1 + level) / 2) if math.isinf(freedom) else stdtrit(freedom, (1 + level) / 2))
 
 
-def stretched(mean: float, low: float, high: float, factor: float) -> tuple[float, float]:
-    """The ends of an interval of 0 to 1 as many times as far from the mean."""
-    return max(0.0, mean + factor * (low - mean)), min(1.0, mean + factor * (high - mean))
+def log_odds_interval(mean: float, error: float, freedom: float, level: float) -> tuple[float, float]:
+    """The ends of an interval of a mean that is between 0 and 1, symmetric in its log odds.
+
+    Args:
+        mean: of a metric.
+        error: its standard error.
+        freedom: degrees of freedom of the error.
+        level: the share of intervals that hold the true value.
+    """
+    if error == 0 or not 0 < mean < 1:
+        return mean, mean
+    middle, reach = math.log(mean / (1 - mean)), t_quantile(freedom, level) * error / (mean * (1 - mean))
+    low, high = (0.5 + 0.5 * math.tanh((middle + side) / 2) for side in (-reach, reach))
+    return low, high
 
 
 def permutation_test(

@@ -25,9 +25,9 @@ def keys_of(run: Predictions) -> list[tuple[str, str]]:
     return [next((pair for pair in several if pair[1]), several[-1]) for several in pairs]
 
 
-def unit_of(predictions: Predictions) -> str:
-    """The kind of the units: patient, source or image; where it is not the same for all, such as `patient or image`."""
-    kinds = {kind for kind, _ in keys_of(predictions)}
+def unit_of(runs: Sequence[Predictions]) -> str:
+    """The kind of the units of runs: patient, source or image; `patient or image` where it is not one for all."""
+    kinds = {kind for run in runs for kind, _ in keys_of(run)}
     return " or ".join(kind for kind in KINDS if kind in kinds)
 
 

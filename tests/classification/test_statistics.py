@@ -11,14 +11,13 @@ from scipy.stats import binom, kstest, norm, rankdata, t
 from lessismore_transforms.classification.metrics import METRICS, accuracy, auc
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.statistics import (
-    Freedom,
     bootstrap_interval,
     delong_test,
     holm,
+    log_odds_interval,
     mean_std,
     permutation_test,
-    small_sample,
-    stretched,
+    t_quantile,
 )
 from lessismore_transforms.classification.units import plural_unit, unit_of, whose
 
@@ -34,8 +33,8 @@ def test_mean_std_is_that_of_a_sample():
 
 def test_a_patient_is_the_unit_where_all_are_known():
     labels, scores = np.array([0, 1]), np.array([0.2, 0.3])
-    assert unit_of(run_of(labels, scores, [3, 4])) == "patient"
-    assert unit_of(run_of(labels, scores)) == "image"
+    assert unit_of([run_of(labels, scores, [3, 4])]) == "patient"
+    assert unit_of([run_of(labels, scores)]) == "image"
     names = ["a", "b", "c", "d"]
     runs = [
         Predictions(names, patients, ["test"] * 4, np.array([0, 1, 0, 1]), np.full((4, 2), 0.5), sources)
@@ -45,14 +44,14 @@ def test_a_patient_is_the_unit_where_all_are_known():
             (["p", "p", "q", ""], []),
         )
     ]
-    assert [unit_of(run) for run in runs] == ["source", "patient or source or image", "patient or image"]
+    assert [unit_of([run]) for run in runs] == ["source", "patient or source or image", "patient or image"]
     assert [whose([run]) for run in runs] == [
         "2 sources",
         "1 patient, 1 source and 1 single image",
         "2 patients and 1 single image",
     ]
     assert whose([run_of(labels, scores)]) == ""
-    assert [plural_unit(unit_of(run)) for run in runs[::2]] == ["sources", "patients and images"]
+    assert [plural_unit(unit_of([run])) for run in runs[::2]] == ["sources", "patients and images"]
 
 
 @pytest.mark.parametrize("name", ["auc", "accuracy", "f1_macro"])
@@ -79,10 +78,13 @@ def test_an_interval_is_that_of_resampling_with_repetition(name, known):
         values.append(np.mean([METRICS[name](run.labels[rows], run.probabilities[rows], None) for run in runs]))
     mean = np.mean([METRICS[name](run.labels, run.probabilities) for run in runs])
     n = len(names)
-    factor = math.sqrt(n / (n - 1)) * t.ppf(0.95, n - 1) / norm.ppf(0.95)
-    low, high = mean + factor * (np.quantile(values, [0.05, 0.95]) - mean)
+    error = np.std(values) * math.sqrt(n / (n - 1))
+    reach = t.ppf(0.95, n - 1) * error / (mean * (1 - mean))
     np.testing.assert_allclose(
-        bootstrap_interval(runs, METRICS[name], samples=200, seed=5, level=0.9), (low, min(high, 1)), rtol=0, atol=1e-12
+        bootstrap_interval(runs, METRICS[name], samples=200, seed=5, level=0.9),
+        expit([logit(mean) - reach, logit(mean) + reach]),
+        rtol=0,
+        atol=1e-12,
     )
 
 
@@ -105,7 +107,7 @@ def test_folds_are_drawn_each_for_itself_and_repeated_runs_of_a_fold_together():
         if len(set(labels[0][r])) == len(set(labels[1][s])) == 2
     ]
     assert 0 < len(values) < 300
-    expected = widened(folds + again, values, units=12, sets=2)
+    expected = interval(folds + again, values, units=12, sets=2)
     np.testing.assert_allclose(bootstrap_interval(folds + again, auc, samples=300), expected, atol=1e-12)
 
 
@@ -127,7 +129,7 @@ def test_test_sets_that_overlap_share_their_draws():
         rows = [draw[draw < 4], draw[draw >= 3]]
         if all(len(set(labels[r])) == 2 for r in rows):
             values.append(np.mean([auc(labels[r], whole.probabilities[r]) for r in rows]))
-    expected = widened(halves, values, units=7, sets=1)
+    expected = interval(halves, values, units=7, sets=1)
     np.testing.assert_allclose(bootstrap_interval(halves, auc, samples=300), expected, atol=1e-12)
 
 
@@ -341,17 +343,19 @@ def test_delong_p_values_are_uniform_where_models_are_alike_and_small_where_not(
     assert np.mean(np.array(unlike) < 0.05) > 0.8
 
 
-def widened(runs, values, units: int, sets: int) -> tuple[float, float]:
-    """The ends of an interval from bootstrapped areas, as `bootstrap_interval` moves them away from the mean."""
+def interval(runs, values, units: int, sets: int) -> tuple[float, float]:
+    """The ends of an interval from bootstrapped areas of so many units in so many test sets."""
     mean = np.mean([auc(run.labels, run.probabilities) for run in runs])
-    low, high = np.quantile(values, [0.025, 0.975])
-    return stretched(mean, low, high, small_sample(Freedom(units, units - sets), 0.95))
+    return log_odds_interval(mean, np.std(values) * math.sqrt(units / (units - sets)), units - sets, 0.95)
 
 
-def test_few_units_want_a_wider_interval():
-    assert small_sample(Freedom(60, 59), 0.95) == pytest.approx(math.sqrt(60 / 59) * 2.000995 / 1.959964, abs=1e-6)
-    assert small_sample(Freedom(10**9, 10**9 - 1), 0.95) == pytest.approx(1, abs=1e-6)
-    assert stretched(0.9, 0.8, 0.95, 3) == (pytest.approx(0.6), 1)
+def test_an_interval_of_log_odds_by_hand():
+    # log(0.8 / 0.2) = 1.3863, 2.0010 * 0.04 / 0.16 = 0.5003: 0.8860 and 1.8866
+    low, high = log_odds_interval(0.8, 0.04, 59, 0.95)
+    assert (low, high) == (pytest.approx(0.7081, abs=1e-4), pytest.approx(0.8684, abs=1e-4))
+    assert log_odds_interval(0.2, 0.04, 59, 0.95) == (pytest.approx(1 - high), pytest.approx(1 - low))
+    assert log_odds_interval(1.0, 0.0, 59, 0.95) == (1, 1)
+    assert t_quantile(math.inf, 0.95) == pytest.approx(1.959964)
 
 
 def test_holm_by_hand():

@@ -36,7 +36,7 @@ LEAST_NETWORKS = 3  # of each arm, for a p-value: the spread of two tells next t
 class Difference(NamedTuple):
     """A difference between two arms.
 
-    Args:
+    Attributes:
         value: mean of the first less mean of the second.
         low: end of the interval.
         high: end of the interval.

@@ -15,6 +15,7 @@ from lessismore_transforms.classification.predictions import Predictions
 
 CLASSES = {"COVID-19": ["COVID", "NonCOVID"], "Brain": ["without", "with"], "OrgMNIST": [f"c{n}" for n in range(11)]}
 SCRATCH = ("none", "none", "none")
+ALL = ("LIDC", "SwAV", "ALL")
 HASH6 = ("LIDC", "SwAV", "HASH-6")
 
 
@@ -27,8 +28,9 @@ def write_evaluation(
     mode: str = "finetune",
     **changes: Any,
 ) -> Path:
-    """A folder of runs; `folds=True` makes them folds, `numbers` are those of the runs."""
+    """A folder of runs; `folds=True` makes them folds, `numbers` are those of the runs, `weights` their id."""
     folds, numbers = changes.pop("folds", False), changes.pop("numbers", range(len(runs)))
+    weights = changes.pop("weights", None)  # their id
     for number, run in zip(numbers, runs, strict=True):
         path = folder / f"run_{number:02d}"
         path.mkdir(parents=True)
@@ -40,7 +42,7 @@ def write_evaluation(
             "run": number,
             "mode": "scratch" if labels == SCRATCH else mode,
             "experiment": dict(zip(("pretrain_dataset", "ssl_method", "reduction"), labels, strict=True)),
-            "weights": {"method": None, "id": None, "epoch": None},
+            "weights": {"method": None, "id": weights, "epoch": None},
             "leakage": {"policy": "warn", "checked": True, "patients": None, "near": 0},
             "settings": {"fold": number} if folds else {},
         } | changes
@@ -67,4 +69,5 @@ def noisy(gain: float, count: int, *, seed: int, size: int = 40, **options: Any)
 
 
 def rows_of(table: Table) -> dict[tuple[str, str], Row]:
+    """By arm and metric; of several comparisons the last."""
     return {(row.evaluation, row.metric): row for task in table.tasks for row in task.rows}

@@ -1,4 +1,4 @@
-"""Evaluations compared with a baseline and with the paper: means, deviations, intervals, tests, and notes on them.
+"""Evaluations compared with each other and with the paper: means, deviations, intervals, tests, and notes on them.
 
 Every number is computed from predictions.csv. The same folders and options give the same table.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from lessismore_transforms.classification import paper as printed
+from lessismore_transforms.classification.arms import Arm, arms_of, contrasts_of
+from lessismore_transforms.classification.crossed import LEAST_NETWORKS, arm_difference, arm_interval
 from lessismore_transforms.classification.finished_runs import (
     METRICS_FILE,
     FinishedRuns,
@@ -25,41 +26,33 @@ from lessismore_transforms.classification.finished_runs import (
 )
 from lessismore_transforms.classification.metrics import METRICS, Metric, f1
 from lessismore_transforms.classification.paper_match import not_in_paper, unlike_paper, value_in_paper
-from lessismore_transforms.classification.predictions import Predictions
-from lessismore_transforms.classification.statistics import (
-    bootstrap_interval,
-    delong_test,
-    holm,
-    mean_std,
-    permutation_test,
-    unit_of,
-)
+from lessismore_transforms.classification.statistics import holm, mean_of_runs, mean_std
+from lessismore_transforms.classification.units import unit_of, units, whose
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.wording import counted
 
 CHOSEN = ("auc", "f1", "accuracy")  # the paper's three
 LEVEL = 0.95  # of the intervals
-_ALPHA = 0.05
+ANY_NETWORKS, THESE_NETWORKS = "any networks", "these networks only"  # what an interval is about
 _NAN = math.nan
-_DEVIATION = "±: standard deviation (divisor n - 1) over the runs of an evaluation{folds}."
+_DEVIATION = "±: standard deviation (divisor n - 1) over the runs of an evaluation{folds}{pretrainings}."
 _SHARED = (
     "Runs share the pre-trained weights: their deviation tells how much fine-tuning again changes, not how much "
     "pre-training again would."
 )
 _INTERVAL = (
-    "{percent} % interval: of the mean over runs when the test patients are drawn {samples} times with replacement and "
-    "the networks stay. Where patients are not known, images are drawn: if patients have several, intervals are too "
-    "narrow and p too small."
+    "{percent} % interval: the units of the test set, patients, else sources such as papers, else images, are drawn "
+    "{samples} times with replacement, each with all its images; where images are drawn and patients have several, "
+    "intervals are too narrow. Where an arm has several networks (pre-trainings, or runs from scratch) their spread is "
+    "added, crossed with the units: the interval is about any networks of this kind. Else it is about these networks "
+    "only, and another pre-training may well be outside."
 )
-_TESTS = (
-    "difference: from the baseline, of the means over the runs that both have. p: two-sided permutation test of it, in "
-    "which the predictions (for AUC their ranks) for a patient or image change places between the two networks "
-    "{samples} times. (Holm): corrected for all comparisons of the task. All this is about these networks: to say that "
-    "one way of pre-training is better than another takes several pre-trainings of each."
-)
-_DELONG = (
-    "DeLong p: for the AUC of the probabilities averaged over runs, not for the mean AUC; images count as independent, "
-    "so that there is none where a patient has several."
+_DIFFERENCE = "difference: of the means of the two arms on the same test images{tests}. Nothing else is compared."
+_TESTS = "; p: two-sided, by the variance of its interval; (Holm): corrected for all comparisons of the task"
+_NO_P = (
+    "There is no p where an arm has fewer than {least} networks: a test of the predictions of two takes the networks "
+    "for granted, and calls two pre-trainings of one and the same arm different, at p < 0.05, in 15 to 42 % of "
+    "simulated cases. To say that one way of pre-training is better than another takes several pre-trainings of each."
 )
 _MICRO = (
     "micro F1: with several classes it equals accuracy, and both are one comparison; f1_macro is the mean over classes."
@@ -72,31 +65,37 @@ _PAPER = (
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one evaluation; nan where a number does not apply. The fields are the columns of the CSV file.
+    """One metric of one arm, or of its comparison with another; nan where a number does not apply.
+
+    The fields are the columns of the CSV file. An arm that is compared with several others has a row for each.
 
     Args:
         task: as in the paper's tables.
-        evaluation: name of its folder.
+        evaluation: name of its folder; of several pre-trainings that of the first.
         pretrain_dataset: label; "" where it was not given.
         ssl_method: label; "" where it was not given.
         reduction: label; "" where it was not given.
         mode: finetune, linear or scratch.
         rescored: whether trained networks were scored again.
-        runs: number of finished runs.
+        pretrainings: number of pre-trainings, that is of evaluations; 0 from scratch.
+        runs: number of finished runs of all of them.
+        unit: what is drawn: patient, source, image, or several of them.
+        units: their number in the test sets.
         metric: its name in `METRICS`.
-        mean: over runs.
-        std: over runs, divisor n - 1; nan for one run.
-        low: lower end of the bootstrap interval of the mean.
+        mean: over pre-trainings of the means over runs.
+        std: over pre-trainings, or over runs where there is one or none; divisor n - 1; nan for one run.
+        low: lower end of the interval of the mean.
         high: upper end of it.
+        about: whether that interval is about any networks of this kind, or about these networks only.
         paper_mean: mean that the paper prints.
         paper_std: deviation that the paper prints.
-        baseline: the evaluation that this one is tested against.
-        common_runs: number of runs that both have, on which the tests are made.
-        difference: between the means over the common runs.
-        p: of the permutation test.
+        baseline: the evaluation that this one is compared with.
+        difference: between the means.
+        difference_low: lower end of its interval.
+        difference_high: upper end of it.
+        difference_about: as `about`.
+        p: of the difference.
         p_holm: corrected for all comparisons of the task.
-        p_delong: of DeLong's test.
-        p_delong_holm: corrected for all comparisons of the task.
     """
 
     task: str
@@ -106,37 +105,39 @@ class Row:
     reduction: str
     mode: str
     rescored: bool
+    pretrainings: int
     runs: int
+    unit: str
+    units: int
     metric: str
     mean: float
     std: float
     low: float
     high: float
+    about: str
     paper_mean: float = _NAN
     paper_std: float = _NAN
     baseline: str = ""
-    common_runs: int = 0
     difference: float = _NAN
+    difference_low: float = _NAN
+    difference_high: float = _NAN
+    difference_about: str = ""
     p: float = _NAN
     p_holm: float = _NAN
-    p_delong: float = _NAN
-    p_delong_holm: float = _NAN
 
 
 @dataclass(frozen=True)
 class TaskTable:
-    """The comparison of one task.
+    """The comparisons of one task.
 
     Args:
         title: task, test set, class of F1.
-        baseline: the evaluation that all others are tested against.
         folds: whether the runs are folds.
-        rows: evaluations in the order given, each with a row per metric.
+        rows: arms in the order given, each with a row per metric and comparison.
         notes: remarks on single evaluations.
     """
 
     title: str
-    baseline: str
     folds: bool
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
@@ -165,34 +166,66 @@ def make_table(
     paper: bool = False,
     samples: int = 1000,
 ) -> Table:
-    """Compare evaluations: within each task, every evaluation with the baseline.
+    """Compare evaluations: each with ALL of the same data set, method and mode, or with a baseline.
 
     Args:
-        folders: of the evaluations, in the order of the rows.
-        baseline: folder of the evaluation that the others of its task are tested against; it has rows too. In other
-            tasks the first evaluation is the baseline.
+        folders: of the evaluations, in the order of the rows; pre-trainings of one arm become one, see `arms.arms_of`.
+        baseline: folder of the evaluation that the others of its task are compared with; it has rows too.
         metrics: names of `METRICS`; f1 is of the class `positive` where there are two classes, else micro F1.
         paper: add the numbers that the paper prints for the same setting.
-        samples: resamples of each interval and exchanges of each permutation test.
+        samples: resamples of each interval.
 
     Raises:
         UserError: a folder is no evaluation, mixes settings or stands there twice, or an option makes no sense.
     """
-    if unknown := [name for name in metrics if name not in METRICS]:
-        raise UserError(f"expected metrics of {', '.join(METRICS)}, found {', '.join(unknown)}; fix --metrics")
-    if not metrics or samples < 1:
-        raise UserError(f"expected a metric and a sample or more, found {len(metrics)} and {samples}; 1000 is usual")
+    _check_options(metrics, samples)
     paths = [Path(folder).resolve() for folder in folders]
     base = None if baseline is None else Path(baseline).resolve()
     if base is not None and base not in paths:
         paths.insert(0, base)
-    tasks = _by_task(paths, base)
-    with tqdm(total=len(paths) * len(metrics), desc="intervals and tests", leave=False, disable=None) as bar:
+    arms = [arm for evaluations in _by_task(paths, base).values() for arm in arms_of(_named(evaluations))]
+    return compare(arms, baseline=base, metrics=metrics, paper=paper, samples=samples)
+
+
+def compare(
+    arms: Sequence[Arm],
+    *,
+    baseline: Path | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    metrics: Sequence[str] = CHOSEN,
+    paper: bool = False,
+    samples: int = 1000,
+) -> Table:
+    """Compare arms that are told apart already.
+
+    Args:
+        arms: of one task or several.
+        baseline: folder of an evaluation, as for `make_table`.
+        pairs: of reductions that are compared, as for `arms.contrasts_of`.
+        metrics: as for `make_table`.
+        paper: as for `make_table`.
+        samples: as for `make_table`.
+
+    Raises:
+        UserError: the arms of a task have other classes, or an option makes no sense.
+    """
+    _check_options(metrics, samples)
+    tasks: dict[str, list[Arm]] = {}
+    for arm in arms:
+        tasks.setdefault(arm.first.task, []).append(arm)
+    with tqdm(total=len(arms) * len(metrics), desc="intervals and tests", leave=False, disable=None) as bar:
         tables = tuple(
-            _Comparison(_named(evaluations), base, metrics, paper=paper, samples=samples).table(bar)
-            for evaluations in tasks.values()
+            _Comparison(of_task, baseline, pairs, metrics, paper=paper, samples=samples).table(bar)
+            for of_task in tasks.values()
         )
     return Table(tables, paper, _footer(tables, samples))
+
+
+def _check_options(metrics: Sequence[str], samples: int) -> None:
+    if unknown := [name for name in metrics if name not in METRICS]:
+        raise UserError(f"expected metrics of {', '.join(METRICS)}, found {', '.join(unknown)}; fix --metrics")
+    if not metrics or samples < 1:
+        raise UserError(f"expected a metric and a sample or more, found {len(metrics)} and {samples}; 1000 is usual")
 
 
 def _by_task(paths: Sequence[Path], baseline: Path | None) -> dict[str, list[FinishedRuns]]:
@@ -213,152 +246,177 @@ def _by_task(paths: Sequence[Path], baseline: Path | None) -> dict[str, list[Fin
 
 
 class _Comparison:
-    """The evaluations of one task beside each other; the notes for the reader are collected on the way."""
+    """The arms of one task beside each other; the notes for the reader are collected on the way."""
 
     def __init__(
         self,
-        evaluations: dict[str, FinishedRuns],
+        arms: Sequence[Arm],
         baseline: Path | None,
+        pairs: Sequence[tuple[str, str]] | None,
         metrics: Sequence[str],
         *,
         paper: bool,
         samples: int,
     ) -> None:
-        self.evaluations, self.paper, self.samples = evaluations, paper, samples
-        names = [name for name, each in evaluations.items() if each.folder == baseline]
-        self.baseline = names[0] if names else next(iter(evaluations))
-        self.base = evaluations[self.baseline]
-        for name, each in evaluations.items():
+        self.arms, self.paper, self.samples = arms, paper, samples
+        self.base = arms[0]
+        for arm in arms:
             for field in ("classes", "positive"):
-                expected, found = getattr(self.base, field), getattr(each, field)
+                expected, found = getattr(self.base.first, field), getattr(arm.first, field)
                 if expected != found:
                     raise UserError(
-                        f"expected the same {field} in all evaluations of {each.task}, found {expected} in "
-                        f"{self.baseline} and {found} in {name}; make a table of each"
+                        f"expected the same {field} in all evaluations of {arm.first.task}, found {expected} in "
+                        f"{self.base.name} and {found} in {arm.name}; make a table of each"
                     )
-        several = len(self.base.classes) > 2
+        several = len(self.base.first.classes) > 2
         self.metrics = tuple(dict.fromkeys("f1_micro" if several and name == "f1" else name for name in metrics))
-        self._noted: dict[str, list[str]] = {}  # a note: the evaluations it is about, none where it is about the task
+        self._noted: dict[str, list[str]] = {}  # a note: the arms it is about, none where it is about the task
+        chosen = next((arm for arm in arms if baseline in [each.folder for each in arm.evaluations]), None)
+        self.contrasts = contrasts_of(arms, baseline=chosen, pairs=pairs)
 
     def table(self, bar: Any) -> TaskTable:
-        """The rows and notes of the task; moves the progress bar by one for each row."""
+        """The rows and notes of the task; moves the progress bar by one for each arm and metric."""
         rows = []
-        for name, each in self.evaluations.items():
-            if each.unfinished:
-                unfinished = ", ".join(each.unfinished)
-                self._note(f"{unfinished} not finished (no {METRICS_FILE}), left out.", name)
-            if each.leaks is None:
-                self._note("leaks between splits were not looked for.", name)
-            for place, leaks in _leaks(each).items():
-                self._note(f"{place}: {leaks}; see leakage.csv of the runs.", name)
-            common = self._common_runs(name)
+        for arm in self.arms:
+            for each in arm.evaluations:
+                self._note_state(arm.name, each)
+            if len(arm.evaluations) > 1:
+                names = ", ".join(sorted(each.folder.name for each in arm.evaluations))
+                self._note(f"one arm of {len(arm.evaluations)} pre-trainings ({names}).", arm.name)
+            others = [(other, folds) for other in self._others(arm) if (folds := self._common(arm, other)) is not None]
             for metric in self.metrics:
-                rows.append(self._row(name, metric, common))
+                rows += self._rows(arm, metric, others)
                 bar.update()
+        if not self.contrasts and len(self.arms) > 1:
+            self._note(
+                "nothing is compared: there is no evaluation with the reduction ALL of the same data set, method and "
+                "mode; name what to compare with by --baseline EVAL."
+            )
         corrected = self._corrected(rows)
         if self.paper:
             self._explain_paper()
-        return TaskTable(self._title(), self.baseline, bool(self.base.folds), corrected, tuple(self._notes()))
+        return TaskTable(self._title(), bool(self.base.first.folds), corrected, tuple(self._notes()))
 
     def _note(self, note: str, name: str = "") -> None:
         names = self._noted.setdefault(note, [])
-        names += [name] if name else []
+        names += [name] if name and name not in names else []
 
     def _notes(self) -> Iterator[str]:
-        """Each note once, with the names of all evaluations that it is about."""
+        """Each note once, with the names of all arms that it is about."""
         for note, names in self._noted.items():
-            whose = "all" if len(names) == len(self.evaluations) > 1 else ", ".join(names)
-            yield f"{whose}: {note}" if names else note
+            whose_note = "all" if len(names) == len(self.arms) > 1 else ", ".join(names)
+            yield f"{whose_note}: {note}" if names else note
 
-    def _row(self, name: str, metric: str, common: Sequence[int]) -> Row:
-        each, function = self.evaluations[name], self._function(metric)
-        runs = list(each.runs.values())
-        mean, std = mean_std([_value(function, run) for run in runs])
-        low, high = bootstrap_interval(runs, function, samples=self.samples, level=LEVEL)
-        pretrain_dataset, ssl_method, reduction = (label or "" for label in each.labels)
-        setting = (pretrain_dataset, ssl_method, reduction, each.mode, each.rescored)
-        row = Row(each.task, name, *setting, len(runs), metric, mean, std, low, high)
-        if self.paper and (value := value_in_paper(each, metric)):
+    def _note_state(self, name: str, each: FinishedRuns) -> None:
+        if each.unfinished:
+            self._note(f"{', '.join(each.unfinished)} not finished (no {METRICS_FILE}), left out.", name)
+        if each.leaks is None:
+            self._note("leaks between splits were not looked for.", name)
+        for place, leaks in _leaks(each).items():
+            self._note(f"{place}: {leaks}; see leakage.csv of the runs.", name)
+
+    def _rows(self, arm: Arm, metric: str, others: Sequence[tuple[Arm, set[int]]]) -> list[Row]:
+        """The row of an arm, or one for each of its comparisons."""
+        first, function, networks = arm.first, self._function(metric), arm.networks()
+        repeated = networks if arm.pretrainings > 1 else [[run] for run in arm.runs]
+        _, std = mean_std([mean_of_runs(runs, function) for runs in repeated])
+        mean, _ = mean_std([mean_of_runs(runs, function) for runs in networks])
+        low, high = arm_interval(networks, function, samples=self.samples, level=LEVEL)
+        row = Row(
+            first.task,
+            arm.name,
+            first.labels[0] or "",
+            first.labels[1] or "",
+            first.labels[2] or "",
+            mode=first.mode,
+            rescored=first.rescored,
+            pretrainings=arm.pretrainings,
+            runs=len(arm.runs),
+            unit=unit_of(arm.runs),
+            units=units(arm.runs)[1],
+            metric=metric,
+            mean=mean,
+            std=std,
+            low=low,
+            high=high,
+            about=ANY_NETWORKS if len(networks) > 1 else THESE_NETWORKS,
+        )
+        if self.paper and (value := value_in_paper(first, metric)):
             row = replace(row, paper_mean=value[0], paper_std=value[1])
-        return self._tested(row, common) if common else row
+        return [self._compared(row, arm, other, folds) for other, folds in others] or [row]
 
-    def _tested(self, row: Row, common: Sequence[int]) -> Row:
-        """The row with its tests against the baseline added."""
-        function = self._function(row.metric)
-        ours, theirs = ([each.runs[n] for n in common] for each in (self.evaluations[row.evaluation], self.base))
-        differences = [_value(function, a) - _value(function, b) for a, b in zip(ours, theirs, strict=True)]
-        same_images = all(run.image_ids == ours[0].image_ids for run in ours)  # not so in folds
-        known = [patient for patient in ours[0].patients if patient]
-        independent = len(set(known)) == len(known)  # else DeLong's test gives three times as many false alarms
-        p_delong = _NAN
-        if row.metric == "auc" and len(self.base.classes) == 2 and same_images and independent:
-            a, b = (np.mean([run.probabilities[:, 1] for run in runs], axis=0) for runs in (ours, theirs))  # (N,)
-            p_delong = delong_test(ours[0].labels, a, b).p
+    def _compared(self, row: Row, arm: Arm, other: Arm, folds: set[int]) -> Row:
+        """The row with its comparison with another arm added."""
+        ours, theirs = (each.networks(folds or None) for each in (arm, other))
+        found = arm_difference(ours, theirs, self._function(row.metric), samples=self.samples, level=LEVEL)
         return replace(
             row,
-            baseline=self.baseline,
-            common_runs=len(common),
-            difference=float(np.mean(differences)),
-            p=permutation_test(ours, theirs, function, samples=self.samples),
-            p_delong=p_delong,
+            baseline=other.name,
+            difference=found.value,
+            difference_low=found.low,
+            difference_high=found.high,
+            difference_about=ANY_NETWORKS if found.networks else THESE_NETWORKS,
+            p=found.p,
         )
 
-    def _common_runs(self, name: str) -> list[int]:
-        """Numbers of the runs that can be tested against the baseline's; a note tells which cannot, and why."""
-        each, base = self.evaluations[name], self.base
-        if each is base:
-            return []
-        common = sorted(each.runs.keys() & base.runs.keys())
-        against = f"tested against {self.baseline}"
-        for number in common:
-            if differing := difference(each.runs[number], base.runs[number]):
-                self._note(f"not {against}, which has other {differing}; their means are not comparable either.", name)
-                return []
-        if not common:
-            self._note(f"not {against}, with which it has no number of a run in common.", name)
-        elif set(common) != each.runs.keys() | base.runs.keys():
-            self._note(f"{against} on the runs that both have, {', '.join(map(str, common))}.", name)
-        return common
+    def _others(self, arm: Arm) -> list[Arm]:
+        return [other for one, other in self.contrasts if one is arm]
+
+    def _common(self, arm: Arm, other: Arm) -> set[int] | None:
+        """The folds on which two arms are compared, none for a task without folds; None where they cannot be."""
+        folds = arm.folds & other.folds
+        test_sets = [
+            {each.folds.get(number, -1): run for each in one.evaluations for number, run in each.runs.items()}
+            for one in (arm, other)
+        ]
+        with_what = f"compared with {other.name}"
+        shared = folds or test_sets[0].keys() & test_sets[1].keys()
+        if not shared or bool(arm.folds) != bool(other.folds):
+            self._note(f"not {with_what}, with which it has no fold in common.", arm.name)
+            return None
+        for fold in sorted(shared):
+            if differing := difference(test_sets[0][fold], test_sets[1][fold]):
+                self._note(
+                    f"not {with_what}, which has other {differing}; their means are not comparable either.", arm.name
+                )
+                return None
+        if folds and folds != test_sets[0].keys() | test_sets[1].keys():
+            self._note(f"{with_what} on the folds that both have, {', '.join(map(str, sorted(folds)))}.", arm.name)
+        if arm.pretrainings and other.pretrainings and arm.pretrainings != other.pretrainings:
+            counts = f"{counted(arm.pretrainings, 'pre-training')}, {other.name} {other.pretrainings}"
+            self._note(f"it has {counts}.", arm.name)
+        return folds
 
     def _corrected(self, rows: Sequence[Row]) -> tuple[Row, ...]:
         """The rows with p-values corrected for the number of comparisons; micro F1 and accuracy count as one."""
-        p = {(row.evaluation, _value_name(row.metric)): row.p for row in rows if not math.isnan(row.p)}
+        p = {_comparison(row): row.p for row in rows if not math.isnan(row.p)}
         corrected = dict(zip(p, holm(list(p.values())).tolist(), strict=True))
-        delong = holm([row.p_delong for row in rows]).tolist()
-        if len(p) / (self.samples + 1) > _ALPHA:  # the smallest p there is, times their number
-            self._note(
-                f"with {len(p)} comparisons and {self.samples} exchanges no p (Holm) can fall below {_ALPHA}; give "
-                "more --samples or fewer --metrics."
-            )
-        return tuple(
-            replace(row, p_holm=corrected.get((row.evaluation, _value_name(row.metric)), _NAN), p_delong_holm=value)
-            for row, value in zip(rows, delong, strict=True)
-        )
+        return tuple(replace(row, p_holm=corrected.get(_comparison(row), _NAN)) for row in rows)
 
     def _explain_paper(self) -> None:
         """Note why a number of the paper is missing or does not compare."""
-        if self.base.task == "Brain":
+        base = self.base.first
+        if base.task == "Brain":
             self._note(f"{printed.BRAIN_DATA}.")
-        for name, each in self.evaluations.items():
-            if reason := not_in_paper(each) or unlike_paper(each):
-                self._note(f"{reason}.", name)
-        if "f1" in self.metrics and self.base.positive != printed.POSITIVE:
-            self._note(f"the paper's F1 is of label {printed.POSITIVE}, this one of {self.base.positive}.")
+        for arm in self.arms:
+            if reason := not_in_paper(arm.first) or unlike_paper(arm.first):
+                self._note(f"{reason}.", arm.name)
+        if "f1" in self.metrics and base.positive != printed.POSITIVE:
+            self._note(f"the paper's F1 is of label {printed.POSITIVE}, this one of {base.positive}.")
 
     def _function(self, metric: str) -> Metric:
-        return partial(f1, positive=self.base.positive) if metric == "f1" else METRICS[metric]
+        return partial(f1, positive=self.base.first.positive) if metric == "f1" else METRICS[metric]
 
     def _title(self) -> str:
-        base, runs = self.base, list(self.base.runs.values())
-        patients = {i: patient for run in runs for i, patient in zip(run.image_ids, run.patients, strict=True)}
-        known = all(unit_of(run) == "patient" for run in runs)
-        whose = f"of {counted(len(set(patients.values())), 'patient')}" if known else "(patients not known)"
+        base, runs = self.base.first, self.base.runs
+        images = len({image for run in runs for image in run.image_ids})
+        of_units = f"of {found}" if (found := whose(runs)) else "(patients and sources not known)"
         folds = f" in {counted(len(set(base.folds.values())), 'fold')}" if base.folds else ""
         of_class = f"; F1 is of class {base.classes[base.positive]!r}" if "f1" in self.metrics else ""
-        return f"{base.task}: {counted(len(patients), 'test image')} {whose}{folds}{of_class}"
+        return f"{base.task}: {counted(images, 'test image')} {of_units}{folds}{of_class}"
 
 
-def _named(evaluations: Sequence[FinishedRuns]) -> dict[str, FinishedRuns]:
+def _named(evaluations: Sequence[FinishedRuns]) -> Mapping[str, FinishedRuns]:
     """Evaluations by name: the last parts of their paths, as many as are needed to tell them apart."""
     depth = 1
     while len({each.folder.parts[-depth:] for each in evaluations}) < len(evaluations):
@@ -376,25 +434,27 @@ def _leaks(each: FinishedRuns) -> dict[str, str]:
     return {place: ", ".join(counts) for place, counts in found.items()}
 
 
-def _value(metric: Metric, run: Predictions) -> float:
-    return float(metric(run.labels, run.probabilities))
-
-
-def _value_name(metric: str) -> str:
-    return "accuracy" if metric == "f1_micro" else metric  # the same number where an image has one label
+def _comparison(row: Row) -> tuple[str, str, str]:
+    """What is compared; micro F1 is accuracy where an image has one label."""
+    return row.evaluation, row.baseline, "accuracy" if row.metric == "f1_micro" else row.metric
 
 
 def _footer(tasks: Sequence[TaskTable], samples: int) -> tuple[str, ...]:
     """Lines below the tables: the meaning of the columns, and what could mislead a reader."""
     rows = [row for task in tasks for row in task.rows]
     shown = [row for row in rows if not math.isnan(row.paper_mean)]
-    folds = "; folds are scored on other pictures each" if any(task.folds for task in tasks) else ""
+    compared = [row for row in rows if row.baseline]
+    tests = _TESTS if any(not math.isnan(row.p) for row in rows) else ""
+    words = {
+        "folds": "; folds are scored on other pictures each" if any(task.folds for task in tasks) else "",
+        "pretrainings": "; of several pre-trainings, over their means" if any(r.pretrainings > 1 for r in rows) else "",
+    }
     lines = {
-        _DEVIATION.format(folds=folds): any(not math.isnan(row.std) for row in rows),
-        _SHARED: any(not math.isnan(row.std) and row.mode != "scratch" for row in rows),
+        _DEVIATION.format(**words): any(not math.isnan(row.std) for row in rows),
+        _SHARED: any(not math.isnan(row.std) and row.pretrainings == 1 for row in rows),
         _INTERVAL.format(percent=round(100 * LEVEL), samples=samples): True,
-        _TESTS.format(samples=samples): any(row.baseline for row in rows),
-        _DELONG: any(not math.isnan(row.p_delong) for row in rows),
+        _DIFFERENCE.format(tests=tests): bool(compared),
+        _NO_P.format(least=LEAST_NETWORKS): any(math.isnan(row.p) for row in compared),
         _MICRO: any(row.metric == "f1_micro" for row in rows),
         _PAPER: bool(shown),
         f"paper: {printed.F1_OF_ORGMNIST}": any((row.task, row.metric) == ("OrgMNIST", "f1_micro") for row in shown),

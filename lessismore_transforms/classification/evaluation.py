@@ -22,7 +22,8 @@ from lessismore_transforms.classification.paper import Setting, paper_settings
 from lessismore_transforms.classification.plots import draw_evaluation
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
 from lessismore_transforms.classification.settings import ClassificationSettings
-from lessismore_transforms.classification.statistics import bootstrap_interval, unit_of
+from lessismore_transforms.classification.statistics import bootstrap_interval
+from lessismore_transforms.classification.units import plural_unit, unit_of
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import TITLES
 from lessismore_transforms.options import names, plain_values
@@ -75,7 +76,7 @@ class Predict:
         probabilities = torch.cat([value for _, value in parts])[index.argsort()].numpy()  # (N, C)
         split = self.split
         engine.state.predictions = Predictions(
-            split.image_ids, split.patients, [split.name] * len(split), split.labels, probabilities
+            split.image_ids, split.patients, [split.name] * len(split), split.labels, probabilities, split.sources
         )
         scores = score(split.labels, probabilities, positive=self.positive)
         numbers = {name: value for name, value in scores.items() if not isinstance(value, (list, dict))}
@@ -151,7 +152,7 @@ class FinalEvaluation:
         write_json(self.folder / METRICS_FILE, finite(content))
         low, high = intervals["auc"]
         print(
-            f"test: AUC {scores['test']['auc']:.3f} ({100 * LEVEL:.0f} % of resampled {intervals['unit']}s "
+            f"test: AUC {scores['test']['auc']:.3f} ({100 * LEVEL:.0f} % of resampled {plural_unit(intervals['unit'])} "
             f"{low:.3f} to {high:.3f}), accuracy {scores['test']['accuracy']:.3f}, "
             f"macro F1 {scores['test']['f1_macro']:.3f}; {self.folder / METRICS_FILE}"
         )
@@ -165,12 +166,13 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
         [name for part in parts for name in part.splits],
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.probabilities for part in parts]),
+        [name for part in parts for name in part.sources],
     )
 
 
 def intervals_of(predictions: Predictions, *, samples: int) -> dict[str, Any]:
     """Bootstrap intervals of the scores of one test set, and the unit that was resampled."""
-    intervals: dict[str, Any] = {"level": LEVEL, "unit": unit_of(predictions)}
+    intervals: dict[str, Any] = {"level": LEVEL, "unit": unit_of([predictions])}
     for name in _INTERVALS:
         intervals[name] = list(bootstrap_interval([predictions], METRICS[name], samples=samples, level=LEVEL))
     return intervals

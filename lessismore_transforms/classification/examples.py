@@ -153,6 +153,7 @@ class Split(Dataset[dict[str, Any]]):
         self.labels = np.array([example.label for example in self.examples], np.int64)  # (N,)
         self.image_ids = [example.image_id for example in self.examples]
         self.patients = [example.patient for example in self.examples]
+        self.sources = [example.source for example in self.examples]
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -63,6 +63,8 @@ class FinishedRuns:
         folds: the fold of each run, where the task has folds.
         unfinished: names of runs without metrics.json.
         settings: of the first run, such as backbone and image_size.
+        weights: ids of the pre-trained weights, each None where it is not known or there are none.
+        epochs: of the pre-training, of those weights.
         leaks: number of leaks of each kind that the leakage gate found, the largest of all runs; None where a run was
             not checked.
     """
@@ -78,6 +80,8 @@ class FinishedRuns:
     folds: dict[int, int]
     unfinished: tuple[str, ...]
     settings: dict[str, Any]
+    weights: frozenset[str | None]
+    epochs: frozenset[int | None]
     leaks: dict[str, int] | None
 
 
@@ -100,8 +104,30 @@ def read_finished_runs(folder: Path | str) -> FinishedRuns:
             f"expected a finished run in {folder}, found {', '.join(path.name for path in paths)} without "
             f"{METRICS_FILE}; let one finish"
         )
+    return _read(folder, finished, tuple(path.name for path in paths if path not in finished))
+
+
+def read_chosen_runs(paths: Sequence[Path]) -> FinishedRuns:
+    """Read finished runs out of several folders, each with the checkpoint of one pre-training that was chosen for it.
+
+    Args:
+        paths: run_00 and so on of one setting; they may differ in their pre-trained weights.
+
+    Raises:
+        UserError: a run is damaged, is there twice, or is of another setting.
+    """
+    return _read(paths[0].parent, list(paths), (), chosen=True)
+
+
+def comparable_settings(evaluation: FinishedRuns) -> dict[str, Any]:
+    """The settings that decide what comes out of an evaluation, but for its weights and labels."""
+    return {key: value for key, value in evaluation.settings.items() if key not in FREE}
+
+
+def _read(folder: Path, finished: Sequence[Path], unfinished: tuple[str, ...], *, chosen: bool = False) -> FinishedRuns:
+    """Finished runs of one setting; chosen ones may have other pre-trained weights each."""
     records = {path: _record(path / METRICS_FILE) for path in finished}
-    _check_one_setting(records)
+    _check_one_setting(records, chosen)
     _check_several_networks(records)
     numbers = [record["run"] for record in records.values()]
     if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
@@ -120,8 +146,10 @@ def read_finished_runs(folder: Path | str) -> FinishedRuns:
         labels=tuple(record["experiment"].get(name) for name in Setting._fields),
         runs=dict(sorted(runs.items())),
         folds=folds,
-        unfinished=tuple(path.name for path in paths if path not in records),
+        unfinished=unfinished,
         settings=record["settings"],
+        weights=frozenset(each["weights"].get("id") for each in records.values()),
+        epochs=frozenset(each["weights"].get("epoch") for each in records.values()),
         leaks=_leaks([record.get("leakage") or {} for record in records.values()]),
     )
 
@@ -129,13 +157,15 @@ def read_finished_runs(folder: Path | str) -> FinishedRuns:
 def difference(one: Predictions, other: Predictions) -> str:
     """The name of the first difference between two test sets with images in alphabetical order; "" if they are equal.
 
-    Images are compared first, then their labels, then their patients.
+    Images are compared first, then their labels, patients and sources.
     """
     if one.image_ids != other.image_ids:
         return "test images"
     if not np.array_equal(one.labels, other.labels):
         return "labels of the test images"
-    return "patients of the test images" if one.patients != other.patients else ""
+    if one.patients != other.patients:
+        return "patients of the test images"
+    return "sources of the test images" if one.sources != other.sources else ""
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -159,12 +189,12 @@ def _leaks(summaries: Sequence[dict[str, Any]]) -> dict[str, int] | None:
     return {kind: count for kind, count in found.items() if count}
 
 
-def _check_one_setting(records: dict[Path, dict[str, Any]]) -> None:
+def _check_one_setting(records: dict[Path, dict[str, Any]], chosen: bool) -> None:
     """Refuse runs that differ in task, classes, weights, labels or settings."""
     (first, record), *others = records.items()
-    expected = _comparable(record)
+    expected = _comparable(record, chosen)
     for path, other in others:
-        found = _comparable(other)
+        found = _comparable(other, chosen)
         for key in expected | found:
             if expected.get(key) != found.get(key):
                 raise UserError(
@@ -184,11 +214,12 @@ def _check_several_networks(records: dict[Path, dict[str, Any]]) -> None:
             )
 
 
-def _comparable(record: dict[str, Any]) -> dict[str, Any]:
+def _comparable(record: dict[str, Any], chosen: bool) -> dict[str, Any]:
     """The values that have to be equal in all runs of one evaluation, the best known first."""
     known = {key: record.get(key) for key in ("task", "classes", "positive", "mode", "rescored")}
-    pretrained = not record.get("rescored")  # there each run has the weights that its training ended with
-    weights = {f"weights {key}": value for key, value in record["weights"].items() if pretrained}
+    own = record.get("rescored")  # there each run has the weights that its training ended with
+    left_out = record["weights"] if own else ("id", "epoch") if chosen else ()
+    weights = {f"weights {key}": value for key, value in record["weights"].items() if key not in left_out}
     settings = {key: value for key, value in record["settings"].items() if key not in FREE}
     return {**known, **record["experiment"], **weights, **settings}
 
@@ -207,10 +238,7 @@ def _test_predictions(path: Path, record: dict[str, Any]) -> Predictions:
                 f"and {value:.4f}; evaluate again"
             )
     order = sorted(range(len(found.image_ids)), key=found.image_ids.__getitem__)
-    ids, patients, splits = (
-        [column[row] for row in order] for column in (found.image_ids, found.patients, found.splits)
-    )
-    return Predictions(ids, patients, splits, found.labels[order], found.probabilities[order])
+    return found.rows(order)
 
 
 def _check_test_sets(folder: Path, runs: dict[int, Predictions], folds: dict[int, int]) -> None:

@@ -1,15 +1,15 @@
 """The predictions of a classifier: predictions.csv, from which every metric, interval and test is computed.
 
-A row per picture: `image_id, patient, split, label, p_0, p_1, ...`. The probabilities are float32, and nine digits keep
-them exactly, so that their order and their ties are those of the network.
+A row per picture: `image_id, patient, source, split, label, p_0, p_1, ...`. The probabilities are float32, and nine
+digits keep them exactly, so that their order and their ties are those of the network.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import UserError, reading
 
 PREDICTIONS = "predictions.csv"
-_COLUMNS = ("image_id", "patient", "split", "label")
+_COLUMNS = ("image_id", "patient", "source", "split", "label")
 _SUM_TOLERANCE = 1e-4  # of a row's probabilities
 
 
@@ -33,6 +33,7 @@ class Predictions:
         splits: N names of splits.
         labels: (N,) int64, positions of the true classes.
         probabilities: (N, C) float64, rows that sum to 1.
+        sources: N common origins, such as papers, "" where one is not known; empty where none is.
 
     Raises:
         UserError: the parts do not fit each other.
@@ -43,12 +44,15 @@ class Predictions:
     splits: list[str]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    sources: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        lengths = [len(self.image_ids), len(self.patients), len(self.splits), len(self.labels)]
+        if not self.sources:
+            object.__setattr__(self, "sources", [""] * len(self.image_ids))
+        lengths = [len(column) for column in (self.image_ids, self.patients, self.sources, self.splits, self.labels)]
         if self.probabilities.ndim != 2 or {*lengths, len(self.probabilities)} != {len(self.image_ids)}:
             raise UserError(
-                "expected an image_id, a patient, a split, a label and a row of probabilities per picture, "
+                "expected an image_id, a patient, a source, a split, a label and a row of probabilities per picture, "
                 f"found {lengths} and {self.probabilities.shape}"
             )
         if self.probabilities.shape[1] < 2 or not self.image_ids:
@@ -65,13 +69,14 @@ class Predictions:
         rows = [row for row, name in enumerate(self.splits) if name == split]
         if not rows:
             raise UserError(f"expected predictions for the split {split!r}, found {', '.join(sorted({*self.splits}))}")
-        return Predictions(
-            [self.image_ids[row] for row in rows],
-            [self.patients[row] for row in rows],
-            [self.splits[row] for row in rows],
-            self.labels[rows],
-            self.probabilities[rows],
+        return self.rows(rows)
+
+    def rows(self, rows: Sequence[int]) -> Predictions:
+        """The predictions in these rows, in their order."""
+        ids, patients, splits, sources = (
+            [column[row] for row in rows] for column in (self.image_ids, self.patients, self.splits, self.sources)
         )
+        return Predictions(ids, patients, splits, self.labels[rows], self.probabilities[rows], sources)
 
     def write(self, path: Path) -> None:
         """Write the table, whole or not at all.
@@ -82,7 +87,7 @@ class Predictions:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*_COLUMNS, *(f"p_{number}" for number in range(self.probabilities.shape[1]))])
-        names = zip(self.image_ids, self.patients, self.splits, strict=True)
+        names = zip(self.image_ids, self.patients, self.sources, self.splits, strict=True)
         for name, label, row in zip(names, self.labels.tolist(), self.probabilities.tolist(), strict=True):
             writer.writerow([*name, label, *(f"{value:.9g}" for value in row)])
         with atomic_write(path, "wb") as file:  # bytes: a file name that is not UTF-8 comes back as it was
@@ -115,13 +120,13 @@ class Predictions:
                 rows.append(row)
         if not rows:
             raise _damaged(path, 2, "expected a row per picture, found none")
-        numbers = [_numbers(path, line, row[3:]) for line, row in zip(lines, rows, strict=True)]
+        numbers = [_numbers(path, line, row[len(_COLUMNS) - 1 :]) for line, row in zip(lines, rows, strict=True)]
         labels = np.asarray([label for label, _ in numbers], dtype=np.int64)
         probabilities = np.asarray([values for _, values in numbers], dtype=np.float64)
-        image_ids, patients, splits = ([row[column] for row in rows] for column in range(3))
+        image_ids, patients, sources, splits = ([row[column] for row in rows] for column in range(4))
         for place, problem in _problems(image_ids, labels, probabilities):
             raise _damaged(path, lines[place], problem)
-        return cls(image_ids, patients, splits, labels, probabilities)
+        return cls(image_ids, patients, splits, labels, probabilities, sources)
 
 
 def _numbers(path: Path, line: int, texts: list[str]) -> tuple[int, list[float]]:

@@ -29,7 +29,7 @@ def as_text(table: Table) -> str:
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Write the table in the format of the suffix: .csv (a line per evaluation and metric, all digits), .md or .html.
+    """Write the table by its suffix: .csv (a line per arm, metric and comparison, all digits), .md or .html.
 
     Raises:
         UserError: the suffix is another one, or the folder of the file is missing.
@@ -54,38 +54,54 @@ def check_output(path: Path) -> None:
 
 
 def _grids(table: Table) -> Iterator[tuple[str, _Grid]]:
-    """Titles and cells of the two tables of each task: scores, then intervals and tests."""
+    """Titles and cells of the two tables of each task: scores, then intervals and differences."""
     for task in table.tasks:
         yield task.title, _scores(task, paper=table.paper)
-        tests = f" and tests against {task.baseline}" if any(row.baseline for row in task.rows) else ""
-        yield f"{task.rows[0].task}: intervals{tests}", _intervals(task, tests=bool(tests))
+        differences = " and differences" if any(row.baseline for row in task.rows) else ""
+        yield f"{task.rows[0].task}: intervals{differences}", _intervals(task)
 
 
 def _scores(task: TaskTable, *, paper: bool) -> _Grid:
-    """A line per evaluation with mean and deviation of its metrics: the table that goes into a paper."""
+    """A line per arm with mean and deviation of its metrics: the table that goes into a paper."""
     lines: dict[str, list[str]] = {}
     header = ["evaluation", "pre-training", "folds" if task.folds else "runs"]
+    seen: set[tuple[str, str]] = set()
     for row in task.rows:
-        line = lines.setdefault(row.evaluation, [row.evaluation, _pretraining(row), str(row.runs)])
+        if (row.evaluation, row.metric) in seen:  # it is compared with several others
+            continue
+        seen.add((row.evaluation, row.metric))
+        line = lines.setdefault(row.evaluation, [row.evaluation, _pretraining(row), _runs(row)])
         line += [_plus_minus(row.mean, row.std), *([_plus_minus(row.paper_mean, row.paper_std)] if paper else [])]
         if len(lines) == 1:
             header += [_TITLES[row.metric], *(["paper"] if paper else [])]
     return [header, *lines.values()]
 
 
-def _intervals(task: TaskTable, *, tests: bool) -> _Grid:
-    """A line per evaluation and metric with its interval and tests."""
-    delong = any(not math.isnan(row.p_delong) for row in task.rows)
-    header = ["evaluation", "metric", "mean", f"{100 * LEVEL:.0f} % interval"]
-    header += ["difference", "p", "p (Holm)"] if tests else []
-    header += ["DeLong p", "DeLong p (Holm)"] if delong else []
+def _intervals(task: TaskTable) -> _Grid:
+    """A line per arm, metric and comparison with its intervals and p-values."""
+    compared = any(row.baseline for row in task.rows)
+    tests = any(not math.isnan(row.p) for row in task.rows)
+    interval = f"{100 * LEVEL:.0f} % interval"
+    header = ["evaluation", "metric", "mean", interval, "about"]
+    header += ["compared with", "difference", interval, "about"] if compared else []
+    header += ["p", "p (Holm)"] if tests else []
     grid = [header]
     for row in task.rows:
-        line = [row.evaluation, _TITLES[row.metric], _number(row.mean), _interval(row.low, row.high)]
-        line += [_number(row.difference, "+.3f"), _p(row.p), _p(row.p_holm)] if tests else []
-        line += [_p(row.p_delong), _p(row.p_delong_holm)] if delong else []
+        line = [row.evaluation, _TITLES[row.metric], _number(row.mean), _interval(row.low, row.high), row.about]
+        if compared:
+            ends = _interval(row.difference_low, row.difference_high, "+.3f")
+            line += [row.baseline or "–", _number(row.difference, "+.3f"), ends, row.difference_about or "–"]
+        line += [_p(row.p), _p(row.p_holm)] if tests else []
         grid.append(line)
     return grid
+
+
+def _runs(row: Row) -> str:
+    """Their number; of several pre-trainings such as 3 x 5."""
+    if row.pretrainings < 2:
+        return str(row.runs)
+    each, rest = divmod(row.runs, row.pretrainings)
+    return f"{row.runs} of {row.pretrainings}" if rest else f"{row.pretrainings} x {each}"
 
 
 def _pretraining(row: Row) -> str:
@@ -103,8 +119,8 @@ def _plus_minus(mean: float, std: float) -> str:
     return _number(mean) if math.isnan(std) else f"{mean:.3f} ± {std:.3f}"
 
 
-def _interval(low: float, high: float) -> str:
-    return "–" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+def _interval(low: float, high: float, form: str = ".3f") -> str:
+    return "–" if math.isnan(low) else f"{low:{form}} to {high:{form}}"
 
 
 def _p(value: float) -> str:

@@ -34,14 +34,17 @@ class Table:
     evaluations: tuple[Path, ...] = argument(metavar="EVAL", help="folder that holds run_00, run_01, ...")
     paper: bool = option(False, help="add what the paper prints for the same setting", role="label")
     baseline: Path | None = option(
-        None, help="what its task is tested against (default: first EVAL of a task)", role="path", metavar="EVAL"
+        None,
+        help="what the others of its task are compared with (default: ALL of the same data set and method)",
+        role="path",
+        metavar="EVAL",
     )
     metrics: tuple[str, ...] = option(
         ("auc", "f1", "accuracy"),
         help="auc, f1 (of the positive class; micro with more than two), f1_macro, f1_micro, accuracy",
         metavar="NAME",
     )
-    samples: int = option(1000, help="resamples of each interval and test", metavar="N", least=0)
+    samples: int = option(1000, help="resamples of each interval", metavar="N", least=0)
     output: Path | None = option(
         None, help="write it too, as .csv (all digits), .md or .html", role="path", metavar="FILE"
     )
@@ -77,7 +80,7 @@ COMMANDS = {
     "table": Command(
         Table,
         table,
-        description="Compare evaluations: mean and standard deviation over runs, bootstrap intervals, tests against a "
-        "baseline, the paper's values.",
+        description="Compare evaluations: mean and standard deviation over runs, bootstrap intervals, differences "
+        "from ALL or a baseline, the paper's values.",
     ),
 }

@@ -119,6 +119,8 @@ class Experiment:
         max_steps: of pre-training, equal for all sets instead.
         checkpoint_epochs: whose encoders are fine-tuned; the best by validation is told. Empty: the last one.
         scratch: fine-tune random weights too.
+        contrasts: pairs of reductions that are compared, the first with the second, in each data set and method.
+            Empty: each with ALL.
         runs: of each fine-tuning; a task with folds takes each fold once.
         folds: of such a task.
         as_released: stages that take the released settings (as_released.json, `reduce --as_released`).
@@ -141,6 +143,7 @@ class Experiment:
     max_steps: int | None = None
     checkpoint_epochs: tuple[int, ...] = ()
     scratch: bool = False
+    contrasts: tuple[tuple[str, str], ...] = ()
     runs: int = 5
     folds: int = 5
     as_released: tuple[str, ...] = ()
@@ -207,6 +210,7 @@ def tiny(experiment: Experiment) -> Experiment:
         pretrain_datasets=experiment.pretrain_datasets[:1],
         methods=experiment.methods[:1],
         reductions=tuple((kept + both)[:2]),
+        contrasts=tuple(pair for pair in experiment.contrasts if {*pair} <= {*(kept + both)[:2]}),
         pretrain_seeds=experiment.pretrain_seeds[:1],
         scratch=True,
         runs=min(experiment.runs, overlay["runs"]),
@@ -238,15 +242,18 @@ def _checked(name: str, content: Mapping[str, Any]) -> Experiment:
         raise UserError(f"an experiment needs {' and '.join(missing)}: write them")
     if "max_epochs" in content and content.get("max_steps") is not None:
         raise UserError("expected max_epochs or max_steps, found both: drop one")
-    values: dict[str, Any] = {
-        option: tuple(value) if isinstance(value, list) else value for option, value in content.items()
-    }
+    values: dict[str, Any] = {option: _as_tuple(value) for option, value in content.items()}
     experiment = Experiment(name, **values)
     _check_kinds(experiment)
     _check_names(experiment)
     _check_length(experiment)
     _check_settings(experiment)
     return experiment
+
+
+def _as_tuple(value: Any) -> Any:
+    """A list, and lists in it, as tuples; anything else as it is."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _check_kinds(experiment: Experiment) -> None:
@@ -256,7 +263,7 @@ def _check_kinds(experiment: Experiment) -> None:
         "a list": (
             (
                 "tasks", "pretrain_datasets", "methods", "reductions", "pretrain_seeds", "checkpoint_epochs",
-                "as_released",
+                "as_released", "contrasts",
             ),
             tuple,
             "[...]",
@@ -293,6 +300,7 @@ def _check_names(experiment: Experiment) -> None:
                 raise _unknown(what, value, known)
     for label in experiment.reductions:
         Reduction.of(str(label))
+    _check_contrasts(experiment)
     for name in experiment.pretrain_datasets:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", name) or name in (*TASKS, ALL):
             raise UserError(
@@ -312,6 +320,18 @@ def _check_names(experiment: Experiment) -> None:
         raise UserError(f"expected {empty[0]} beside {given[0]}, found none: name one or more, or drop {given[0]}")
     if not given and not experiment.scratch:
         raise UserError("expected pretrain_datasets, methods and reductions, or scratch: true; found none: add one")
+
+
+def _check_contrasts(experiment: Experiment) -> None:
+    for pair in experiment.contrasts:
+        if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] == pair[1]:
+            found = list(pair) if isinstance(pair, tuple) else pair
+            raise UserError(
+                f'expected contrasts to be pairs of two reductions, such as ["HASH-10%", "EveryN-10%"], found {found!r}'
+            )
+        for label in pair:
+            if label not in experiment.reductions:
+                raise _unknown("a reduction of the experiment in contrasts", label, experiment.reductions)
 
 
 def _check_length(experiment: Experiment) -> None:

@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lessismore_transforms.atomic import atomic_write, writing
-from lessismore_transforms.classification.comparison import make_table
-from lessismore_transforms.classification.finished_runs import METRICS_FILE
+from lessismore_transforms.classification.arms import Arm
+from lessismore_transforms.classification.comparison import compare
+from lessismore_transforms.classification.finished_runs import (
+    METRICS_FILE,
+    FinishedRuns,
+    read_chosen_runs,
+    read_finished_runs,
+)
 from lessismore_transforms.classification.paper import paper_value
 from lessismore_transforms.classification.tables import as_text, write_table
+from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.curves import read_log
 from reproduction.experiment import Experiment, Pretraining
@@ -32,6 +39,11 @@ _TICKS = {
     for factor in factors
 }
 _PAPER_METHOD = "SwAV"
+_BY_MEAN = "the one with the highest mean validation AUC over the runs"
+_BY_FOLD = (
+    "for each fold the one with the highest AUC of the fold's own validation pictures, since those of one fold are "
+    "test pictures of others"
+)
 _MARKERS = "os^"
 _Place: TypeAlias = tuple[float, float, str]  # of a name: right of and above its point, in points, and aligned so
 _LABELS: tuple[_Place, ...] = ((6, 5, "left"), (-6, 5, "right"), (6, -12, "left"), (-6, -12, "right"))
@@ -44,36 +56,80 @@ class Outcome:
     Args:
         task: name of the task.
         pretraining: None from scratch.
-        epoch: of the pre-training whose encoder was taken; None for the end.
-        folder: of the runs.
+        epochs: of the pre-training, by number of the run, whose encoder was taken; None for the end.
+        runs: folders of the finished runs.
         auc: on the test split, of each finished run.
         complete: whether all runs are finished.
     """
 
     task: str
     pretraining: Pretraining | None
-    epoch: int | None
-    folder: Path
+    epochs: tuple[int | None, ...]
+    runs: tuple[Path, ...]
     auc: tuple[float, ...]
     complete: bool
+
+    @property
+    def name(self) -> str:
+        """Of its folder; where folds have taken several checkpoints, of the pre-training."""
+        folders = {run.parent.name for run in self.runs}
+        return folders.pop() if len(folders) == 1 or self.pretraining is None else self.pretraining.name
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A finished run, with its AUC on both splits."""
+
+    place: Path
+    val: float
+    test: float
+
+
+_Finished: TypeAlias = Mapping[int | None, Mapping[str, _Run]]  # by epoch of the pre-training and name
 
 
 def outcomes(experiment: Experiment, folder: Path) -> list[Outcome]:
     """The fine-tunings that count: of each pre-training and task the checkpoint that is best on the validation split.
 
-    That is the one with the highest mean AUC over the runs, the earliest of equals, out of those whose runs are all
-    finished or, where there is none yet, out of those with a finished run.
+    Where all runs have one validation split, that is the checkpoint with the highest mean AUC over the runs, the
+    earliest of equals, out of those whose runs are all finished or, where there is none yet, out of those with a
+    finished run. Where runs are folds, each chooses for itself by its own validation pictures: a mean over folds would
+    choose by pictures that are other folds' test pictures.
     """
     found = []
     for task in experiment.tasks:
         for pretraining in ([None] if experiment.scratch else []) + experiment.pretrainings:
             epochs = experiment.epochs if pretraining else (None,)
-            candidates = [_outcome(experiment, folder, task, pretraining, epoch) for epoch in epochs]
-            started = [(outcome, score) for outcome, score in candidates if outcome.auc]
-            best = [item for item in started if item[0].complete] or started
-            if best:
-                found.append(max(best, key=lambda item: item[1])[0])  # the first of equals
+            finished = {epoch: _finished(experiment, folder, task, pretraining, epoch) for epoch in epochs}
+            choose = _choose_by_fold if TASKS[task].folds else _choose_for_all
+            names = run_names(experiment, task)
+            chosen = choose(finished, names)
+            if chosen:
+                taken = tuple(epoch for epoch, _ in chosen.values())
+                runs = [run for _, run in chosen.values()]
+                places, auc = tuple(run.place for run in runs), tuple(run.test for run in runs)
+                found.append(Outcome(task, pretraining, taken, places, auc, len(runs) == len(names)))
     return found
+
+
+def _choose_for_all(finished: _Finished, names: Sequence[str]) -> dict[str, tuple[int | None, _Run]]:
+    """By name the runs of one checkpoint, with its epoch."""
+    started = {epoch: runs for epoch, runs in finished.items() if runs}
+    candidates = {epoch: runs for epoch, runs in started.items() if len(runs) == len(names)} or started
+    if not candidates:
+        return {}
+    best = max(candidates, key=lambda epoch: statistics.fmean(run.val for run in candidates[epoch].values()))
+    return {name: (best, run) for name, run in candidates[best].items()}  # the first of equals
+
+
+def _choose_by_fold(finished: _Finished, names: Sequence[str]) -> dict[str, tuple[int | None, _Run]]:
+    """By name the run of each fold's own checkpoint, with its epoch."""
+    chosen = {}
+    for name in names:
+        candidates = [(epoch, runs[name]) for epoch, runs in finished.items() if name in runs]
+        if candidates:
+            chosen[name] = max(candidates, key=lambda item: item[1].val)
+    return chosen
 
 
 def write_results(experiment: Experiment, folder: Path) -> str:
@@ -88,8 +144,12 @@ def write_results(experiment: Experiment, folder: Path) -> str:
         raise UserError(
             f"expected a finished run below {folder / 'evaluate'}, found none: there is nothing to tell yet"
         )
-    folders, beside = [outcome.folder for outcome in counted], not experiment.synthetic
-    table = make_table(folders, paper=beside, samples=experiment.table_samples)
+    table = compare(
+        _arms(counted),
+        pairs=experiment.contrasts or None,
+        paper=not experiment.synthetic,
+        samples=experiment.table_samples,
+    )
     table = replace(table, footer=(*table.footer, *_footer(experiment, counted)))
     path = folder / "tables" / experiment.name
     with writing(path):
@@ -114,18 +174,19 @@ def drop_losers(experiment: Experiment, folder: Path) -> int:
 
     Their metrics and predictions stay. Nothing is deleted while a checkpoint has runs to come.
     """
-    counted = {outcome.folder for outcome in outcomes(experiment, folder)}
+    counted = {run for outcome in outcomes(experiment, folder) for run in outcome.runs}
     dropped = 0
     for task in experiment.tasks:
+        names = run_names(experiment, task)
         for pretraining in experiment.pretrainings:
-            every = [_outcome(experiment, folder, task, pretraining, epoch)[0] for epoch in experiment.epochs]
-            if not all(outcome.complete for outcome in every):
+            every = [_finished(experiment, folder, task, pretraining, epoch) for epoch in experiment.epochs]
+            if any(len(runs) < len(names) for runs in every):
                 continue
-            for outcome in every:
-                models = [] if outcome.folder in counted else list(outcome.folder.glob(f"run_*/{MODEL}"))
-                for model in models:
-                    model.unlink()
-                dropped += len(models)
+            losers = [run.place for runs in every for run in runs.values() if run.place not in counted]
+            models = [place / MODEL for place in losers if (place / MODEL).is_file()]
+            for model in models:
+                model.unlink()
+            dropped += len(models)
     return dropped
 
 
@@ -184,17 +245,36 @@ def _draw_task(axes: Any, experiment: Experiment, folder: Path, counted: Sequenc
             axes.axhline(statistics.fmean(outcome.auc), color="0.6", lw=1, ls=":", label="from scratch")
 
 
-def _outcome(
+def _finished(
     experiment: Experiment, folder: Path, task: str, pretraining: Pretraining | None, epoch: int | None
-) -> tuple[Outcome, float]:
-    """A fine-tuning and its mean AUC on the validation split."""
-    place = evaluation_folder(folder, task, pretraining, epoch)
-    names = run_names(experiment, task)
-    files = [place / name / METRICS_FILE for name in names if (place / name / METRICS_FILE).is_file()]
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    auc = tuple(record["test"]["auc"] for record in records)
-    score = statistics.fmean(record["val"]["auc"] for record in records) if records else float("-inf")
-    return Outcome(task, pretraining, epoch, place, auc, len(files) == len(names)), score
+) -> dict[str, _Run]:
+    """The finished runs of a fine-tuning by name."""
+    found = {}
+    for name in run_names(experiment, task):
+        place = evaluation_folder(folder, task, pretraining, epoch) / name
+        if (place / METRICS_FILE).is_file():
+            record = json.loads((place / METRICS_FILE).read_text(encoding="utf-8"))
+            found[name] = _Run(place, record["val"]["auc"], record["test"]["auc"])
+    return found
+
+
+def _arms(counted: Sequence[Outcome]) -> list[Arm]:
+    """The arms of the table: pre-trainings that differ in their seeds only are one."""
+    groups: dict[tuple[Any, ...], list[Outcome]] = {}
+    for outcome in counted:
+        trained = outcome.pretraining
+        groups.setdefault((outcome.task, *(trained[:3] if trained else ())), []).append(outcome)
+    return [Arm(_arm_name(group), tuple(_evaluation(outcome) for outcome in group)) for group in groups.values()]
+
+
+def _arm_name(group: Sequence[Outcome]) -> str:
+    name, trained = group[0].name, group[0].pretraining
+    return name if len(group) == 1 or trained is None else trained.name.removesuffix(f"_seed{trained.seed}")
+
+
+def _evaluation(outcome: Outcome) -> FinishedRuns:
+    folders = {run.parent for run in outcome.runs}
+    return read_finished_runs(folders.pop()) if len(folders) == 1 else read_chosen_runs(outcome.runs)
 
 
 def _footer(experiment: Experiment, counted: Sequence[Outcome]) -> list[str]:
@@ -202,17 +282,16 @@ def _footer(experiment: Experiment, counted: Sequence[Outcome]) -> list[str]:
     trained = any(outcome.pretraining for outcome in counted)
     if trained and len(experiment.checkpoint_epochs) > 1:
         epochs = ", ".join(map(str, experiment.checkpoint_epochs))
+        chosen = {_BY_FOLD if TASKS[task].folds else _BY_MEAN: None for task in experiment.tasks}
         lines.append(
-            f"Of the checkpoints after epochs {epochs} the table shows, for each pre-training and task, the one with "
-            "the highest mean validation AUC over the runs; the paper does not say by which split it chose."
+            f"Of the checkpoints after epochs {epochs} the table shows, for each pre-training and task, "
+            f"{'; '.join(chosen)}; the paper does not say by which split it chose."
         )
     elif trained and experiment.max_steps is None:
         lines.append(f"All encoders are those after epoch {experiment.epochs[0]} of pre-training.")
     elif trained:
         lines.append(f"All encoders are those after {experiment.max_steps} steps of pre-training, whatever the epochs.")
-    if len(experiment.pretrain_seeds) > 1:
-        lines += _over_seeds(counted)
-    open_ones = [f"{outcome.task} {outcome.folder.name}" for outcome in counted if not outcome.complete]
+    open_ones = [f"{outcome.task} {outcome.name}" for outcome in counted if not outcome.complete]
     found = {(outcome.task, outcome.pretraining) for outcome in counted}
     pretrainings = [*([None] if experiment.scratch else []), *experiment.pretrainings]
     open_ones += [
@@ -224,22 +303,6 @@ def _footer(experiment: Experiment, counted: Sequence[Outcome]) -> list[str]:
     if open_ones:
         lines.append(f"The table is preliminary: not all runs are finished of {', '.join(open_ones)}.")
     return lines
-
-
-def _over_seeds(counted: Sequence[Outcome]) -> list[str]:
-    """How much the AUC varies with the seed of the pre-training, which the paper does not tell."""
-    groups: dict[tuple[str, ...], list[float]] = {}
-    for outcome in counted:
-        if outcome.pretraining:
-            dataset, method, reduction, _ = outcome.pretraining
-            key = (outcome.task, dataset, method, reduction.label)
-            groups.setdefault(key, []).append(statistics.fmean(outcome.auc))
-    return [
-        f"{task}, {dataset} {method} {label}: mean AUC {statistics.fmean(means):.3f} +- {statistics.stdev(means):.3f} "
-        f"over {len(means)} pre-trainings."
-        for (task, dataset, method, label), means in groups.items()
-        if len(means) > 1
-    ]
 
 
 def _session_seconds(lines: Sequence[dict[str, Any]]) -> float:

@@ -124,7 +124,7 @@ def test_the_command_fine_tunes_and_scores(tmp_path: Path, data: Path) -> None:
     predictions = Predictions.read(run / "predictions.csv")
     test = predictions.of("test")
     assert found["test"]["auc"] == score(test.labels, test.probabilities)["auc"] >= 0.9  # brightness is easily learned
-    assert f"test: AUC {found['test']['auc']:.3f} (95 % of resampled images " in done.stdout
+    assert f"test: AUC {found['test']['auc']:.3f} (95 % of resampled sources " in done.stdout
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     best = max(
         (line for line in lines if "val_accuracy" in line), key=lambda line: (line["val_accuracy"], -line["step"])

@@ -78,7 +78,9 @@ def test_covid_lists(tmp_path, caplog, merged):
         for (name, split), text in LISTS.items()
         for entry in text.split()
     ]
-    assert [e.source for e in listing.examples] == ["2020.1", "2020.1", "", "2020.2", "2020.1", *[""] * 5]
+    assert [e.source for e in listing.examples] == [
+        *("2020.1", "2020.1", "PII1.png", "2020.2", "2020.1", "0.jpg", "1.jpg", "14.png", "15.png", "16.png")
+    ]
     images = Examples.of(listing).images
     np.testing.assert_array_equal([image[0, 0] for image in images], range(10))  # each its own, JPEG in .png too
     assert not caplog.records
@@ -155,7 +157,8 @@ def test_real_covid_ct(real_data):
     for example in listing.examples:
         if example.source:
             splits.setdefault(example.source, set()).add(example.split)
-    assert len(splits) == 55
+    assert len(splits) == 342
+    assert sum("test" in found for found in splits.values()) == 95  # of 203 pictures
     assert {source: found for source, found in splits.items() if len(found) > 1} == {
         "2020.03.12.20034686": {"train", "test"},
         "2020.03.13.20035212": {"train", "val"},

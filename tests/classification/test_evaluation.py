@@ -35,7 +35,9 @@ SIZES = {"train": 4, "val": 5, "test": 7}
 
 def examples() -> Examples:
     random = np.random.default_rng(0)
-    listed = [Example(f"{s}/{k}", k % 2, s, f"p{k // 2}") for s, count in SIZES.items() for k in range(count)]
+    listed = [
+        Example(f"{s}/{k}", k % 2, s, f"p{k // 2}", f"s{k // 4}") for s, count in SIZES.items() for k in range(count)
+    ]
     images = [random.integers(0, 256, (32, 40), np.uint8) for _ in listed]
     return Examples("task", ("a", "b"), tuple(listed), images, 1)
 
@@ -67,6 +69,7 @@ def test_predictions_are_the_softmax_of_each_picture_in_order() -> None:
     found = engine.state.predictions
     assert found.image_ids == [f"test/{k}" for k in range(7)]
     assert found.patients == ["p0", "p0", "p1", "p1", "p2", "p2", "p3"]
+    assert found.sources == ["s0"] * 4 + ["s1"] * 3
     assert found.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
     np.testing.assert_allclose(found.probabilities, expected_probabilities("test", network), atol=1e-6)
     assert engine.state.metrics["auc"] == score(found.labels, found.probabilities)["auc"]

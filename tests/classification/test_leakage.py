@@ -246,7 +246,7 @@ def test_covid_ct(real_data):
         "policy": "warn", "checked": True, "patients": None, "sources": 3, "exact": 0, "two_labels": 0, "near": 2,
         "too_small": 0,
     }  # fmt: skip
-    assert found.sentences[0].startswith("3 of 55 sources are in more than one split (train-test 1, train-val 1, val-")
+    assert found.sentences[0].startswith("3 of 342 sources are in more than one split (train-test 1, train-val 1, val-")
     assert set(places(found, "near")) == {
         ("CT_NonCOVID/71%0.jpg", "CT_COVID/kjr-21-e24-p5-29.png"),
         ("CT_NonCOVID/71%1.jpg", "CT_COVID/kjr-21-e24-p5-31.png"),

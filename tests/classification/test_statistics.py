@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy.special import expit, logit, softmax
-from scipy.stats import binom, kstest, norm, rankdata
+from scipy.stats import binom, kstest, norm, rankdata, t
 
 from lessismore_transforms.classification.metrics import METRICS, accuracy, auc
 from lessismore_transforms.classification.predictions import Predictions
@@ -14,10 +14,12 @@ from lessismore_transforms.classification.statistics import (
     bootstrap_interval,
     delong_test,
     holm,
+    log_odds_interval,
     mean_std,
     permutation_test,
-    unit_of,
+    t_quantile,
 )
+from lessismore_transforms.classification.units import plural_unit, unit_of, whose
 
 
 def test_mean_std_is_that_of_a_sample():
@@ -31,22 +33,42 @@ def test_mean_std_is_that_of_a_sample():
 
 def test_a_patient_is_the_unit_where_all_are_known():
     labels, scores = np.array([0, 1]), np.array([0.2, 0.3])
-    assert unit_of(run_of(labels, scores, [3, 4])) == "patient"
-    assert unit_of(run_of(labels, scores)) == "image"
+    assert unit_of([run_of(labels, scores, [3, 4])]) == "patient"
+    assert unit_of([run_of(labels, scores)]) == "image"
+    names = ["a", "b", "c", "d"]
+    runs = [
+        Predictions(names, patients, ["test"] * 4, np.array([0, 1, 0, 1]), np.full((4, 2), 0.5), sources)
+        for patients, sources in (
+            (["", "", "", ""], ["x", "y", "y", "y"]),
+            (["p", "p", "", ""], ["x", "y", "y", ""]),
+            (["p", "p", "q", ""], []),
+        )
+    ]
+    assert [unit_of([run]) for run in runs] == ["source", "patient or source or image", "patient or image"]
+    assert [whose([run]) for run in runs] == [
+        "2 sources",
+        "1 patient, 1 source and 1 single image",
+        "2 patients and 1 single image",
+    ]
+    assert whose([run_of(labels, scores)]) == ""
+    assert [plural_unit(unit_of([run])) for run in runs[::2]] == ["sources", "patients and images"]
 
 
 @pytest.mark.parametrize("name", ["auc", "accuracy", "f1_macro"])
-@pytest.mark.parametrize("known", ["patient", "image", "some"])
+@pytest.mark.parametrize("known", ["patient", "source", "image", "some"])
 def test_an_interval_is_that_of_resampling_with_repetition(name, known):
     rng = np.random.default_rng(1)
     patients = rng.integers(9, size=30)
     labels = rng.integers(2, size=30)
     runs = [run_of(labels, labels + rng.normal(size=30), patients if known != "image" else None) for _ in range(2)]
-    if known == "some":
-        for run in runs:
-            run.patients[:12] = [""] * 12
+    for run in runs:
+        if known == "source":
+            run.sources[:], run.patients[:] = run.patients, run.sources
+        if known == "some":
+            run.patients[:12], run.sources[:8] = [""] * 12, ["x", "y"] * 4
 
-    keys = [run.patients[i] or run.image_ids[i] for run in runs[:1] for i in range(30)]
+    run = runs[0]
+    keys = [run.patients[i] or run.sources[i] or run.image_ids[i] for i in range(30)]
     names = list(dict.fromkeys(keys))
     rows_of = {unit: [i for i, key in enumerate(keys) if key == unit] for unit in names}
     draws = np.random.default_rng(5).integers(len(names), size=(200, len(names)))
@@ -54,9 +76,15 @@ def test_an_interval_is_that_of_resampling_with_repetition(name, known):
     for draw in draws:
         rows = np.concatenate([rows_of[names[unit]] for unit in draw])
         values.append(np.mean([METRICS[name](run.labels[rows], run.probabilities[rows], None) for run in runs]))
-    expected = np.quantile(values, [0.05, 0.95])
+    mean = np.mean([METRICS[name](run.labels, run.probabilities) for run in runs])
+    n = len(names)
+    error = np.std(values) * math.sqrt(n / (n - 1))
+    reach = t.ppf(0.95, n - 1) * error / (mean * (1 - mean))
     np.testing.assert_allclose(
-        bootstrap_interval(runs, METRICS[name], samples=200, seed=5, level=0.9), expected, rtol=0, atol=1e-12
+        bootstrap_interval(runs, METRICS[name], samples=200, seed=5, level=0.9),
+        expit([logit(mean) - reach, logit(mean) + reach]),
+        rtol=0,
+        atol=1e-12,
     )
 
 
@@ -79,9 +107,8 @@ def test_folds_are_drawn_each_for_itself_and_repeated_runs_of_a_fold_together():
         if len(set(labels[0][r])) == len(set(labels[1][s])) == 2
     ]
     assert 0 < len(values) < 300
-    np.testing.assert_allclose(
-        bootstrap_interval(folds + again, auc, samples=300), np.quantile(values, [0.025, 0.975]), atol=1e-12
-    )
+    expected = interval(folds + again, values, units=12, sets=2)
+    np.testing.assert_allclose(bootstrap_interval(folds + again, auc, samples=300), expected, atol=1e-12)
 
 
 def test_the_same_run_twice_has_the_interval_of_one():
@@ -102,9 +129,8 @@ def test_test_sets_that_overlap_share_their_draws():
         rows = [draw[draw < 4], draw[draw >= 3]]
         if all(len(set(labels[r])) == 2 for r in rows):
             values.append(np.mean([auc(labels[r], whole.probabilities[r]) for r in rows]))
-    np.testing.assert_allclose(
-        bootstrap_interval(halves, auc, samples=300), np.quantile(values, [0.025, 0.975]), atol=1e-12
-    )
+    expected = interval(halves, values, units=7, sets=1)
+    np.testing.assert_allclose(bootstrap_interval(halves, auc, samples=300), expected, atol=1e-12)
 
 
 def test_an_interval_without_a_value_is_nan():
@@ -211,12 +237,16 @@ def test_unlike_runs_are_refused():
     fewer = rows_of(run, np.arange(2))
     relabelled = run_of(np.array([0, 1, 0]), np.array([0.1, 0.2, 0.3]), [1, 2, 3])
     renamed = run_of(run.labels, np.array([0.1, 0.2, 0.3]), [1, 2, 4])
+    elsewhere = Predictions(
+        run.image_ids, run.patients, run.splits, run.labels, run.probabilities, sources=["", "a", ""]
+    )
     wider = Predictions(run.image_ids, run.patients, run.splits, run.labels, np.full((3, 3), 1 / 3))
     for other, sentence in (
         ([run, run], "as many runs of both models, one or more, found 1 and 2"),
         ([], "found 1 and 0"),
         ([fewer], "the same images in run 0 of both models, found 1 image of one model only"),
         ([relabelled], "the same labels in run 0 of both models, found other labels for 1 image, first image 2"),
+        ([elsewhere], "the same sources in run 0 of both models, found other sources for 1 image, first image 1"),
         ([renamed], "the same patients in run 0 of both models, found other patients for 1 image, first image 2"),
         ([wider], "as many classes in run 0 of both models, found 2 and 3"),
     ):
@@ -313,6 +343,21 @@ def test_delong_p_values_are_uniform_where_models_are_alike_and_small_where_not(
     assert np.mean(np.array(unlike) < 0.05) > 0.8
 
 
+def interval(runs, values, units: int, sets: int) -> tuple[float, float]:
+    """The ends of an interval from bootstrapped areas of so many units in so many test sets."""
+    mean = np.mean([auc(run.labels, run.probabilities) for run in runs])
+    return log_odds_interval(mean, np.std(values) * math.sqrt(units / (units - sets)), units - sets, 0.95)
+
+
+def test_an_interval_of_log_odds_by_hand():
+    # log(0.8 / 0.2) = 1.3863, 2.0010 * 0.04 / 0.16 = 0.5003: 0.8860 and 1.8866
+    low, high = log_odds_interval(0.8, 0.04, 59, 0.95)
+    assert (low, high) == (pytest.approx(0.7081, abs=1e-4), pytest.approx(0.8684, abs=1e-4))
+    assert log_odds_interval(0.2, 0.04, 59, 0.95) == (pytest.approx(1 - high), pytest.approx(1 - low))
+    assert log_odds_interval(1.0, 0.0, 59, 0.95) == (1, 1)
+    assert t_quantile(math.inf, 0.95) == pytest.approx(1.959964)
+
+
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.5, math.nan, 0.02, 0.7]), [1, math.nan, 0.06, 1])
@@ -346,8 +391,7 @@ def several_classes(rng, labels, classes: int, patients, signal: float) -> Predi
 
 
 def rows_of(run: Predictions, rows) -> Predictions:
-    ids, patients, splits = ([values[row] for row in rows] for values in (run.image_ids, run.patients, run.splits))
-    return Predictions(ids, patients, splits, run.labels[rows], run.probabilities[rows])
+    return run.rows(rows)
 
 
 def clustered(rng, patients: int, images: int, agree: float, noise=None) -> Predictions:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_folders import HASH6, noisy, rows_of, write_evaluation
+from evaluation_folders import noisy, rows_of, write_evaluation
 
 from lessismore_transforms.classification.comparison import make_table
 from lessismore_transforms.classification.tables import as_text, write_table
@@ -37,16 +37,17 @@ class _Cells(HTMLParser):
 
 
 def test_files_and_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = write_evaluation(tmp_path / "scratch", noisy(0.5, 2, seed=0))
-    two = write_evaluation(tmp_path / "a|<b>", noisy(2, 2, seed=1), labels=HASH6)
+    one = write_evaluation(tmp_path / "scratch", noisy(0.5, 3, seed=0))
+    two = write_evaluation(tmp_path / "a|<b>", noisy(2, 3, seed=1))
     arguments = ["table", str(one), str(two), "--paper", "--samples", "99", "--metrics", "auc", "accuracy"]
+    arguments += ["--baseline", str(one)]
     outputs = {}
     for suffix in ("csv", "md", "html"):
         outputs[suffix] = tmp_path / f"table.{suffix}"
         assert main([*arguments, "--output", str(outputs[suffix])]) == 0
         screen = capsys.readouterr().out
     assert screen.endswith(f"\ntable: {tmp_path / 'table.html'}\n")
-    table = make_table([one, two], metrics=["auc", "accuracy"], paper=True, samples=99)
+    table = make_table([one, two], baseline=one, metrics=["auc", "accuracy"], paper=True, samples=99)
     assert screen.startswith(as_text(table))
 
     with outputs["csv"].open(encoding="utf-8", newline="") as file:
@@ -56,17 +57,20 @@ def test_files_and_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert [float(line["mean"]) for line in lines] == [row.mean for row in rows]  # all digits
     assert [line["p"] for line in lines[:2]] == ["", ""]
     assert [float(line["p_holm"]) for line in lines[2:]] == [row.p_holm for row in rows[2:]]
-    assert [line["paper_mean"] for line in lines] == ["0.737", "0.673", "0.823", "0.755"]
+    assert [line["paper_mean"] for line in lines] == ["0.737", "0.673"] * 2
+    assert [line["baseline"] for line in lines] == ["", "", "scratch", "scratch"]
+    assert {line["unit"] for line in lines} == {"image"}
+    assert {line["units"] for line in lines} == {"40"}
 
     parser = _Cells()
     parser.feed(outputs["html"].read_text(encoding="utf-8"))
     first = rows[2]
-    assert parser.lines[2][:4] == ["a|<b>", "LIDC SwAV HASH-6", "2", f"{first.mean:.3f} ± {first.std:.3f}"]
+    assert parser.lines[2][:4] == ["a|<b>", "from scratch", "3", f"{first.mean:.3f} ± {first.std:.3f}"]
     markdown = outputs["md"].read_text(encoding="utf-8").splitlines()
-    assert markdown[0] == "**COVID-19: 40 test images (patients not known)**"
+    assert markdown[0] == "**COVID-19: 40 test images (patients and sources not known)**"
     assert markdown[2] == "| evaluation | pre-training | runs | AUC | paper | accuracy | paper |"
     assert markdown[3] == "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
-    assert markdown[5].startswith("| a&#124;<b> | LIDC SwAV HASH-6 | 2 | ")
+    assert markdown[5].startswith("| a&#124;<b> | from scratch | 3 | ")
     assert all(line.count("|") == 8 for line in markdown[2:6])
     assert markdown[-1].startswith("- paper: Wolf et al. 2024")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -118,6 +119,11 @@ def experiment_file(folder: Path, **changes: Any) -> Path:
         ({"pretrain_settings": {"SwAV": {"mlp": True}}}, "ct_swav_pretraining has no setting 'mlp'"),
         ({"pretrain_settings": {"SwAV": {"seed": 1}}}, "without seed, which the experiment itself gives"),
         ({"reduce_settings": {"LIDC": {"inclde": "*"}}}, "found 'inclde': the closest one is 'include'"),
+        ({"contrasts": [["ALL"]]}, "expected contrasts to be pairs of two reductions, such as"),
+        ({"contrasts": [["ALL", "ALL"]]}, "found ['ALL', 'ALL']"),
+        ({"contrasts": ["ALL"]}, "found 'ALL'"),
+        ({"contrasts": "ALL"}, "expected contrasts to be a list"),
+        ({"contrasts": [["ALL", "HASH-3"]]}, "found 'HASH-3': the closest one is 'HASH-6'"),
         ({"scratch": "yes"}, "expected scratch to be true or false, found 'yes'"),
     ],
 )
@@ -139,6 +145,8 @@ def test_tiny_keeps_the_whole_way() -> None:
     assert small.tasks == full.tasks
     assert small.scratch
     assert small.reductions == ("EveryN-10%", "HASH-10%")  # the others need a GPU, or weights
+    assert len(full.contrasts) == 4
+    assert small.contrasts == (("HASH-10%", "EveryN-10%"),)
     assert len(small.pretrainings) == 2
     assert (small.epochs, small.runs, small.folds) == ((1, 2), 2, 2)
     steps_only = tiny(replace(full, checkpoint_epochs=(), max_steps=1000))
@@ -284,10 +292,14 @@ class Stub:
 
     def evaluate(self, output: Path, options: dict[str, str]) -> None:
         name = f"run_{int(options.get('fold', options.get('run_index', '0'))):02d}"
-        auc = next((value for part, value in self.auc.items() if part in str(output)), 0.75)
+        auc = next((value for part, value in self.auc.items() if part in str(output / name)), 0.75)
         ones = np.array(AUC[auc])
         predictions = Predictions(
-            [f"{number}.png" for number in range(4)], [""] * 4, ["test"] * 4, LABELS, np.stack([1 - ones, ones], axis=1)
+            [f"{options.get('fold', '')}{number}.png" for number in range(4)],
+            [""] * 4,
+            ["test"] * 4,
+            LABELS,
+            np.stack([1 - ones, ones], axis=1),
         )
         self.touch(output / name / "checkpoints" / "last.pt")
         self.touch(output / name / "model.safetensors")
@@ -296,10 +308,12 @@ class Stub:
         names = ("pretrain_dataset", "ssl_method", "reduction")
         test = {metric: float(METRICS[metric](LABELS, predictions.probabilities)) for metric in ("auc", "accuracy")}
         record = {
-            "format": 1, "task": "COVID-19", "classes": ["COVID", "NonCOVID"], "positive": 1, "mode": mode,
+            "format": 1, "task": output.parent.name, "classes": ["COVID", "NonCOVID"], "positive": 1, "mode": mode,
             "run": int(name[-2:]), "experiment": {key: options.get(key, "none") for key in names},
-            "weights": {"method": None, "id": None, "epoch": None}, "settings": {},
-            "val": {"auc": next((value for part, value in self.val.items() if part in str(output)), 0.5)}, "test": test,
+            "weights": {"method": None, "id": options.get("pretrained"), "epoch": None},
+            "settings": {"fold": int(options["fold"])} if "fold" in options else {},
+            "val": {"auc": next((value for part, value in self.val.items() if part in str(output / name)), 0.5)},
+            "test": test,
         }  # fmt: skip
         (output / name / "metrics.json").write_text(json.dumps(record))
 
@@ -506,7 +520,7 @@ def test_the_checkpoint_is_chosen_by_validation(place: Path, stub: Stub) -> None
     changes = {"checkpoint_epochs": [4, 8, 12], "scratch": True}
     assert drive(place, **changes) == 0
     experiment = read_experiment(place / "experiment.json")
-    found = {each.folder.name: each for each in outcomes(experiment, place / "exp")}
+    found = {each.name: each for each in outcomes(experiment, place / "exp")}
     assert list(found) == ["scratch", "LIDC_SwAV_ALL_seed0_epoch0008", "LIDC_SwAV_HASH-6_seed0_epoch0004"]
     assert found["LIDC_SwAV_ALL_seed0_epoch0008"].auc == (0.5, 0.5)
     text = " ".join((place / "exp" / "tables" / "experiment.txt").read_text().split())
@@ -517,23 +531,56 @@ def test_the_checkpoint_is_chosen_by_validation(place: Path, stub: Stub) -> None
     assert len(list((place / "exp").rglob("predictions.csv"))) == 14
 
 
+def test_each_fold_chooses_its_checkpoint_by_its_own_validation_pictures(place: Path, stub: Stub) -> None:
+    """By the mean over folds epoch 8 would be shown for both; fold 0 by itself prefers 4, fold 1 has only 8 and 12."""
+    stub.val = {"epoch0004/run_00": 0.7, "epoch0008/run_00": 0.6, "epoch0008/run_01": 0.9, "epoch0012/run_01": 0.8}
+    stub.auc = {"epoch0004/run_00": 0.5, "epoch0008/run_01": 1}
+    stub.failing = "epoch0004 --fold 1"
+    changes = {"checkpoint_epochs": [4, 8, 12], "reductions": ["ALL"], "tasks": ["Brain"]}
+    assert drive(place, data=("LIDC=lidc", "Brain=brain"), **changes) == 1
+    experiment = read_experiment(place / "experiment.json")
+    (found,) = outcomes(experiment, place / "exp")
+    assert (found.epochs, found.auc, found.name) == ((4, 8), (0.5, 1), "LIDC_SwAV_ALL_seed0")
+    stub.failing = ""
+    assert drive(place, data=("LIDC=lidc", "Brain=brain"), **changes) == 0
+    assert outcomes(experiment, place / "exp") == [found]
+    text = " ".join((place / "exp" / "tables" / "experiment.txt").read_text().split())
+    assert "LIDC_SwAV_ALL_seed0 LIDC SwAV ALL 2 0.750 ± 0.354" in text
+    assert "for each fold the one with the highest AUC of the fold's own validation pictures" in text
+    assert "mean validation AUC" not in text
+    kept = [path.parent for path in sorted((place / "exp").rglob("model.safetensors"))]
+    assert kept == sorted(found.runs)
+
+
+def test_an_experiment_names_its_comparisons(place: Path, stub: Stub) -> None:
+    reductions = ["EveryN-10%", "HASH-10%", "HASH-6"]
+    assert drive(place, reductions=reductions, contrasts=[["HASH-10%", "EveryN-10%"]]) == 0
+    rows = list(csv.DictReader((place / "exp" / "tables" / "experiment.csv").open(encoding="utf-8")))
+    found = {(row["reduction"], row["baseline"]) for row in rows}
+    assert found == {("EveryN-10%", ""), ("HASH-10%", "LIDC_SwAV_EveryN-10pct_seed0_epoch0020"), ("HASH-6", "")}
+    assert drive(place, reductions=[*reductions, "ALL"]) == 0
+    rows = list(csv.DictReader((place / "exp" / "tables" / "experiment.csv").open(encoding="utf-8")))
+    assert {row["reduction"] for row in rows if row["baseline"] == "LIDC_SwAV_ALL_seed0_epoch0020"} == set(reductions)
+
+
 def test_a_checkpoint_whose_runs_are_not_finished_does_not_count(place: Path, stub: Stub) -> None:
     stub.val = {"epoch0008": 0.9}
     stub.failing = "epoch0008 --run_index 1"
     assert drive(place, checkpoint_epochs=[4, 8], reductions=["ALL"]) == 1
     experiment = read_experiment(place / "experiment.json")
-    assert [each.epoch for each in outcomes(experiment, place / "exp")] == [4]
+    assert [each.epochs for each in outcomes(experiment, place / "exp")] == [(4, 4)]
     assert len(list((place / "exp").rglob("model.safetensors"))) == 3  # nothing is deleted while runs are to come
     stub.failing = ""
     assert drive(place, checkpoint_epochs=[4, 8], reductions=["ALL"]) == 0
-    assert [each.epoch for each in outcomes(experiment, place / "exp")] == [8]
+    assert [each.epochs for each in outcomes(experiment, place / "exp")] == [(8, 8)]
 
 
 def test_several_pretrainings_tell_how_much_the_seed_matters(place: Path, stub: Stub) -> None:
     stub.auc = {"seed1": 0.5}
     assert drive(place, pretrain_seeds=[0, 1], reductions=["ALL"]) == 0
     text = " ".join((place / "exp" / "tables" / "experiment.txt").read_text().split())
-    assert "COVID-19, LIDC SwAV ALL: mean AUC 0.625 +- 0.177 over 2 pre-trainings." in text
+    assert "one arm of 2 pre-trainings (LIDC_SwAV_ALL_seed0_epoch0020, LIDC_SwAV_ALL_seed1_epoch0020)" in text
+    assert "LIDC_SwAV_ALL LIDC SwAV ALL 2 x 2 0.625 ± 0.177" in text
 
 
 def write_log(folder: Path, *lines: dict[str, Any]) -> Path:

@@ -44,7 +44,7 @@ def listing(dataset_dir: str | Path) -> Listing:
                         f"{name} is listed in {split}CT_{class_name}.txt and already in "
                         f"{first.split}CT_{CLASSES[first.label]}.txt: take it off one list"
                     )
-                listed[name] = Example(name, label, split, source=source_paper(name))
+                listed[name] = Example(name, label, split, source=source_of(name))
     places = {name: _choose(pictures.get(name, ()), f"CT_{CLASSES[listed[name].label]}") for name in listed}
     _refuse_missing(root, listed, places)
     examples = tuple(
@@ -56,13 +56,14 @@ def listing(dataset_dir: str | Path) -> Listing:
     )
 
 
-def source_paper(name: str) -> str:
-    """The paper from which a picture was cut out: the text before the page in `2020.02.10.20021584-p6-52%0.png`.
+def source_of(name: str) -> str:
+    """Where a picture was cut out: the paper, or the figure of which it is a panel.
 
-    It is empty for names without a page (article numbers of one publisher, the plain numbers of NonCOVID).
+    The paper is the text before the page in `2020.02.10.20021584-p6-52%0.png`. Names without a page (article numbers of
+    one publisher, the numbers of NonCOVID) tell the figure, `15.jpg` for `15%0.jpg` and `15%1.jpg`.
     """
     match = re.match(r"(.+?)-p\d+-\d", name)
-    return match[1] if match else ""
+    return match[1] if match else re.sub(r"%\d+(?=\.\w+$)", "", name)
 
 
 def _read_list(root: Path, class_name: str, split: str) -> list[str]:

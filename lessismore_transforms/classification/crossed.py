@@ -1,0 +1,144 @@
+"""What several pre-trainings of an arm tell: intervals and tests over networks and units at once.
+
+An arm is one way of pre-training. Its networks are drawn from all that it might have given, the test units from all
+that there might be, and every network is scored on every unit: two crossed factors. The variance of a mean over R
+networks and n units is s2/R + u2/n + e2/(R n), of networks, of units and of both together. The first and the last show
+in the spread of the R scores, the second and the last where units are drawn; the last is counted once (Owen 2007, "The
+pigeonhole bootstrap", tells by how much a crossed bootstrap is too wide without that). Few networks are paid for by
+Student's quantiles with the degrees of freedom of Satterthwaite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lessismore_transforms.classification.metrics import Metric
+from lessismore_transforms.classification.predictions import Predictions
+from lessismore_transforms.classification.statistics import (
+    Freedom,
+    log_odds_interval,
+    mean_of_runs,
+    resampled,
+    t_quantile,
+)
+
+Floats = NDArray[np.float64]
+Networks = Sequence[Sequence[Predictions]]  # for each network of an arm its runs or folds
+_ROUNDING = 1e-9
+LEAST_NETWORKS = 3  # of each arm, for a p-value: the spread of two tells next to nothing
+
+
+class Difference(NamedTuple):
+    """A difference between two arms.
+
+    Attributes:
+        value: mean of the first less mean of the second.
+        low: end of the interval.
+        high: end of the interval.
+        p: two-sided; nan where an arm has fewer than `LEAST_NETWORKS`.
+        networks: whether the interval is about other networks of these arms too, or about these networks only.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    networks: bool
+
+
+class _Variance(NamedTuple):
+    """Of an estimate, with degrees of freedom."""
+
+    value: float
+    freedom: float
+
+
+def arm_interval(
+    arm: Networks, metric: Metric, *, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of the mean over an arm's networks, by a bootstrap of units crossed with the networks' spread.
+
+    Of one network it is `bootstrap_interval`, which is about this network only.
+
+    Args:
+        arm: runs of each network; all networks are scored on the same test sets.
+        metric: as for `bootstrap_interval`.
+        samples: number of resamples.
+        seed: of the draws.
+        level: the share of intervals that hold the true value.
+
+    Returns:
+        Lower and upper end; nan where the metric has no value, or a test set has one unit only.
+    """
+    values, free = resampled(arm, metric, samples=samples, seed=seed)  # (R, B)
+    if values.shape[1] == 0:
+        return math.nan, math.nan
+    scores = np.array([mean_of_runs(runs, metric) for runs in arm])
+    variance = _variance([scores] if len(arm) > 1 else [], [values], free)
+    return log_odds_interval(float(scores.mean()), math.sqrt(variance.value), variance.freedom, level)
+
+
+def arm_difference(
+    first: Networks, second: Networks, metric: Metric, *, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> Difference:
+    """The difference between two arms on the same test sets, with an interval and, for enough networks, a p-value.
+
+    The draws of units are shared by both arms, those of networks are not. Where an arm has one network, nothing is
+    known of what another would give: the interval is then of the units alone, about these networks only.
+
+    Args:
+        first: as for `arm_interval`.
+        second: as the first.
+        metric: as for `bootstrap_interval`.
+        samples: number of resamples.
+        seed: of the draws.
+        level: the share of intervals that hold the true value.
+    """
+    arms = (first, second)
+    scores = [np.array([mean_of_runs(runs, metric) for runs in arm]) for arm in arms]
+    value = float(scores[0].mean() - scores[1].mean())
+    fewest = min(map(len, arms))
+    values, free = resampled([*first, *second], metric, samples=samples, seed=seed)
+    if values.shape[1] == 0 or math.isnan(value):
+        return Difference(value, math.nan, math.nan, math.nan, fewest > 1)
+    variance = _variance(scores if fewest > 1 else [], np.split(values, [len(first)]), free)
+    error = math.sqrt(variance.value)
+    reach = t_quantile(variance.freedom, level) * error
+    p = _p_value(value, error, variance.freedom) if fewest >= LEAST_NETWORKS else math.nan
+    return Difference(value, max(-1.0, value - reach), min(1.0, value + reach), p, fewest > 1)
+
+
+def _variance(scores: Sequence[Floats], values: Sequence[Floats], free: Freedom) -> _Variance:
+    """The variance of the mean of an arm, or of a difference of two.
+
+    Args:
+        scores: for each arm those of its networks (R,); none where networks are taken as they are.
+        values: for each arm those of its networks when units are drawn (R, B).
+        free: units, and how many of them vary.
+    """
+    scale = free.units / free.free
+    means = [arm.mean(axis=0) for arm in values]  # (B,)
+    of_units = scale * float(np.var(means[0] - means[1] if len(means) > 1 else means[0]))
+    of_networks = [float(np.var(arm, ddof=1)) / len(arm) for arm in scores]
+    both = 0.0
+    for arm, mean in zip(values, means, strict=True) if scores else ():
+        both += scale * float(np.var(arm, axis=1).mean() - np.var(mean)) / (len(arm) - 1)
+    rest = max(0.0, of_units - both)
+    total = sum(of_networks) + rest
+    if total <= of_units:
+        return _Variance(of_units, free.free)
+    terms = [each**2 / (len(arm) - 1) for each, arm in zip(of_networks, scores, strict=True)]
+    return _Variance(total, total**2 / (sum(terms) + rest**2 / free.free))
+
+
+def _p_value(value: float, error: float, freedom: float) -> float:
+    from scipy.special import stdtr
+
+    if error < _ROUNDING:
+        return 1.0 if abs(value) < _ROUNDING else math.nan
+    return float(2 * stdtr(freedom, -abs(value) / error))

@@ -89,4 +89,4 @@ def why_unreadable(error: BaseException) -> str:
         return "cannot be opened as an image: its header promises more pixels than can be read"
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be opened: {error.strerror}"
-    return f"cannot be read as an image: {'truncated' if 'truncated' in str(error) else 'damaged'}; copy it again"
+    return f"a picture that is {'truncated' if 'truncated' in str(error) else 'damaged'}: copy it again"

@@ -52,7 +52,7 @@ def read_picture(path: Path, channels: int = 1) -> Picture:
             colour = image.convert("RGB")
             return np.asarray(colour if channels == 3 else colour.convert("L"))
     except Exception as error:  # decoders raise many kinds on damaged files
-        raise UserError(f"{path} {why_unreadable(error)}: fix it or take it away") from error
+        raise UserError(f"{path} cannot be read as an image ({why_unreadable(error)}): fix it or take it away") from error
 
 
 def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> Picture:
@@ -75,7 +75,8 @@ def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> P
     except UserError as error:
         raise UserError(f"{path} cannot be read as a DICOM picture ({error}): fix it or take it away") from error
     except Exception as error:  # decoders raise many kinds on damaged files, with what they hold
-        raise UserError(f"{path} cannot be read as a DICOM picture (damaged): fix it or take it away") from error
+        reason = (isinstance(error, OSError) and error.strerror) or "damaged"
+        raise UserError(f"{path} cannot be read as a DICOM picture ({reason}): fix it or take it away") from error
 
 
 def with_channels(picture: Picture, channels: int) -> Picture:

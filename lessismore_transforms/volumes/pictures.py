@@ -52,7 +52,8 @@ def read_picture(path: Path, channels: int = 1) -> Picture:
             colour = image.convert("RGB")
             return np.asarray(colour if channels == 3 else colour.convert("L"))
     except Exception as error:  # decoders raise many kinds on damaged files
-        raise UserError(f"{path} cannot be read as an image ({why_unreadable(error)}): fix it or take it away") from error
+        reason = why_unreadable(error)
+        raise UserError(f"{path} cannot be read as an image ({reason}): fix it or take it away") from error
 
 
 def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> Picture:

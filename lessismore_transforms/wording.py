@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+_UNSHOWN = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, ends of lines and paragraphs
+_TURNING = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks of bidirectional text
 
 
 def count(number: int) -> str:
@@ -41,3 +45,12 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     form = "  ".join(f"{{:{'<' if place < left else '>'}{width}}}" for place, width in enumerate(widths))
     return "\n".join(form.format(*row).rstrip() for row in rows)
+
+
+def printable(text: str) -> str:
+    """Text as one line: control, bidirectional and line-breaking characters are escaped, as are bytes that are none.
+
+    A path stays as it is but for these.
+    """
+    whole = text.encode(errors="backslashreplace").decode()
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in _UNSHOWN or c in _TURNING else c for c in whole)

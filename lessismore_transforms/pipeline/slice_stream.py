@@ -107,7 +107,7 @@ def stream_slices(task: Task, spool: IO[bytes]) -> Streamed:
     """
     volume = task.volume
     streamed = Streamed.empty(task, spool)
-    for ct_slice in read_slices(volume, task.dataset_dir, streamed.crc):
+    for ct_slice in read_slices(volume, task.dataset_dir, streamed.crc, memory_mb=task.settings.memory_mb):
         if ct_slice.reason:
             streamed.reasons[ct_slice.index] = ct_slice.reason
         elif task.settings.body and (reason := _without_body(ct_slice, volume)):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lessismore_transforms.errors import UserError, reading
+from lessismore_transforms.errors import UserError, VolumeError, reading
 from lessismore_transforms.volumes import dicom, images, itk_files, nifti
-from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume
+from lessismore_transforms.volumes.label_maps import why_label_name
+from lessismore_transforms.volumes.tree import list_files
+from lessismore_transforms.volumes.volume import MEMORY_MB, Crc32, Skipped, Slice, Volume, most_pixels, volume_id
+from lessismore_transforms.wording import counted, printable
 
 # Never images: listed as skipped without a look inside.
 _OTHER_SUFFIXES = {
@@ -65,27 +67,28 @@ def find_volumes(
             raise UserError(f"expected a folder of CT volumes at {root}, found {found}: fix the path")
     compiled = [images.compile_pattern(pattern) for pattern in patterns or images.DEFAULT_PATTERNS]
     by_kind: dict[str, list[str]] = defaultdict(list)
-    skipped: list[Skipped] = []
-
-    def unreadable(error: OSError) -> None:
-        below = Path(error.filename).relative_to(root).as_posix()
-        skipped.append(Skipped(_printable(below), f"a folder that cannot be opened: {error.strerror}"))
-
-    for path in _files(root, unreadable):
-        if _printable(path) != path:
-            skipped.append(Skipped(_printable(path), "its name holds bytes that are no text: rename it"))
-        elif include and not any(fnmatch.fnmatch(path, glob) or fnmatch.fnmatch(_name(path), glob) for glob in include):
+    files, skipped = list_files(root)
+    for path in files:
+        if include and not _included(path, include):
             skipped.append(Skipped(path, "does not match --include"))
         elif (kind := _kind(path)) == "other":
             skipped.append(Skipped(path, "not an image in a known format"))
+        elif kind != "dicom" and not include and (reason := why_label_name(path)):
+            skipped.append(Skipped(path, reason))
         else:
             by_kind[kind].append(path)
 
     volumes: list[Volume] = []
     for paths, find in ((by_kind["nifti"], nifti.find), (by_kind["itk"], itk_files.find)):
         for path in paths:
-            result = find(path, root, stored=stored)
+            result = find(path, root, stored=stored, labels=bool(include))
             (volumes if isinstance(result, Volume) else skipped).append(result)  # type: ignore[arg-type]
+    headers_of_volumes = {volume.path for volume in volumes if volume.format == "itk"}
+    # Files of voxels, which belong to the volume of a header.
+    beside = {itk_files.data_file(path, root) for path in headers_of_volumes} - {volume.path for volume in volumes}
+    by_kind["dicom"] = [path for path in by_kind["dicom"] if path not in beside]
+    by_kind["images"] = [path for path in by_kind["images"] if path not in beside]
+    skipped = [item for item in skipped if item.path not in beside]
     candidates = by_kind["dicom"]
     tasks = [candidates[start : start + _HEADERS_PER_TASK] for start in range(0, len(candidates), _HEADERS_PER_TASK)]
     headers: list[dicom.Header] = []
@@ -97,6 +100,7 @@ def find_volumes(
     ):
         volumes.extend(more)
         skipped.extend(left_out)
+    volumes = _told_apart(volumes)
     # Folder by folder, as a person sorts them: `p` before `p-2`, though `p-2/` comes before `p/` as text.
     volumes.sort(key=lambda volume: (volume.path.split("/"), volume.slice_path(0).split("/"), volume.volume))
     skipped.sort(key=lambda item: item.path)
@@ -107,25 +111,23 @@ def _headers(paths: Sequence[str], root: Path) -> list[dicom.Header | Skipped]:
     return [header for path in paths for header in dicom.read_headers(path, root)]
 
 
-def _printable(path: str) -> str:
-    text = path.encode(errors="backslashreplace").decode()
-    return "".join(c if c >= " " else repr(c)[1:-1] for c in text)
+def _told_apart(volumes: list[Volume]) -> list[Volume]:
+    """The volumes with ids of their own: those that share one are named by their first file, which is in no other.
+
+    An id is made of a path or a UID, and of a number where one of these holds several volumes: `case/1` is the second
+    size of the pictures `case_000.png`, and also the pictures `case/1_000.png`.
+    """
+    shared = Counter(volume.volume for volume in volumes)
+    return [
+        volume
+        if shared[volume.volume] == 1
+        else replace(volume, volume=volume_id("\n".join((volume.format, volume.series, volume.slice_path(0)))))
+        for volume in volumes
+    ]
 
 
-def _files(root: Path, onerror: Callable[[OSError], None]) -> Iterator[str]:
-    """Files below `root` as posix paths in a fixed order; hidden files are left out, links are followed once."""
-    visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, onerror=onerror, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        below = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield str(below / name)
+def _included(path: str, include: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(path, glob) or fnmatch.fnmatch(_name(path), glob) for glob in include)
 
 
 def _name(path: str) -> str:
@@ -145,11 +147,10 @@ def checksum(volume: Volume, root: str | Path) -> str:
     crc = Crc32()
     paths = list(dict.fromkeys(stored.path for stored in volume.slices)) or [volume.path]
     try:
+        if volume.format == "itk" and (data := itk_files.data_file(volume.path, Path(root))) != volume.path:
+            paths.append(data)
         for path in paths:
-            for file in itk_files.files_of(Path(root) / path) if volume.format == "itk" else [Path(root) / path]:
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        crc.update(block)
+            crc.update_from(Path(root) / path)
     except OSError:
         return ""
     return str(crc)
@@ -158,15 +159,26 @@ def checksum(volume: Volume, root: str | Path) -> str:
 _READERS = {"dicom": dicom.read, "nifti": nifti.read, "itk": itk_files.read, "images": images.read}
 
 
-def read_slices(volume: Volume, root: str | Path, crc: Crc32 | None = None) -> Iterator[Slice]:
+def read_slices(
+    volume: Volume, root: str | Path, crc: Crc32 | None = None, *, memory_mb: int = MEMORY_MB
+) -> Iterator[Slice]:
     """Stream the slices of `volume` in HU, each once, in the order they are stored.
+
+    No more than one slice of a volume is in memory.
 
     Args:
         volume: as `find_volumes` found it below `root`.
         root: the data set's folder.
         crc: checksum that is fed the bytes of the volume's files; complete when the iterator is exhausted.
+        memory_mb: what reading may take; a slice that would take more is refused before it is read.
 
     Raises:
         VolumeError: the volume's file is damaged; a damaged file of a series comes as a slice with a `reason` instead.
     """
+    count, rows, columns = volume.shape
+    if rows * columns > most_pixels(memory_mb):
+        raise VolumeError(
+            f"{printable(volume.path)}: a slice of {rows:,} x {columns:,} pixels needs more than the {memory_mb} MB "
+            f"that reading may take: copy it again if its {counted(count, 'slice')} are smaller, or raise the limit"
+        )
     return _READERS[volume.format](volume, Path(root), crc or Crc32())

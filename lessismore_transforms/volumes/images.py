@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Array, Orientation
+from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Orientation
+from lessismore_transforms.volumes.picture_files import picture_size, read_grey, why_unreadable
 from lessismore_transforms.volumes.png import read_grey_png
 from lessismore_transforms.volumes.volume import (
     Crc32,
@@ -28,7 +27,7 @@ from lessismore_transforms.volumes.volume import (
     to_hu,
     volume_id,
 )
-from lessismore_transforms.wording import plural
+from lessismore_transforms.wording import plural, printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -68,8 +67,8 @@ def find(
         patterns: tried in turn; the first that fits the whole name (without suffix) counts.
         stored: order by file name as text, like the released scripts, not by the number in it.
     """
-    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    patients: dict[str, str] = {}
+    groups: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)  # by folder and start of the names
+    patients: dict[tuple[str, str], str] = {}
     skipped = []
     for path in sorted(paths):
         name = PurePosixPath(path)
@@ -77,26 +76,31 @@ def find(
         if match is None or match["index"] is None:
             skipped.append(Skipped(path, "its name fits no slice pattern: name one with --pattern"))
             continue
-        group = str(name.parent / name.stem[: match.start("index")].rstrip("_-"))
+        group = str(name.parent), name.stem[: match.start("index")].rstrip("_-")
         groups[group].append((int(match["index"]), path))
-        patients[group] = match.groupdict().get("patient") or file_patient(group)
+        patients[group] = match.groupdict().get("patient") or file_patient(_key(group))
     volumes: list[Volume] = []
     for group, members in groups.items():
         sizes: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
         taken: dict[int, str] = {}
         for index, path in members:
             if (first := taken.setdefault(index, path)) != path:
-                skipped.append(Skipped(path, f"has the same slice number as {first}, which was kept"))
+                skipped.append(Skipped(path, f"has the same slice number as {printable(first)}, which was kept"))
                 continue
             try:
-                sizes[_size(root / path)].append((index, path))
-            except (OSError, ValueError) as error:
-                skipped.append(Skipped(path, f"cannot be opened as an image: {error}"))
+                sizes[picture_size(root / path)].append((index, path))
+            except Exception as error:  # decoders raise many kinds on damaged files
+                skipped.append(Skipped(path, why_unreadable(error)))
         parts = sorted(sizes.items(), key=lambda part: (-len(part[1]), part[0]))
         for number, (size, part) in enumerate(parts):
-            key = group if number == 0 else f"{group}/{number}"
+            key = _key(group) if number == 0 else f"{_key(group)}/{number}"
             volumes.append(_build(key, patients[group], part, size, stored=stored))
     return volumes, skipped
+
+
+def _key(group: tuple[str, str]) -> str:
+    """Group as one path; `p1/000.png` and `p1_010.png` have the same one: `find_volumes` tells their volumes apart."""
+    return str(PurePosixPath(*group))
 
 
 def _build(key: str, patient: str, members: list[tuple[int, str]], size: tuple[int, int], *, stored: bool) -> Volume:
@@ -127,26 +131,11 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
             data = (root / stored.path).read_bytes()
             crc.update(data)
             grey = read_grey_png(data)
-            hu, _ = to_hu(_grey(io.BytesIO(data)) if grey is None else grey)
+            hu, _ = to_hu(read_grey(io.BytesIO(data)) if grey is None else grey)
+            if hu.shape != volume.shape[1:]:
+                raise UserError("a picture of another size than when it was found: run again")
         except Exception as error:  # one bad file must not lose the volume; image decoders raise many kinds
-            yield Slice(index, np.empty((0, 0), np.int16), reason=f"{stored.path}: {error}")
+            reason = f"{printable(stored.path)}: {why_unreadable(error)}"
+            yield Slice(index, np.empty((0, 0), np.int16), reason=reason)
             continue
         yield Slice(index, hu)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Rows and columns of a picture; for PNG from its header alone, as a folder may hold half a million of them."""
-    with path.open("rb") as file:
-        start = file.read(24)
-        if len(start) == 24 and start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
-            columns, rows = struct.unpack(">2I", start[16:])
-            return rows, columns
-        file.seek(0)
-        with Image.open(file) as image:
-            return image.size[::-1]
-
-
-def _grey(file: io.BytesIO) -> Array:
-    with Image.open(file) as image:
-        grey = image.mode in ("L", "I", "I;16", "F")
-        return np.asarray(image if grey else image.convert("RGB").convert("L"))

@@ -6,12 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.volumes import dicom, images, itk_files, nifti
 from lessismore_transforms.volumes.discovery import find_volumes
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Orientation
+from lessismore_transforms.volumes.picture_files import picture_size, why_unreadable
 from lessismore_transforms.volumes.volume import Format, Skipped, StoredSlice, Volume, file_patient, volume_id
 
 _FILE_FORMATS: tuple[tuple[Format, tuple[str, ...]], ...] = (
@@ -42,6 +41,8 @@ def volume_from_paths(paths: Sequence[str | Path], *, series: str | None = None)
     places = [Path(path) for path in paths]
     if missing := [place for place in places if not place.exists()]:
         raise UserError(f"expected a CT volume at {missing[0]}, found nothing: check the path")
+    if odd := [place for place in places if not (place.is_file() or place.is_dir())]:  # a pipe would block
+        raise UserError(f"expected a CT volume at {odd[0]}, found neither a file nor a folder: check the path")
     if not places:
         raise UserError("expected the paths of a volume, found an empty list: name a file, a folder or its slices")
     if len(places) == 1 and places[0].is_dir():
@@ -52,7 +53,7 @@ def volume_from_paths(paths: Sequence[str | Path], *, series: str | None = None)
     names = [place.relative_to(root).as_posix() for place in places]
     formats = {file_format(name) for name in names}
     if len(places) == 1 and formats <= {"nifti", "itk"}:
-        result = (nifti if formats == {"nifti"} else itk_files).find(names[0], root)
+        result = (nifti if formats == {"nifti"} else itk_files).find(names[0], root, labels=True)
         if isinstance(result, Skipped):
             raise UserError(f"{places[0]} is no CT volume: {result.reason}")
         return result, root
@@ -93,10 +94,9 @@ def _pictures(names: Sequence[str], root: Path) -> Volume:
     sizes = []
     for name in names:
         try:
-            with Image.open(root / name) as image:
-                sizes.append(image.size[::-1])
-        except OSError as error:
-            raise UserError(f"{root / name} cannot be opened as an image: {error}") from error
+            sizes.append(picture_size(root / name))
+        except Exception as error:  # decoders raise many kinds on damaged files
+            raise UserError(f"{root / name}: {why_unreadable(error)}") from error
         if sizes[-1] != sizes[0]:
             raise UserError(
                 f"expected slices of {sizes[0]} pixels as {names[0]}, found {sizes[-1]} in {name}: "

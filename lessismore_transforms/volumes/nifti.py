@@ -1,70 +1,62 @@
-"""NIfTI volumes, streamed slice by slice in the order they are stored: no more than one slice is in memory.
-
-nibabel reads the header; the voxels are read behind it, compressed files through ISA-L, which inflates three times
-faster than zlib.
-"""
+"""NIfTI volumes: nibabel reads the header, the voxels are streamed (`voxel_stream`)."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import nibabel
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
 
 from lessismore_transforms.errors import VolumeError
-from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, to_hu, volume_of_file
-from lessismore_transforms.wording import counted
+from lessismore_transforms.volumes.geometry import Array
+from lessismore_transforms.volumes.label_maps import why_label_map
+from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, volume_of_file
+from lessismore_transforms.volumes.voxel_stream import Voxels, stream, why_no_volume
+from lessismore_transforms.wording import printable
 
 SUFFIXES = (".nii", ".nii.gz")
+_KINDS = {348: Nifti1Header, 540: Nifti2Header}  # by the number that the header begins with, its own length
+_DAMAGED = "damaged NIfTI header: copy the file again, or write it anew"
 
 
-class _Summed:
-    """A binary file whose bytes are added to a checksum as they are read."""
-
-    def __init__(self, file: BinaryIO, crc: Crc32) -> None:
-        self._file, self._crc = file, crc
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._crc.update(data)
-        return data
-
-    def readinto(self, buffer: memoryview) -> int:
-        count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
-        self._crc.update(memoryview(buffer)[:count])
-        return count
+@dataclass(frozen=True, slots=True)
+class _Header:
+    shape: tuple[int, ...]  # stored (columns, rows, slices)
+    affine: Array
+    voxels: Voxels
 
 
-def _load(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # header oddities that do not touch geometry or voxels
-        return nibabel.load(path)
+def find(path: str, root: Path, *, stored: bool = False, labels: bool = False) -> Volume | Skipped:
+    """The volume in the file `path` below `root`, or the reason why it holds none.
 
-
-def find(path: str, root: Path, *, stored: bool = False) -> Volume | Skipped:
-    """The volume in the file `path` below `root`, or the reason why it holds none."""
+    Args:
+        path: relative to `root`.
+        root: the data set's folder.
+        stored: keep the stored orientation, like the released scripts.
+        labels: take label maps as well.
+    """
     try:
-        image = _load(root / path)
-        shape = image.shape
-        dtype = image.get_data_dtype()
-        affine = np.asarray(image.affine, dtype=np.float64)
-    except Exception as error:  # nibabel raises many kinds on damaged headers; the file is listed, never dropped
-        return Skipped(path, f"damaged NIfTI header: {error}")
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) == 2:
-        shape = (*shape, 1)
-    if len(shape) != 3:
-        return Skipped(path, f"{len(shape)}-D image of shape {shape}: split it into 3-D volumes")
-    if min(shape) < 1:
-        return Skipped(path, f"an image of shape {shape} without voxels")
-    if dtype.kind not in "iuf":
-        return Skipped(path, f"voxels of type {dtype}: not HU")
-    return volume_of_file(path, "nifti", shape, affine, stored=stored)
+        header = _read_header(root / path)
+    except OSError as error:
+        if error.errno is not None:  # without a number it is gzip's
+            return Skipped(path, f"cannot be opened: {error.strerror}")
+        return Skipped(path, _DAMAGED)
+    except Exception:  # nibabel raises many kinds on damaged headers, with what they hold; the file is listed
+        return Skipped(path, _DAMAGED)
+    if np.dtype(header.voxels.dtype).kind not in "iuf":
+        return Skipped(path, "voxels that are no real numbers (colours or complex numbers): not HU")
+    shape = header.shape
+    if reason := why_no_volume(header.voxels, shape):
+        return Skipped(path, reason)
+    if not labels and (reason := why_label_map(header.voxels, shape)):
+        return Skipped(path, reason)
+    return volume_of_file(path, "nifti", (shape[0], shape[1], shape[2]), header.affine, stored=stored)
 
 
 def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
@@ -73,31 +65,36 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
     Raises:
         VolumeError: the file is truncated or its compressed data are damaged.
     """
-    path = root / volume.path
-    proxy = _load(path).dataobj
-    slope, intercept = float(proxy.slope), float(proxy.inter)
-    count, rows, columns = volume.shape
-    if volume.orientation.transpose:
-        rows, columns = columns, rows
-    dtype = np.dtype(proxy.dtype)
-    size = rows * columns * dtype.itemsize
-    with path.open("rb") as file:
-        summed: Any = _Summed(file, crc)
-        voxels = igzip.GzipFile(fileobj=summed, mode="rb") if path.suffix.lower() == ".gz" else summed
-        try:
-            voxels.read(proxy.offset)
-            for number in range(count):
-                if len(data := voxels.read(size)) < size:
-                    raise EOFError
-                raw = np.frombuffer(data, dtype).reshape(rows, columns)
-                raw = raw.astype(dtype.newbyteorder("="), copy=False)
-                hu, replaced = to_hu(raw, slope, intercept)
-                index = volume.orientation.index(number, count)
-                yield Slice(index, volume.orientation.apply(hu), (slope, intercept), replaced)
-            while voxels.read(1 << 20):  # to the end: the checksum covers the file, gzip checks its own
-                pass
-        except (EOFError, OSError, isal_zlib.IsalError) as error:  # type: ignore[misc]  # isal's stub has an instance
-            problem = "truncated" if isinstance(error, EOFError) else f"damaged ({error})"
-            raise VolumeError(
-                f"{volume.path}: the file is {problem}: expected {counted(count, 'slice')}; copy it again"
-            ) from error
+    try:
+        header = _read_header(root / volume.path)
+    except Exception as error:  # the file has changed since it was found
+        raise VolumeError(f"{printable(volume.path)}: {_DAMAGED}") from error
+    yield from stream(volume, header.voxels, crc)
+
+
+def _read_header(path: Path) -> _Header:
+    """The header alone: nibabel's own way of opening a file would read extensions of any claimed length."""
+    packed = path.suffix.lower() == ".gz"
+    with path.open("rb") as file, warnings.catch_warnings(), LoggingOutputSuppressor():
+        warnings.simplefilter("ignore")  # header oddities that do not touch geometry or voxels
+        source = igzip.GzipFile(fileobj=file, mode="rb") if packed else file
+        start = source.read(540)
+        claimed = {int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")}
+        length = next(size for size in _KINDS if size in claimed)
+        header = _KINDS[length](start[:length])
+        if header["magic"].item().rstrip(b"\0")[:3] not in (b"n+1", b"n+2"):
+            raise ValueError  # a header of a pair of files, whose voxels are elsewhere
+        shape = tuple(map(int, header.get_data_shape()))
+        slope, intercept = (1.0 if slope is None else slope for slope in header.get_slope_inter())
+        offset = int(header.get_data_offset())
+        if offset < length:
+            raise ValueError
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+        dtype = header.get_data_dtype()
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    kind = dtype.str if dtype.kind in "iufc" and dtype.itemsize <= 8 + 8 * (dtype.kind == "c") else "V1"
+    voxels = Voxels(path, offset, "gzip" if packed else "raw", kind, packed, float(slope), float(intercept))
+    return _Header(shape, affine, voxels)

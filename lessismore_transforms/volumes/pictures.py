@@ -21,6 +21,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.intensity import Window, min_max_uint8, window_uint8
 from lessismore_transforms.volumes import dicom, read_slices
 from lessismore_transforms.volumes.images import SUFFIXES
+from lessismore_transforms.volumes.picture_files import open_picture, why_unreadable
 from lessismore_transforms.volumes.pixels import AIR_HU
 from lessismore_transforms.volumes.volume import to_hu
 
@@ -45,13 +46,14 @@ def read_picture(path: Path, channels: int = 1) -> Picture:
         UserError: the file is missing or is no picture.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             if image.mode.startswith(("I", "F")):
                 return with_channels(min_max_uint8(np.asarray(image)), channels)
             colour = image.convert("RGB")
             return np.asarray(colour if channels == 3 else colour.convert("L"))
     except Exception as error:  # decoders raise many kinds on damaged files
-        raise UserError(f"{path} cannot be read as an image ({error}): fix it or take it away") from error
+        reason = why_unreadable(error)
+        raise UserError(f"{path} cannot be read as an image ({reason}): fix it or take it away") from error
 
 
 def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> Picture:
@@ -71,8 +73,11 @@ def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> P
     shown = None if window is None else Window.parse(window)
     try:
         return with_channels(_read_dicom(path, shown), channels)
-    except Exception as error:  # decoders raise many kinds on damaged files
+    except UserError as error:
         raise UserError(f"{path} cannot be read as a DICOM picture ({error}): fix it or take it away") from error
+    except Exception as error:  # decoders raise many kinds on damaged files, with what they hold
+        reason = (isinstance(error, OSError) and error.strerror) or "damaged"
+        raise UserError(f"{path} cannot be read as a DICOM picture ({reason}): fix it or take it away") from error
 
 
 def with_channels(picture: Picture, channels: int) -> Picture:

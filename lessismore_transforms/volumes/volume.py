@@ -19,6 +19,14 @@ from lessismore_transforms.volumes.geometry import (
 )
 
 Format = Literal["dicom", "nifti", "itk", "images"]
+MEMORY_MB = 4096  # what reading and reducing a volume may take
+_FAR_MM = 1e6
+_BYTES_OF_PIXEL = 48  # that a slice takes while it is read, scaled, hashed and shown, and the program beside it
+
+
+def most_pixels(memory_mb: int = MEMORY_MB) -> int:
+    """Pixels of the largest slice that can be read in so much memory; 2048 x 2048 always can."""
+    return max((memory_mb << 20) // _BYTES_OF_PIXEL, 2048 * 2048)
 
 
 def volume_id(key: str) -> str:
@@ -132,10 +140,13 @@ def volume_of_file(
         affine: RAS+ (4, 4) in mm of the stored grid.
         stored: keep the stored orientation, like the released scripts.
     """
+    corners = affine @ [[0, shape[0], 0, 0], [0, 0, shape[1], 0], [0, 0, 0, shape[2]], [1, 1, 1, 1]]
+    if not (np.abs(corners) < _FAR_MM).all():  # also where one is not a number
+        return Skipped(path, "a geometry of voxels kilometres away, or not of numbers: repair the header")
     try:
         orientation = canonical_orientation(affine)
-    except ValueError as error:
-        return Skipped(path, str(error))
+    except ValueError:
+        return Skipped(path, "a geometry that collapses an axis: repair the header")
     if stored:
         orientation = Orientation(plane=orientation.plane)
     columns, rows = shape[1::-1] if orientation.transpose else shape[:2]
@@ -182,6 +193,12 @@ class Crc32:
     def update(self, data: bytes | memoryview) -> None:
         """Continue the checksum with `data`."""
         self.value = isal_zlib.crc32(data, self.value)
+
+    def update_from(self, path: Path) -> None:
+        """Continue the checksum with all bytes of a file."""
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                self.update(block)
 
 
 def to_hu(raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int | None = None) -> tuple[Array, int]:

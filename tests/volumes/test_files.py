@@ -83,10 +83,10 @@ def test_voxels_that_are_not_finite_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "reason"), [((4, 5, 6, 2), "4-D image of shape (4, 5, 6, 2)"), ((4, 5, 6, 1), None), ((4, 5), None)]
+    ("shape", "reason"), [((4, 5, 6, 2), "4-D image of shape 4 x 5 x 6 x 2"), ((4, 5, 6, 1), None), ((4, 5), None)]
 )
 def test_nifti_dimensions(tmp_path: Path, shape: tuple[int, ...], reason: str | None) -> None:
-    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.int16), np.eye(4)), tmp_path / "ct.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.full(shape, -1000, np.int16), np.eye(4)), tmp_path / "ct.nii.gz")
     found = find_volumes(tmp_path)
     if reason is None:
         assert found.volumes[0].shape == ((6, 5, 4) if len(shape) > 2 else (1, 5, 4))
@@ -208,7 +208,10 @@ def test_only_included_files_and_no_hidden_ones(scan: PhantomScan, tmp_path: Pat
         write_nifti(scan, tmp_path / name)
     found = find_volumes(tmp_path, include=["CT.nii.gz"])
     assert [volume.path for volume in found.volumes] == ["p/s/CT.nii.gz"]
-    assert [(item.path, item.reason) for item in found.skipped] == [("p/s/SEG.nii.gz", "does not match --include")]
+    assert [(item.path, item.reason) for item in found.skipped] == [
+        (".cache", "a hidden folder"),
+        ("p/s/SEG.nii.gz", "does not match --include"),
+    ]
 
 
 def test_links_are_followed_once(scan: PhantomScan, tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""Files that lie, are damaged or are none: sentences and lists, never garbage."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from lessismore_transforms.errors import VolumeError
+from lessismore_transforms.volumes import checksum, find_volumes, read_slices
+
+VOXELS = np.random.default_rng(3).integers(-1000, 1000, (4, 8, 8)).astype("<i2")
+META = (
+    "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = {packed}\n"
+    "ElementSpacing = 1 1 1\nDimSize = 8 8 4\nElementType = MET_SHORT\nElementDataFile = {data}\n"
+)
+
+
+@pytest.mark.parametrize("place", [10, -1])
+def test_damaged_compressed_metaimage_is_one_sentence(tmp_path: Path, place: int) -> None:
+    packed = bytearray(zlib.compress(VOXELS.tobytes()))
+    header = META.format(packed=True, data="LOCAL").encode()
+    (tmp_path / "ct.mha").write_bytes(header + packed)
+    (volume,) = find_volumes(tmp_path).volumes
+    values = np.concatenate([ct_slice.hu for ct_slice in read_slices(volume, tmp_path)])
+    assert sorted(values.ravel()) == sorted(VOXELS.ravel())
+    packed[place] ^= 0xFF
+    (tmp_path / "ct.mha").write_bytes(header + packed)
+    with pytest.raises(VolumeError, match=r"ct\.mha: the file is (damaged|truncated): expected 4 slices"):
+        list(read_slices(volume, tmp_path))
+
+
+def test_detached_voxels_are_summed_and_listed_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "ct.mhd").write_text(META.format(packed=False, data="ct.raw"))
+    (tmp_path / "ct.raw").write_bytes(VOXELS.tobytes())
+    found = find_volumes(tmp_path)
+    assert found.skipped == []
+    before = checksum(found.volumes[0], tmp_path)
+    (tmp_path / "ct.raw").write_bytes((VOXELS + 1).tobytes())
+    assert checksum(found.volumes[0], tmp_path) != before
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../ct.raw", "LIST", "ct%03d.raw"])
+def test_voxels_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ct.mhd").write_text(META.format(packed=False, data=name))
+    (skipped,) = find_volumes(tmp_path).skipped
+    assert "elsewhere" in skipped.reason or "several files" in skipped.reason
+
+
+def test_groups_of_pictures_have_ids_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "case").mkdir()
+    for name, size in (("case_000", 4), ("case_001", 4), ("case_002", 5), ("case/1_000", 4)):
+        Image.new("L", (size, size), 7).save(tmp_path / f"{name}.png")
+    volumes = find_volumes(tmp_path, patterns=["numbered"]).volumes
+    assert len({volume.volume for volume in volumes}) == len(volumes) == 3
+
+
+def test_a_header_that_promises_too_much_and_a_pipe(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(VOXELS, np.eye(4))
+    image.header.set_data_shape((30000, 30000, 300))
+    (tmp_path / "ct.nii").write_bytes(image.header.binaryblock + bytes(4))
+    start = b"IHDR" + struct.pack(">2I5B", 60000, 60000, 8, 0, 0, 0, 0)
+    (tmp_path / "a_1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\r" + start)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / ".hidden").touch()
+    reasons = {item.path: item.reason for item in find_volumes(tmp_path, patterns=["numbered"]).skipped}
+    assert "its header promises 60000 x 60000 pixels" in reasons["a_1.png"]
+    assert "a pipe" in reasons["pipe"]
+    assert reasons[".hidden"] == "a hidden file"
+    assert "ct.nii" in reasons
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [("ct_label", False), ("seg", False), ("LungMask2", False), ("labelsTr/a", False), ("masked_ct", True)],
+)
+def test_label_maps_by_name(tmp_path: Path, name: str, taken: bool) -> None:
+    path = tmp_path / f"{name}.nii.gz"
+    path.parent.mkdir(exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(VOXELS, np.eye(4)), path)
+    assert bool(find_volumes(tmp_path).volumes) == taken
+    assert find_volumes(tmp_path, include=[path.name]).volumes
+
+
+def test_label_maps_by_voxels(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image((VOXELS > 0).astype(np.uint8), np.eye(4)), tmp_path / "b.nii.gz")
+    (skipped,) = find_volumes(tmp_path).skipped
+    assert "2 different values and no air" in skipped.reason

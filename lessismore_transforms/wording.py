@@ -37,6 +37,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}\u00a0%" if share >= 0.01 or share == 0 else f"{100 * share:.2g}\u00a0%"
 
 
+def bounded(reason: str, most: int = 600) -> str:
+    """A reason as it may be written: one line of at most so many characters."""
+    text = printable(reason)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
     """Rows of cells as lines of text: the first `left` columns to the left, the numbers behind them to the right.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -89,6 +90,8 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
 
 def _parse(kind: Any, least: int | None) -> Callable[[str], Any]:
     """What makes a value of the text that a user gives, and refuses it in words."""
+    if kind is Path:
+        return _path
     expected = {int: "a whole number", float: "a number"}.get(kind)
     if expected is None:
         return kind  # type: ignore[no-any-return]
@@ -103,6 +106,13 @@ def _parse(kind: Any, least: int | None) -> Callable[[str], Any]:
         return value
 
     return number
+
+
+def _path(text: str) -> Path:
+    """A path; an empty text, such as a variable that was not set, would silently be this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, found an empty text: is a variable not set?")
+    return Path(text)
 
 
 def _value(each: Option, parsed: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,8 +87,6 @@ def reduce(options: Reduce) -> int:
     if summary.skipped:
         files = counted(summary.skipped, "file")
         print(f"skipped {files} without CT slices: listed with reasons in {options.output_dir}/manifest.json")
-    for _, reason in summary.failures:
-        print(f"failed: {reason}", file=sys.stderr)
     if summary.volumes and not options.no_report:
         from lessismore_transforms.report import write_report
 
@@ -139,8 +136,10 @@ def select(options: Select) -> int:
     kept, count = int(selection.slices["kept"].sum()), len(selection.slices)
     share = 100 * kept / max(count, 1)
     print(f"selection {options.name}: kept {kept:,} of {counted(count, 'slice')} ({share:.1f} %), {target}")
-    if lacking and options.fill_store:
-        print(f"added to the store: {counted(fill_store(options.output_dir, selection, options.dataset_dir), 'slice')}")
+    if options.fill_store:  # lost files too, which the index does not tell
+        added = fill_store(options.output_dir, selection, options.dataset_dir)
+        if added or lacking:
+            print(f"added to the store: {counted(added, 'slice')}")
     elif lacking:
         print(f"the store lacks {lacking:,} of them: --fill_store reads those from the volumes")
     return 0

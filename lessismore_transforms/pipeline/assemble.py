@@ -22,6 +22,7 @@ from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_index, w
 from lessismore_transforms.reduced.table_files import open_array, parse_slice_id
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found
+from lessismore_transforms.wording import bounded
 
 
 def assemble(
@@ -58,7 +59,7 @@ def assemble(
         "store": store_statistics(records),
         "volumes": records,
         "failures": list_failures(tasks, failures),
-        "skipped": [{"path": item.path, "reason": item.reason} for item in found.skipped],
+        "skipped": [{"path": item.path, "reason": bounded(item.reason)} for item in found.skipped],
     }
     count = sum(record["slices"] for record in records)
     with writing(output_dir):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
-from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.pipeline.task import Task, png_stem
 from lessismore_transforms.reduced.store import STORE
 from lessismore_transforms.reduced.table_files import open_array
 
@@ -25,10 +24,7 @@ def write_png(task: Task, indices: Sequence[int], picture: Callable[[int], NDArr
 
     assert task.png_dir is not None
     for index in indices:
-        if task.volume.format == "images":
-            name = f"{task.released_name}{PurePosixPath(task.volume.slice_path(index)).stem}"
-        else:
-            name = f"{task.released_name}_{task.first_number + index}"
+        name = png_stem(task.volume, task.released_name, task.first_number, index)
         with atomic_write(task.png_dir / f"{name}.png", "wb") as file:
             Image.fromarray(picture(index)).save(file, format="PNG", compress_level=1)
 

@@ -7,6 +7,7 @@ A run that was killed goes on from its parts; when all volumes are done the part
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.cores import available_cores
-from lessismore_transforms.errors import OutputError, RunError, VolumeError
+from lessismore_transforms.errors import OutputError, RunError, UserError, VolumeError
 from lessismore_transforms.pipeline.assemble import assemble, list_failures
 from lessismore_transforms.pipeline.event_log import EventLog
 from lessismore_transforms.pipeline.executors import ClusterExecutor, processes_for, start_context
@@ -26,7 +27,7 @@ from lessismore_transforms.pipeline.resume import find_open_tasks, prepare
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pipeline.task import Task, make_tasks
 from lessismore_transforms.reduced.patients import load_key
-from lessismore_transforms.wording import counted
+from lessismore_transforms.wording import bounded, counted
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def reduce_dataset(
         VolumeError: with `strict`, the first volume that cannot be read.
     """
     settings = settings or Settings()
+    if not str(dataset_dir):
+        raise UserError("expected a folder of CT volumes, found an empty name: give DATASET_DIR")
     dataset_dir, output_dir = Path(dataset_dir).resolve(), Path(output_dir).resolve()
     key = load_key(None if patient_key is None else Path(patient_key))
     workers = _start_workers(workers, settings.device, scheduler)
@@ -155,13 +158,26 @@ def _reduce_all(
                 continue
             if isinstance(error, OutputError):
                 raise error
-            reason = str(error) if isinstance(error, VolumeError) else f"{task.volume.path}: {error!r}"
+            reason = bounded(str(error) if isinstance(error, VolumeError) else _defect(task, error))
             if strict:
                 raise VolumeError(reason) from error
             failures[task.volume.volume] = reason
-            log.write("failure", volume=task.volume.volume)
+            defect = {} if isinstance(error, VolumeError) else {"defect": _places(error)}
+            log.write("failure", volume=task.volume.volume, **defect)
             tqdm.write(f"failed: {reason}", file=sys.stderr)
     return failures
+
+
+def _defect(task: Task, error: BaseException) -> str:
+    """The sentence of an exception that nobody expected: its kind, not its message, which may hold what a file says."""
+    kind = type(error).__name__
+    return f"{task.volume.path}: a defect of this program ({kind}): report it with the lines of run.jsonl"
+
+
+def _places(error: BaseException) -> list[str]:
+    """Where an exception was raised, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [type(error).__name__, *(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)]
 
 
 def _slices(tasks: Sequence[Task]) -> int:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lessismore_transforms.atomic import remove_temporaries, writing
+from lessismore_transforms.errors import RunError
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.patients import hash_patient
 from lessismore_transforms.volumes import Found, Volume
+from lessismore_transforms.wording import bounded
 
 VOLUMES_WITH_THUMBNAILS = 8
 
@@ -46,6 +48,9 @@ def make_tasks(
     patients = [
         volume.patient if settings.keep_patient_ids else hash_patient(volume.patient, key) for volume in found.volumes
     ]
+    names = _released_names(found, patients)
+    if png_dir is not None:
+        _check_names(found, names)
     return [
         Task(
             volume=volume,
@@ -58,10 +63,33 @@ def make_tasks(
             released_name=name,
             first_number=first,
         )
-        for volume, patient, (name, first) in zip(
-            found.volumes, patients, _released_names(found, patients), strict=True
-        )
+        for volume, patient, (name, first) in zip(found.volumes, patients, names, strict=True)
     ]
+
+
+def _check_names(found: Found, names: list[tuple[str, int]]) -> None:
+    """Refuse PNG names that two slices would share.
+
+    Raises:
+        RunError: names the two volumes.
+    """
+    seen: dict[str, str] = {}
+    for volume, (name, first) in zip(found.volumes, names, strict=True):
+        for index in range(volume.shape[0]):
+            stem = png_stem(volume, name, first, index)
+            if stem in seen:
+                raise RunError(
+                    f"the PNG name {bounded(stem)}.png would be that of slices of {seen[stem]} and {volume.path}: "
+                    "run without --keep_patient_ids or without --png"
+                )
+            seen[stem] = volume.path
+
+
+def png_stem(volume: Volume, name: str, first: int, index: int) -> str:
+    """The name of a slice's PNG file, from the released name of its volume and the number of its first slice."""
+    if volume.format == "images":
+        return f"{name}{PurePosixPath(volume.slice_path(index)).stem}"
+    return f"{name}_{first + index}"
 
 
 def _released_names(found: Found, patients: list[str]) -> list[tuple[str, int]]:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 from torch import Tensor
+
+from lessismore_transforms.reduction.compiled import compiled
 
 REACH = {"bilinear": 1, "bicubic": 2}  # half the width of the filter, in pixels of the larger of input and output
 
@@ -180,10 +181,10 @@ def _cubic(x: Tensor) -> Tensor:
 
 _FILTERS = {"bilinear": _triangle, "bicubic": _cubic}
 
-_kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+_kernel = compiled(error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _by_taps(
     images: npt.NDArray[Any],
     row_first: npt.NDArray[np.int64],
@@ -207,7 +208,7 @@ def _by_taps(
             _transpose(done, out[n, c])
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _map_rows(
     image: npt.NDArray[Any],
     left: int,
@@ -227,7 +228,7 @@ def _map_rows(
                     out[i, x] += weight * np.float32(image[row, begin + x])
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _rotate(
     images: npt.NDArray[np.uint8],
     maps: npt.NDArray[np.float32],
@@ -246,7 +247,7 @@ def _rotate(
                         out[n, c, i, j] = images[n, c, int(row), int(column)]
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _transpose(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> None:
     for begin in range(0, len(source), 16):  # as many rows as stay in the cache
         rows = source[begin : begin + 16]

@@ -9,8 +9,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from lessismore_transforms.atomic import writing
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import OutputError, UserError
 from lessismore_transforms.wording import counted
 
 
@@ -28,16 +27,23 @@ def load_key(path: Path | None = None) -> bytes:
     """
     if path is None:
         path = default_key_path()
-        with writing(path):
+        try:
             if not path.exists():
                 _make_key(path)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the patient key {path}: {error.strerror}: name a file of your own with --patient_key"
+            ) from error
     try:
         key = path.read_bytes().strip()
     except OSError as error:
-        raise UserError(f"cannot read the patient key {path}: {error.strerror}: name an existing file") from error
+        raise UserError(
+            f"cannot read the patient key {path}: {error.strerror}: name an existing file with --patient_key"
+        ) from error
     if len(key) < 16:
         raise UserError(
-            f"the patient key {path} has {counted(len(key), 'character')}: expected at least 16 random ones"
+            f"the patient key {path} has {counted(len(key), 'character')}: expected at least 16 random ones: "
+            "name another file with --patient_key"
         )
     return key
 

@@ -62,9 +62,22 @@ class Selection:
         slices = read_table(table, SELECTION_COLUMNS)
         slices["kept"] = parse_column(slices["kept"].tolist(), _parse_kept, table, "kept")
         slices["distance"] = parse_column(slices["distance"].tolist(), _parse_distance, table, "distance")
-        content = read_record(record)
+        return cls(slices, cls.read_target(output_dir, name))
+
+    @staticmethod
+    def read_target(output_dir: str | Path, name: str) -> Target:
+        """The target of the selection `name`.
+
+        Raises:
+            ManifestError: its record was damaged.
+        """
+        record = Path(output_dir) / "selections" / f"{check_name(name)}.json"
         known = {field.name for field in fields(Target)}
-        return cls(slices, Target.of(**{key: value for key, value in content.items() if key in known}))
+        content = {key: value for key, value in read_record(record).items() if key in known}
+        try:
+            return Target.of(**content)
+        except (UserError, TypeError, ValueError) as error:
+            raise ManifestError(f"{record} was damaged, it holds no target: make the selection again") from error
 
     def write(self, output_dir: str | Path, name: str) -> None:
         """Write the selection as `name`, over an older one of that name."""

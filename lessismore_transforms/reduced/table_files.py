@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from lessismore_transforms.volumes import Crc32
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def slice_id(volume: str, index: int) -> str:
@@ -72,12 +75,17 @@ def parse_column(texts: list[str], parse: Callable[[str], Any], path: Path, colu
     return values
 
 
+def _in_one_line(cells: Iterable[str]) -> list[str]:
+    r"""Cells of a table with `\x..` for each control character, so that every reader finds the same rows."""
+    return [text if text.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], text) for text in cells]
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table of texts."""
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows(map(_in_one_line, rows))
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.compiled import compiled
 
 Mask = npt.NDArray[np.bool_]
 
@@ -64,7 +64,7 @@ def foreground_share(hu: npt.NDArray[Any], spacing_mm: tuple[float, float]) -> f
     return 1.0 - float(_flood(~body, border).mean())
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _solid_cells(hu: npt.NDArray[Any], down: int, across: int) -> Mask:
     """Mask of the cells that are solid in more than half of their down x across pixels (fewer at the edges)."""
     height, width = hu.shape
@@ -99,7 +99,7 @@ def _sums(cells: Mask, height: int, width: int) -> npt.NDArray[np.int32]:
     return sums
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _flood(allowed: Mask, seeds: Mask) -> Mask:
     """The allowed cells that are seeds or connected with one, by rows and columns."""
     height, width = allowed.shape

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.compiled import compiled
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +163,7 @@ def _lanczos(x: float) -> float:
     return sinc(x) * sinc(x / 3) if -3 <= x < 3 else 0.0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _hash_stack(
     slices: npt.NDArray[np.uint8],
     across: npt.NDArray[np.int32],
@@ -191,7 +191,7 @@ def _hash_stack(
         hashes[index] = bits
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _weighted(pixels: npt.NDArray[np.uint8], weights: npt.NDArray[np.int32]) -> int:
     """The weighted sum of some pixels, rounded and saturated to 8 bits."""
     total = _HALF

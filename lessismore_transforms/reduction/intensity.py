@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.compiled import compiled
 
 Voxels = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
@@ -205,7 +205,7 @@ def _saturate(values: npt.NDArray[np.float64]) -> Pixels:
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _look_up(voxels: Voxels, first: int, table: Pixels, pixels: Pixels) -> bool:
     """Write table[voxels - first]; stop and return False at the first row with a fractional voxel."""
     height, width = voxels.shape
@@ -223,7 +223,7 @@ def _look_up(voxels: Voxels, first: int, table: Pixels, pixels: Pixels) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _sums(pixels: Pixels) -> tuple[Any, Any]:
     total, squares = np.int64(0), np.int64(0)
     for value in pixels:

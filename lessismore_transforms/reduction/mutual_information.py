@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.compiled import compiled
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,7 @@ def _information(pixels: int) -> Scores:
     return np.append(0, counts / pixels * np.log1p((pixels - counts) / counts))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _joint_entropies(
     pixels: Slices, later: int, bits: int, information: Scores, counts: npt.NDArray[np.uint32], entropies: Scores
 ) -> None:
@@ -89,7 +89,7 @@ def _joint_entropies(
         counts[:] = 0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _count(pixels: Slices, others: Slices, shift: int, bits: int, counts: npt.NDArray[np.uint32]) -> None:
     """Add the joint histogram of two slices (N,) to four tables in turn, pixel by pixel; it is the sum of the tables.
 
@@ -104,7 +104,7 @@ def _count(pixels: Slices, others: Slices, shift: int, bits: int, counts: npt.ND
         counts[0, ((pixels[last] >> shift) << bits) | (others[last] >> shift)] += np.uint32(1)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _entropy(counts: npt.NDArray[np.uint32], bins: int, information: Scores) -> float:
     """The entropy of a joint histogram, summed bin by bin so that rounding stays small."""
     entropy = 0.0

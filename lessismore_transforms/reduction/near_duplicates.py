@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from PIL import Image
 
 from lessismore_transforms.cores import available_cores
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.compiled import compiled
 from lessismore_transforms.reduction.hashing import Hashes, dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.neighbours import neighbours_within
@@ -230,7 +230,7 @@ def _correlate(
     return np.minimum(score, 1)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _multiply(
     first: npt.NDArray[np.int8],
     second: npt.NDArray[np.int8],

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.compiled import compiled
 from lessismore_transforms.reduction.hashing import Hashes
 from lessismore_transforms.reduction.selection import Exemplars, Indices
 
@@ -132,7 +132,7 @@ def _file(
     return starts, members, _FLIPS, tries
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _sort_by_bands(hashes: Hashes, starts: npt.NDArray[np.int64], members: npt.NDArray[np.int32]) -> None:
     for band in range(_BANDS):
         start = starts[band]
@@ -147,7 +147,7 @@ def _sort_by_bands(hashes: Hashes, starts: npt.NDArray[np.int64], members: npt.N
             places[key] += 1
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _claim(
     hashes: Hashes,
     threshold: np.uint64,
@@ -197,7 +197,7 @@ def _claim(
             left = stop
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _find(
     hashes: Hashes,
     others: Hashes,
@@ -240,7 +240,7 @@ def _find(
         counts[row] = found - first
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _opens_files(
     value: np.uint64, starts: Any, stops: Any, flips: Hashes, tries: npt.NDArray[np.int64], left: int
 ) -> bool:
@@ -255,7 +255,7 @@ def _opens_files(
     return bool(_LOOKUP_COST * work < left)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _found_before(value: np.uint64, other: np.uint64, band: int, flips: Hashes, tries: npt.NDArray[np.int64]) -> bool:
     """Whether a search in an earlier band found the same pair."""
     for earlier in range(band):
@@ -265,12 +265,12 @@ def _found_before(value: np.uint64, other: np.uint64, band: int, flips: Hashes, 
     return False
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _key(value: np.uint64, band: int) -> np.uint64:
     return (value >> np.uint64(_BAND_BITS * band)) & _KEY
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _distance(value: np.uint64, other: np.uint64) -> np.uint64:
     """The number of differing bits; the compiler turns this form into one instruction."""
     bits = value ^ other

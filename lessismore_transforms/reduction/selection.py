@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.compiled import compiled
 
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
@@ -214,7 +214,7 @@ def evenly(n: int, count: int) -> Mask:
     return kept
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _find_removers(distances: npt.NDArray[Any], sign: float, removed_at: Scores, removed_by: Indices) -> None:
     """Find the pair at which each slice falls; `removed_at` (signed: smaller is more similar) starts at infinity.
 

@@ -5,13 +5,12 @@ The formulas and their names are those of `ssim`, which decides what pairs are m
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from lessismore_transforms.reduction.compiled import compiled
 from lessismore_transforms.reduction.selection import Indices, Scores
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ _STRIPS = 2**25  # pixels of all slices, with their moments, on the torch device
 _LINE = 64  # bytes of a cache line
 _BLOCK = 4  # windows across and down that share a bound
 
-_kernel: Callable[[Any], Any] = njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"arcp", "contract", "nsz", "reassoc"}
-)
+_kernel = compiled(error_model="numpy", fastmath={"arcp", "contract", "nsz", "reassoc"})
 
 
 def sweep(slices: Slices, pairs: Pairs, dtype: npt.DTypeLike = np.float32, *, bound: Scores | None = None) -> Scores:

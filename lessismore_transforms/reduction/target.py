@@ -12,6 +12,7 @@ Rules that compare slices remove at distance `<= threshold`, or at similarity `>
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -189,8 +190,8 @@ def _steps(fraction: float | None, step: int | None, step_mm: float | None, offs
         fraction = DEFAULT_FRACTION
     if step is not None and not (step >= 1 and float(step).is_integer()):
         raise UserError(f"expected a step of at least 1 slice, found {step:g}")
-    if step_mm is not None and not step_mm > 0:
-        raise UserError(f"expected a step above 0 mm, found {step_mm:g}")
+    if step_mm is not None and not 0 < step_mm < math.inf:
+        raise UserError(f"expected a finite step above 0 mm, found {step_mm:g}")
     if offset and fraction is not None:
         raise UserError(f"an offset goes with a step, found a fraction and the offset {offset:g}: drop one")
     if not 0 <= offset < (step or step_mm or 1) or (step is not None and not float(offset).is_integer()):

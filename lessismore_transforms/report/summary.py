@@ -81,7 +81,9 @@ class VolumeSummary:
 
     def stand_in(self, index: int) -> int:
         """The kept slice that stands for a removed one; by the pair rule its remover may have fallen later."""
-        while not self.kept[index]:
+        for _ in range(len(self)):  # no chain is longer; a damaged selection may go in a circle
+            if self.kept[index] or self.kept_by[index] < 0:
+                break
             index = int(self.kept_by[index])
         return index
 

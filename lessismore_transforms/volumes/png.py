@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
-from numba import njit
+
+from lessismore_transforms.reduction.compiled import compiled
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PLAIN = (8, 0, 0, 0, 0)  # bit depth, colour type grey, deflate, adaptive filters, not interlaced
@@ -73,7 +74,7 @@ def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
         place = stop + 4
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled()
 def _unfilter(rows: npt.NDArray[np.uint8], image: npt.NDArray[np.uint8]) -> bool:
     """Undo the filters of the rows (H, 1 + W) into the image (H, W); False for a filter that does not exist."""
     height, width = image.shape

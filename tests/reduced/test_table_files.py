@@ -68,3 +68,11 @@ def test_a_damaged_array_is_one_sentence(tmp_path: Path) -> None:
         open_array(tmp_path / "a.npy", "delete it")
     with pytest.raises(ManifestError, match=r"cannot read .*b\.npy: No such file or directory"):
         open_array(tmp_path / "b.npy")
+
+
+def test_control_characters_in_a_cell_are_written_so_that_the_table_reads_back(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv", ("one", "two"), [("1.2\r3", "a\nb\x00"), ("\u00e4", "x,y")])
+    assert read_table(tmp_path / "a.csv", ("one", "two")).values.tolist() == [
+        ["1.2\\r3", "a\\nb\\x00"],
+        ["\u00e4", "x,y"],
+    ]

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lessismore_transforms
+
+CODE = """
+import numpy as np
+from numba.core import caching
+caching.CacheImpl._locator_classes = []  # no folder can be written, as in a read-only container
+from lessismore_transforms.reduction.hashing import dhash
+from lessismore_transforms.reduction.intensity import min_max_uint8
+picture = min_max_uint8(np.arange(64 * 64, dtype=np.int16).reshape(64, 64) % 97)
+print(int(dhash(picture)))
+"""
+
+
+def test_without_a_place_for_a_cache_kernels_are_compiled_anew() -> None:
+    """Root may write everywhere, so that the places are taken away from numba itself."""
+    place = str(Path(lessismore_transforms.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": place}
+    results = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+        for code in (CODE, CODE.replace("caching.CacheImpl._locator_classes = []", ""))
+    ]
+    assert [result.stderr for result in results] == ["", ""]
+    assert results[0].stdout == results[1].stdout
+    assert int(results[0].stdout) > 0

@@ -20,6 +20,7 @@ from lessismore_transforms.volumes import Volume
 from lessismore_transforms.wording import counted, plural
 
 _OPEN_FILES = 256
+_AGAIN = "`reduce` run again, or `select --fill_store`, makes it again"
 
 
 class SliceSelectionDataset:
@@ -52,6 +53,7 @@ class SliceSelectionDataset:
         self._dataset_dir = None if dataset_dir is None else Path(dataset_dir)
         self._settings: list[dict[str, Any]] = []
         self._sums: list[dict[str, str]] = []  # CRC32 of each volume, by output
+        self._sizes: list[dict[str, tuple[int, int]]] = []  # rows and columns of each volume, by output
         self._items: list[tuple[int, str, int]] = []  # output, slice_id, row in the store or -1
         for number, folder in enumerate(self._folders):
             manifest, chosen = read_reduction(folder, selection)
@@ -67,6 +69,7 @@ class SliceSelectionDataset:
                 )
             self._settings.append(manifest.settings)
             self._sums.append({record["volume"]: record["crc32"] for record in manifest.volumes})
+            self._sizes.append({record["volume"]: (record["height"], record["width"]) for record in manifest.volumes})
             self._items += items
         if len({*self.slice_ids}) < len(self._items):
             raise ManifestError(
@@ -106,23 +109,19 @@ class SliceSelectionDataset:
         if key not in self._opened:
             path = self._folders[number] / STORE / f"{key[1]}.npy"
             if not path.is_file():
-                raise ManifestError(f"{path} is missing: `select --fill_store` makes it again")
-            array = open_array(path, "`reduce` run again, or `select --fill_store`, makes it again")
-            if array.ndim != 3 or array.dtype != np.uint8:
-                raise ManifestError(
-                    f"{path} holds {array.dtype} of shape {array.shape}, expected slices of uint8: "
-                    "`reduce` run again, or `select --fill_store`, makes it again"
-                )
-            self._opened[key] = array
+                raise ManifestError(f"{path} is missing: {_AGAIN}")
+            self._opened[key] = open_array(path, _AGAIN)
             if len(self._opened) > _OPEN_FILES:  # each holds a file descriptor, of which many systems give 1024
                 self._opened.popitem(last=False)
         self._opened.move_to_end(key)
-        if row >= len(self._opened[key]):
+        array, size = self._opened[key], self._sizes[number][key[1]]
+        if array.dtype != np.uint8 or array.shape[1:] != size or row >= len(array):
+            path = self._folders[number] / STORE / f"{key[1]}.npy"
             raise ManifestError(
-                f"{self._folders[number] / STORE / key[1]}.npy holds {counted(len(self._opened[key]), 'slice')}, "
-                f"expected more than {row}: `reduce` run again, or `select --fill_store`, makes it again"
+                f"{path} holds {array.dtype} of shape {array.shape}, expected uint8 and more than {row} slices of "
+                f"{size[0]} x {size[1]}: {_AGAIN}"
             )
-        picture: NDArray[np.uint8] = self._opened[key][row]
+        picture: NDArray[np.uint8] = array[row]
         return picture
 
     def _direct(self, number: int, name: str) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ def images_in(source: str | Path, selection: str = "default") -> Iterator[tuple[
         slices = SliceSelectionDataset(source, selection)
         yield from ((item["slice_id"], item["image"][0]) for item in map(slices.__getitem__, range(len(slices))))
         return
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise UserError(f"expected PNG or JPEG files or an output of `reduce` in {source}, found none: name another")
     for path in paths:

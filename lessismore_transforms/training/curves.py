@@ -38,10 +38,14 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
     content = []
     for number, line in enumerate(lines, start=1):
         try:
-            content.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            entry = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
             if number < len(lines):  # else a run was killed while it wrote
                 raise UserError(f"expected JSON in line {number} of {path}, found {line[:40]!r}; fix it") from error
+            continue
+        if not isinstance(entry, dict) or not isinstance(entry.get("step", 0), int):
+            raise UserError(f"expected an object with a step in line {number} of {path}, found {line[:40]!r}; fix it")
+        content.append(entry)
     return content
 
 
@@ -122,6 +126,6 @@ def _panels(lines: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _series(log: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    found = [(line["step"], line[name]) for line in log if line.get(name) is not None]
+    found = [(line["step"], line[name]) for line in log if "step" in line and isinstance(line.get(name), (int, float))]
     found = found[:: len(found) // _MOST_POINTS + 1]
     return [step for step, _ in found], [value for _, value in found]

@@ -178,3 +178,14 @@ def test_the_manifest_knows_the_mean_of_the_store(whole: Path) -> None:
     assert store["pixels"] == len(pixels)
     assert store["mean"] == pytest.approx(pixels.mean(), abs=1e-6)
     assert store["std"] == pytest.approx(pixels.std(), abs=1e-6)
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "flat", "float", "few"])
+def test_a_data_set_refuses_a_damaged_store(whole: Path, tmp_path: Path, how: str) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    path = sorted((out / "store").glob("*.npy"))[0]
+    {**HOW, "few": lambda path: np.save(path, np.load(path)[:0])}[how](path)
+    with pytest.raises(
+        ManifestError, match=rf"{path.name}.*`reduce` run again, or `select --fill_store`, makes it again"
+    ):
+        list(SliceSelectionDataset(out))  # type: ignore[call-overload]

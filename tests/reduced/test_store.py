@@ -39,7 +39,9 @@ def test_a_lost_file_of_the_store_is_made_again(small_data: Path, tmp_path: Path
     (lost, *_) = sorted((tmp_path / "out" / "store").glob("*.npy"))
     before = lost.read_bytes()
     lost.unlink()
-    with pytest.raises(ManifestError, match=r"is missing: `select --fill_store` makes it again"):
+    with pytest.raises(
+        ManifestError, match=r"is missing: `reduce` run again, or `select --fill_store`, makes it again"
+    ):
         list(map(SliceSelectionDataset(tmp_path / "out").__getitem__, range(len(read_index(tmp_path / "out")))))
     filled = fill_store(tmp_path / "out", Selection.read(tmp_path / "out"))
     assert filled == len(np.load(lost))

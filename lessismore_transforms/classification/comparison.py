@@ -51,7 +51,7 @@ _DIFFERENCE = "difference: of the means of the two arms on the same test images{
 _TESTS = "; p: two-sided, by the variance of its interval; (Holm): corrected for all comparisons of the task"
 _NO_P = (
     "There is no p where an arm has fewer than {least} networks: a test of the predictions of two takes the networks "
-    "for granted, and calls two pre-trainings of one and the same arm different, at p < 0.05, in 15 to 42 % of "
+    "for granted, and calls two pre-trainings of one and the same arm different, at p < 0.05, in 12 to 38 % of "
     "simulated cases. To say that one way of pre-training is better than another takes several pre-trainings of each."
 )
 _MICRO = (

@@ -136,7 +136,10 @@ def pixel_layout(elements: Elements) -> tuple[tuple[int, int], str, int, bool]:
     bits = elements.whole(TAGS["BitsStored"], allocated)
     if allocated not in (8, 16, 32) or not 1 <= bits <= allocated:
         raise SliceError(f"{bits} of {allocated} bits in use: no pixels of CT, which have 1 to 8, 16 or 32")
-    dtype = f"<{'i' if elements.whole(TAGS['PixelRepresentation']) else 'u'}{allocated // 8}"
+    signed = elements.whole(TAGS["PixelRepresentation"])
+    if signed > 1:
+        raise SliceError(f"PixelRepresentation {signed}: expected 0 or 1")
+    dtype = f"<{'i' if signed else 'u'}{allocated // 8}"
     usual = elements.whole(TAGS["HighBit"], bits - 1) == bits - 1  # pydicom knows the other ways to lay out bits
     return (rows, columns), dtype, bits, usual and elements.syntax in UNCOMPRESSED
 

@@ -26,6 +26,7 @@ Encoding = Literal["raw", "gzip", "zlib", "bzip2"]
 
 MOST_SLICES = 2**14  # of a volume; distances between more slices than these would take gigabytes
 _BLOCK = 1 << 20
+_USUAL_EXPANSION, _LARGE = 100, 4 << 30  # CT packs to a half or a third; what is large is asked
 _MOST_EXPANSION: dict[Encoding, int] = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 50_000}  # what a byte unpacks to
 
 
@@ -71,6 +72,11 @@ def why_no_volume(voxels: Voxels, shape: tuple[int, ...]) -> str:
     if needed > max(_MOST_EXPANSION[voxels.encoding], 1032) * size:
         promised = f"{needed:,}" if needed < 10**15 else f"{needed:.3g}"
         return f"its header promises {promised} bytes, which a file of {size:,} bytes cannot hold: copy it again"
+    if needed > max(_USUAL_EXPANSION * size, _LARGE):
+        return (
+            f"it unpacks from {size:,} to {needed:,} bytes, more than {_USUAL_EXPANSION} times as many: no CT packs so "
+            "well; write it unpacked if it is one"
+        )
     return ""
 
 

@@ -92,3 +92,21 @@ def test_label_maps_by_voxels(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image((VOXELS > 0).astype(np.uint8), np.eye(4)), tmp_path / "b.nii.gz")
     (skipped,) = find_volumes(tmp_path).skipped
     assert "2 different values and no air" in skipped.reason
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """12 GB of equal voxels in a file of 12 MB: within what deflate can do, far beyond any CT."""
+    import gzip
+
+    import nibabel
+
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((1024, 1024, 6000))
+    header["vox_offset"] = 352
+    with gzip.open(tmp_path / "ct.nii.gz", "wb", compresslevel=1) as file:
+        file.write(header.binaryblock + bytes(4))
+    with (tmp_path / "ct.nii.gz").open("ab") as file:
+        file.truncate(13_000_000)
+    (item,) = find_volumes(tmp_path).skipped
+    assert "unpacks from 13,000,000 to 12,582,912,352 bytes, more than 100 times as many" in item.reason

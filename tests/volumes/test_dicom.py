@@ -259,6 +259,7 @@ def enhanced(dataset: pydicom.Dataset) -> None:
         (enhanced, "1 frames, but 0 groups that tell where they are"),
         (lambda dataset: setattr(dataset, "BitsStored", 20), "20 of 16 bits in use"),
         (lambda dataset: setattr(dataset, "BitsStored", 0), "0 of 16 bits in use"),
+        (lambda dataset: setattr(dataset, "PixelRepresentation", 2), "PixelRepresentation 2: expected 0 or 1"),
         (lambda dataset: setattr(dataset, "BitsAllocated", 12), "of 12 bits in use"),
         (lambda dataset: setattr(dataset, "RescaleSlope", 0), "RescaleSlope 0 and RescaleIntercept -1024 give no HU"),
     ],

@@ -50,8 +50,14 @@ def lock(file: IO[Any], folder: Path) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(path: Path, mode: str = "w", *, durable: bool = True) -> Iterator[IO[Any]]:
     """Open a uniquely named temporary beside `path` that takes its name when the block ends without an exception.
+
+    Args:
+        path: of the file.
+        mode: as `open` takes it.
+        durable: wait until the file is on the disk, so that it is whole after a power cut too. Not needed for one of
+            many files whose checksum is looked at before they are used.
 
     Raises:
         OutputError: the file cannot be written.
@@ -63,16 +69,17 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             with temporary.open(mode, **text) as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
+def write_json(path: Path, content: Any, *, indent: int | None = 1, durable: bool = True) -> None:
     """Write `content` as JSON that is the same for the same content; without an indent several times faster."""
-    with atomic_write(path) as file:
+    with atomic_write(path, durable=durable) as file:
         file.write(json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 

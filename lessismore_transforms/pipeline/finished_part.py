@@ -46,7 +46,7 @@ def write_part(
     """
     content = {"record": record, "rows": rows, "selection": selection}
     path = part_path(output_dir, record["volume"])
-    write_json(path, {**content, "crc32": content_crc32(content)}, indent=None)
+    write_json(path, {**content, "crc32": content_crc32(content)}, indent=None, durable=False)
 
 
 def read_part(task: Task) -> dict[str, Any]:

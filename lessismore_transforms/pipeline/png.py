@@ -25,7 +25,7 @@ def write_png(task: Task, indices: Sequence[int], picture: Callable[[int], NDArr
     assert task.png_dir is not None
     for index in indices:
         name = png_stem(task.volume, task.released_name, task.first_number, index)
-        with atomic_write(task.png_dir / f"{name}.png", "wb") as file:
+        with atomic_write(task.png_dir / f"{name}.png", "wb", durable=False) as file:
             Image.fromarray(picture(index)).save(file, format="PNG", compress_level=1)
 
 

@@ -44,7 +44,7 @@ def rank_volume(streamed: Streamed) -> tuple[Ranking, Callable[[int], NDArray[An
     else:
         count = target_count(int(candidate.sum()), target.fraction)
     if settings.keep_distances and matrix is not None:
-        with atomic_write(task.output_dir / DISTANCES / f"{task.volume.volume}.npy", "wb") as file:
+        with atomic_write(task.output_dir / DISTANCES / f"{task.volume.volume}.npy", "wb", durable=False) as file:
             np.save(file, matrix)
     ranking = rank_slices(target.measure, features, candidate, matrix=matrix, count=count, device=settings.device)
     return ranking, matrix_rows(matrix, candidate) if matrix is not None else lambda _: np.empty(0)

@@ -36,7 +36,7 @@ RUN_LOG = "run.jsonl"  # what happened when, and where the volumes were
 
 def write_volume(output_dir: Path, volume: str, pixels: NDArray[np.uint8]) -> None:
     """Store the slices of one volume, uint8 (k, rows, columns) in index order."""
-    with atomic_write(output_dir / STORE / f"{volume}.npy", "wb") as file:
+    with atomic_write(output_dir / STORE / f"{volume}.npy", "wb", durable=False) as file:
         np.save(file, pixels)
 
 
@@ -49,7 +49,7 @@ def write_pictures(
         What the volume's record holds of them: CRC32 of the pixels, their sum and that of their squares.
     """
     crc, total, squares = Crc32(), 0, 0
-    with atomic_write(output_dir / STORE / f"{volume}.npy", "wb") as file:
+    with atomic_write(output_dir / STORE / f"{volume}.npy", "wb", durable=False) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for picture in pictures:
             file.write(picture.data)

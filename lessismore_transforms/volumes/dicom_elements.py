@@ -18,7 +18,10 @@ _SHORT = frozenset(
         b"ST", b"TM", b"UI", b"UL", b"US",
     )
 )  # fmt: skip
-_PIXELS = 0x7FE00010
+_PIXELS = (0x7FE0, 0x0010)
+_TAG_LENGTH = struct.Struct("<HHI").unpack_from
+_TAG_TYPE_LENGTH = struct.Struct("<HH2sH").unpack_from
+_LENGTH = struct.Struct("<I").unpack_from
 _SYNTAX = 0x00020010
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 _UNDEFINED = 0xFFFFFFFF
@@ -89,7 +92,7 @@ def walk(data: bytes, wanted: frozenset[int]) -> Elements | None:
     if data[128:132] != b"DICM":
         return None
     try:
-        return _walk(data, wanted)
+        return _walk(data, {(tag >> 16, tag & 0xFFFF) for tag in wanted})
     except (_OddError, struct.error):
         return None
 
@@ -110,7 +113,7 @@ def meta(data: bytes) -> tuple[str, int]:
     return syntax, place
 
 
-def _walk(data: bytes, wanted: frozenset[int]) -> Elements:
+def _walk(data: bytes, wanted: set[tuple[int, int]]) -> Elements:
     syntax, place = meta(data)
     if syntax not in (_EXPLICIT, _IMPLICIT):
         raise _OddError
@@ -118,37 +121,48 @@ def _walk(data: bytes, wanted: frozenset[int]) -> Elements:
     if implicit and data[place + 4 : place + 6] in _SHORT | _LONG:  # the label is wrong
         raise _OddError
     values: dict[int, bytes] = {}
-    before, end = 0, len(data)
+    before, end = (2, 0xFFFF), len(data)
     while True:
-        tag, length, value = _element(data, place, implicit)
-        if tag <= before or tag >> 16 <= 2:
-            raise _OddError
-        before = tag
-        if tag == _PIXELS:
-            if length == _UNDEFINED:
-                raise _OddError
-            return Elements(values, syntax, value, length)
-        if length == _UNDEFINED:
-            place = _skip_sequence(data, value, implicit, 0)
+        # Written out as far as possible: a folder may hold half a million headers of a hundred elements.
+        if implicit:
+            group, element, length = _TAG_LENGTH(data, place)
+            value = place + 8
         else:
-            place = value + length
-            if place > end:
+            group, element, kind, length = _TAG_TYPE_LENGTH(data, place)
+            value = place + 8
+            if kind not in _SHORT:
+                if kind not in _LONG or length:
+                    raise _OddError
+                (length,) = _LENGTH(data, value)
+                value += 4
+        if (group, element) <= before:
+            raise _OddError
+        before = (group, element)
+        if length == _UNDEFINED:
+            if before == _PIXELS:
                 raise _OddError
-            if tag in wanted:
-                values[tag] = data[value:place]
+            place = _skip_sequence(data, value, implicit, 0)
+            continue
+        if before == _PIXELS:
+            return Elements(values, syntax, value, length)
+        place = value + length
+        if place > end:
+            raise _OddError
+        if before in wanted:
+            values[group << 16 | element] = data[value:place]
 
 
 def _element(data: bytes, place: int, implicit: bool) -> tuple[int, int, int]:
     """Tag, length and place of the value of the element that begins at `place`."""
     if implicit:
-        group, element, length = struct.unpack_from("<HHI", data, place)
+        group, element, length = _TAG_LENGTH(data, place)
         return group << 16 | element, length, place + 8
-    group, element, kind, length = struct.unpack_from("<HH2sH", data, place)
+    group, element, kind, length = _TAG_TYPE_LENGTH(data, place)
     if kind in _SHORT:
         return group << 16 | element, length, place + 8
     if kind not in _LONG or length:
         raise _OddError
-    (length,) = struct.unpack_from("<I", data, place + 8)
+    (length,) = _LENGTH(data, place + 8)
     return group << 16 | element, length, place + 12
 
 
@@ -175,5 +189,5 @@ def _skip_item(data: bytes, place: int, implicit: bool, depth: int) -> int:
 
 
 def _item(data: bytes, place: int) -> tuple[int, int]:
-    group, element, length = struct.unpack_from("<HHI", data, place)
+    group, element, length = _TAG_LENGTH(data, place)
     return group << 16 | element, length

@@ -43,7 +43,7 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
             if number < len(lines):  # else a run was killed while it wrote
                 raise UserError(f"expected JSON in line {number} of {path}, found {line[:40]!r}; fix it") from error
             continue
-        if not isinstance(entry, dict) or not isinstance(entry.get("step", 0), int):
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
             raise UserError(f"expected an object with a step in line {number} of {path}, found {line[:40]!r}; fix it")
         content.append(entry)
     return content
@@ -126,6 +126,6 @@ def _panels(lines: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _series(log: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    found = [(line["step"], line[name]) for line in log if "step" in line and isinstance(line.get(name), (int, float))]
+    found = [(line["step"], line[name]) for line in log if isinstance(line.get(name), (int, float))]
     found = found[:: len(found) // _MOST_POINTS + 1]
     return [step for step, _ in found], [value for _, value in found]

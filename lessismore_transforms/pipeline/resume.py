@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -23,8 +24,8 @@ from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_fo
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.manifest import DISTANCES, FORMAT, Manifest, changed_tables, read_info
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.store import STORE, THUMBNAILS, intact
-from lessismore_transforms.reduced.table_files import file_crc32, read_record
+from lessismore_transforms.reduced.store import STORE, THUMBNAILS, intact, read_index
+from lessismore_transforms.reduced.table_files import file_crc32, parse_slice_id, read_record
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found, checksum
 from lessismore_transforms.wording import counted, listed, plural
@@ -130,8 +131,9 @@ def _reopen(manifest: Manifest, output_dir: Path) -> None:
 
 def find_open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, log: EventLog) -> list[Task]:
     """The tasks that are still to be done: those without a part, and those with changed or damaged files."""
+    named = _named_slices(tasks[0].output_dir) if tasks else Counter()
     for task in tasks:
-        if damage := _damage(task):
+        if damage := _damage(task, named[task.volume.volume]):
             log.write("damaged", volume=task.volume.volume)
             tqdm.write(f"damaged: {damage}: {task.volume.path} is reduced again", file=sys.stderr)
             _open_again(task)
@@ -154,8 +156,20 @@ def _open_again(task: Task) -> None:
     part_of(task).unlink()
 
 
-def _damage(task: Task) -> str:
-    """The first file of a finished volume that is missing or not as it was written; nothing where all are whole."""
+def _named_slices(output_dir: Path) -> Counter[str]:
+    """How many slices of each volume the index of the store names; none where it was damaged."""
+    with suppress(ManifestError):
+        return Counter(parse_slice_id(name)[0] for name in read_index(output_dir))
+    return Counter()
+
+
+def _damage(task: Task, stored: int) -> str:
+    """The first file of a finished volume that is missing or not as it was written; nothing where all are whole.
+
+    Args:
+        task: of the volume.
+        stored: number of its slices that the index of the store names.
+    """
     if not part_of(task).is_file():
         return ""
     try:
@@ -163,7 +177,7 @@ def _damage(task: Task) -> str:
     except ManifestError:
         return str(part_of(task).relative_to(task.output_dir))
     name = f"{task.volume.volume}.npy"
-    if not intact(task.output_dir, record):
+    if not intact(task.output_dir, record, most=stored):
         return f"{STORE}/{name}"
     for folder, key, wanted in (
         (THUMBNAILS, "thumbnails_crc32", task.thumbnails),

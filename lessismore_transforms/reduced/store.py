@@ -59,13 +59,14 @@ def write_pictures(
     return {"slices": shape[0], "crc32": str(crc), "sum": total, "squares": squares}
 
 
-def intact(output_dir: Path, record: Mapping[str, Any], rows: int | None = None) -> bool:
+def intact(output_dir: Path, record: Mapping[str, Any], rows: int = 0, *, most: int | None = None) -> bool:
     """Whether the store of a volume holds the slices of its default selection, and as many as `rows` altogether.
 
     Args:
         output_dir: output folder of `reduce`.
         record: the volume's, as manifest.json holds it.
-        rows: number of slices that the index names; by default those of the default selection.
+        rows: number of slices that the index names, at least those of the default selection.
+        most: number of slices that there may be, if there is a limit.
     """
     try:
         array = open_array(output_dir / STORE / f"{record['volume']}.npy")
@@ -74,7 +75,9 @@ def intact(output_dir: Path, record: Mapping[str, Any], rows: int | None = None)
     count: int = record["store"]["slices"]
     if array.dtype != np.uint8 or array.shape[1:] != (record["height"], record["width"]):
         return False
-    return len(array) >= max(count, rows or 0) and _pixels_crc32(array[:count]) == str(record["store"]["crc32"])
+    if most is not None and len(array) > max(most, count):
+        return False
+    return len(array) >= max(count, rows) and _pixels_crc32(array[:count]) == str(record["store"]["crc32"])
 
 
 def _pixels_crc32(array: NDArray[Any]) -> str:

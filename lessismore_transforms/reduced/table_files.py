@@ -19,7 +19,7 @@ from lessismore_transforms.volumes import Crc32
 if TYPE_CHECKING:
     import pandas as pd
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def slice_id(volume: str, index: int) -> str:
@@ -127,4 +127,6 @@ def open_array(path: Path, advice: str = "reduce again into a new folder") -> ND
             array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:  # NumPy would say that the file may hold pickled objects
             raise ManifestError(f"{path} was damaged, it is no array: {advice}") from error
+    if not isinstance(array, np.ndarray):  # an archive of several
+        raise ManifestError(f"{path} was damaged, it is no array: {advice}")
     return array

@@ -76,6 +76,9 @@ def find(
         if match is None or match["index"] is None:
             skipped.append(Skipped(path, "its name fits no slice pattern: name one with --pattern"))
             continue
+        if not match["index"].isdecimal():
+            skipped.append(Skipped(path, "what its slice pattern takes for the number is none: name another --pattern"))
+            continue
         group = str(name.parent), name.stem[: match.start("index")].rstrip("_-")
         groups[group].append((int(match["index"]), path))
         patients[group] = match.groupdict().get("patient") or file_patient(_key(group))

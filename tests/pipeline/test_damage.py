@@ -50,12 +50,20 @@ def foreign(path: Path) -> None:
     np.save(path, np.load(path)[::-1])
 
 
+def archive(path: Path) -> None:
+    array = np.load(path)
+    with path.open("wb") as file:
+        np.savez(file, array)
+
+
 HOW: dict[str, Callable[[Path], object]] = {
     "missing": Path.unlink,
     "empty": lambda path: path.write_bytes(b""),
     "short": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "flipped": flip,
     "foreign": foreign,
+    "more": lambda path: np.save(path, np.concatenate([np.load(path)] * 2)),
+    "archive": archive,
     "flat": lambda path: np.save(path, np.load(path).reshape(-1)),
     "float": lambda path: np.save(path, np.load(path).astype(np.float32)),
 }
@@ -113,7 +121,7 @@ def test_a_manifest_that_was_changed_is_refused(
         reduce_dataset(data, out, SETTINGS, workers=0)
 
 
-@pytest.mark.parametrize("how", ["missing", "short", "flipped", "foreign", "flat"])
+@pytest.mark.parametrize("how", ["missing", "short", "flipped", "foreign", "flat", "archive"])
 def test_fill_store_looks_at_what_is_there(whole: Path, tmp_path: Path, how: str) -> None:
     out = Path(shutil.copytree(whole, tmp_path / "out"))
     select(out, Target.of(method="ssim", threshold=0.9), "more")
@@ -180,7 +188,7 @@ def test_the_manifest_knows_the_mean_of_the_store(whole: Path) -> None:
     assert store["std"] == pytest.approx(pixels.std(), abs=1e-6)
 
 
-@pytest.mark.parametrize("how", ["missing", "empty", "flat", "float", "few"])
+@pytest.mark.parametrize("how", ["missing", "empty", "flat", "float", "few", "archive"])
 def test_a_data_set_refuses_a_damaged_store(whole: Path, tmp_path: Path, how: str) -> None:
     out = Path(shutil.copytree(whole, tmp_path / "out"))
     path = sorted((out / "store").glob("*.npy"))[0]

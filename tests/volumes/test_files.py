@@ -196,6 +196,12 @@ def test_image_modes_sizes_and_repeats(tmp_path: Path) -> None:
     assert "same slice number as a/s003.png" in found.skipped[0].reason
 
 
+def test_a_pattern_whose_index_is_no_number_is_told(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "LIDC_1.png")
+    (item,) = find_volumes(tmp_path, patterns=("(?P<index>.*)",)).skipped
+    assert item.reason == "what its slice pattern takes for the number is none: name another --pattern"
+
+
 def test_patterns_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\(\?P<index>"):
         find_volumes(tmp_path, patterns=["slice_(.*)"])

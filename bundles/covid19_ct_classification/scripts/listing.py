@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from lessismore_transforms.classification.examples import SPLITS, Example, Listing
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.volumes.pictures import list_pictures, read_picture
 from lessismore_transforms.wording import counted, plural
 
@@ -75,7 +75,9 @@ def _read_list(root: Path, class_name: str, split: str) -> list[str]:
         raise UserError(
             f"expected one list Data-split/{class_name}/{name} below {root}, found {seen}: put it there once"
         )
-    names = [line.strip() for line in found[0].read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    with reading(found[0]):
+        lines = found[0].read_text(encoding="utf-8-sig").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
     if doubled := next((entry for number, entry in enumerate(names) if entry in names[:number]), None):
         raise UserError(f"{doubled} is twice in {name}: take it off once")
     return names

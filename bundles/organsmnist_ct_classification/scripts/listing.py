@@ -111,7 +111,7 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
     wanted = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in wanted if name in file}
+            arrays = {name: np.asarray(file[name]) for name in wanted if name in file}  # bytes where it is no array
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
         raise UserError(  # without NumPy's message, which may advise to load unsafely
             f"{path} cannot be read as an npz file, it is damaged or holds other things than numbers: copy it again"

@@ -158,18 +158,20 @@ def _reduce_all(
                 continue
             if isinstance(error, OutputError):
                 raise error
-            reason = bounded(str(error) if isinstance(error, VolumeError) else _defect(task, error))
+            reason = bounded(_sentence(task, error))
             if strict:
                 raise VolumeError(reason) from error
             failures[task.volume.volume] = reason
-            defect = {} if isinstance(error, VolumeError) else {"defect": _places(error)}
+            defect = {} if isinstance(error, UserError) else {"defect": _places(error)}
             log.write("failure", volume=task.volume.volume, **defect)
             tqdm.write(f"failed: {reason}", file=sys.stderr)
     return failures
 
 
-def _defect(task: Task, error: BaseException) -> str:
-    """The sentence of an exception that nobody expected: its kind, not its message, which may hold what a file says."""
+def _sentence(task: Task, error: BaseException) -> str:
+    """Why a volume failed; an unexpected exception tells only its kind, as its message may repeat what a file says."""
+    if isinstance(error, UserError):
+        return str(error) if isinstance(error, VolumeError) else f"{task.volume.path}: {error}"
     kind = type(error).__name__
     return f"{task.volume.path}: a defect of this program ({kind}): report it with the lines of run.jsonl"
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from helpers import tree
 
-from lessismore_transforms.errors import VolumeError
+from lessismore_transforms.errors import UserError, VolumeError
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
+from lessismore_transforms.pipeline import volume_task
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.manifest import Manifest
@@ -39,6 +40,29 @@ def test_the_number_of_workers_changes_nothing(
 ) -> None:
     reduce_dataset(small_data, tmp_path / "out", workers=workers)
     assert tree(tmp_path / "out") == expected
+
+
+def test_a_volume_that_a_measure_cannot_take_and_a_defect_are_sentences(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for error, sentence in (
+        (UserError("too small for ssim"), ": too small for ssim"),
+        (KeyError("PatientName DOE^JANE"), ": a defect of this program (KeyError): report it with"),
+    ):
+
+        def fail(_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(volume_task, "_reduce_volume", fail)
+        out = tmp_path / type(error).__name__
+        reasons = [reason for _, reason in reduce_dataset(small_data, out, workers=0).failures]
+        assert len(reasons) == 4
+        assert all(sentence in reason for reason in reasons)
+        said = capfd.readouterr().err
+        assert said.count("failed: ") == 4  # each once
+        log = (out / "run.jsonl").read_text()
+        assert "DOE" not in said + log + (out / "manifest.json").read_text()
+        assert ("test_run.py" in log) == isinstance(error, KeyError)
 
 
 def test_a_broken_volume_is_listed_and_tried_again(

@@ -171,7 +171,7 @@ def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
         with table.open(encoding="utf-8-sig", newline="") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} is no CSV file ({error}): give a folder or a CSV file") from error
+        raise UserError(f"{table} is no CSV file in UTF-8: give a folder, or save the table as CSV in UTF-8") from error
     if len(lines) < 2:
         raise UserError(f"{table} has no rows: expected a header and a row per picture")
     columns = lines[0]

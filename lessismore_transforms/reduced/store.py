@@ -6,6 +6,7 @@ A run stores a volume's slices in index order; `fill_store` appends those that a
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections import defaultdict
@@ -50,13 +51,20 @@ def write_pictures(
     """
     crc, total, squares = Crc32(), 0, 0
     with atomic_write(output_dir / STORE / f"{volume}.npy", "wb", durable=False) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        file.write(_header(shape))
         for picture in pictures:
             file.write(picture.data)
             crc.update(picture.data)
             more, more_squares = pixel_sums(picture)
             total, squares = total + more, squares + more_squares
     return {"slices": shape[0], "crc32": str(crc), "sum": total, "squares": squares}
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """What an npy file of grey values begins with, as `numpy.save` writes it."""
+    begin = io.BytesIO()
+    np.lib.format.write_array_header_1_0(begin, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return begin.getvalue()
 
 
 def intact(output_dir: Path, record: Mapping[str, Any], rows: int = 0, *, most: int | None = None) -> bool:
@@ -68,13 +76,18 @@ def intact(output_dir: Path, record: Mapping[str, Any], rows: int = 0, *, most: 
         rows: number of slices that the index names, at least those of the default selection.
         most: number of slices that there may be, if there is a limit.
     """
+    path = output_dir / STORE / f"{record['volume']}.npy"
     try:
-        array = open_array(output_dir / STORE / f"{record['volume']}.npy")
+        array = open_array(path)
     except ManifestError:
         return False
     count: int = record["store"]["slices"]
     if array.dtype != np.uint8 or array.shape[1:] != (record["height"], record["width"]):
         return False
+    with path.open("rb") as file:
+        header = _header(array.shape)
+        if file.read(len(header)) != header:
+            return False
     if most is not None and len(array) > max(most, count):
         return False
     return len(array) >= max(count, rows) and _pixels_crc32(array[:count]) == str(record["store"]["crc32"])

@@ -19,7 +19,7 @@ from lessismore_transforms.volumes import Crc32
 if TYPE_CHECKING:
     import pandas as pd
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 def slice_id(volume: str, index: int) -> str:

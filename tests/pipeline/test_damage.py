@@ -64,6 +64,7 @@ HOW: dict[str, Callable[[Path], object]] = {
     "foreign": foreign,
     "more": lambda path: np.save(path, np.concatenate([np.load(path)] * 2)),
     "archive": archive,
+    "fortran": lambda path: np.save(path, np.asfortranarray(np.load(path))),
     "flat": lambda path: np.save(path, np.load(path).reshape(-1)),
     "float": lambda path: np.save(path, np.load(path).astype(np.float32)),
 }

@@ -171,7 +171,9 @@ def _read_table(table: Path) -> pd.DataFrame:
     try:
         cells = pd.read_csv(table, encoding="utf-8-sig", **options).fillna("")
     except (ValueError, OSError) as error:  # pandas' own are ValueErrors
-        raise UserError(f"{table} cannot be read as a CSV file: save it with commas, in UTF-8") from error
+        found = re.search(r"line \d+", str(error))
+        where = f" ({found[0]})" if found else ""
+        raise UserError(f"{table} cannot be read as a CSV file{where}: save it with commas, in UTF-8") from error
     cells = cells.apply(lambda column: column.str.strip())
     names = cells.iloc[0].str.lower()
     if not names.is_unique:

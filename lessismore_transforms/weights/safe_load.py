@@ -43,10 +43,11 @@ def refusal(error: Exception, path: Path | str, what: str = "weights", advice: s
     """Why a file could not be loaded, from what PyTorch or safetensors raised."""
     text = str(error)
     if refused := re.search(r"GLOBAL (\S+)", text):
+        then = "ask for a file with the network's state_dict only" if what == "weights" else advice
         name = "".join(letter for letter in refused[1] if letter.isprintable())[:_LONGEST]
         return UserError(
             f"expected nothing but tensors and plain values in {path}, found {name}, which is not known to be safe and "
-            "was not executed: ask for a file with the network's state_dict only"
+            f"was not executed: {then}"
         )
     if isinstance(error, OSError) and error.strerror:
         return UserError(f"cannot read {path}: {error.strerror}: fix the path or its permissions")

@@ -103,7 +103,7 @@ OWN = {
         "what the key encoder keeps",
     ),
     "a cell that the template leaves": ("docs/README.md", "| `batch_size` | 64 |", "| `batch_size` | 65 |"),
-    "a value that the template leaves": ("configs/metadata.json", '"version": "0.1.0"', '"version": "0.2.0"'),
+    "a value that the template leaves": ("configs/metadata.json", '"version": "0.2.0"', '"version": "0.3.0"'),
 }
 
 

@@ -150,15 +150,17 @@ def test_an_output_of_other_settings_is_refused(
 def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
     small_data: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
+    calls: list[Path] = []
+    original = Path.replace
 
-    def fsync(handle: int) -> None:
-        calls.append(handle)
+    def replace(path: Path, target: Path) -> Path:
+        calls.append(path)
         if len(calls) > 7:  # settings, then pixels, thumbnails and part of two volumes
             raise OSError(errno.ENOSPC, "No space left on device")
+        return original(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fsync)
+        patch.setattr(Path, "replace", replace)
         with pytest.raises(OutputError, match=r"cannot write to .*npy: No space left on device: make room"):
             reduce_dataset(small_data, tmp_path / "out", workers=0)
     assert reduce_dataset(small_data, tmp_path / "out", workers=0).resumed == 2

@@ -156,9 +156,10 @@ def test_small_and_constant_volumes(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(-1000, 1000, (20, 30)).astype(np.int16)
     for name, voxels in {
         "one": noise[..., None],
-        "constant": np.full((20, 30, 5), 7, np.int16),
+        # Of air: whole numbers without any are a label map.
+        "constant": np.full((20, 30, 5), -1000, np.int16),
         "nan": np.full((20, 30, 2), np.nan, np.float32),
-        "two_by_one": np.zeros((1, 2, 3), np.int16),
+        "two_by_one": np.full((1, 2, 3), -1000, np.int16),
     }.items():
         nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "data" / f"{name}.nii.gz")
     assert reduce_dataset(tmp_path / "data", tmp_path / "out", workers=0).failures == []

@@ -226,8 +226,9 @@ def test_other_networks_of_torchvision(name, width, tmp_path):
 def test_networks_of_timm(plain, files, tmp_path):
     pytest.importorskip("timm")
     network = build_backbone("timm:resnet18", weights=files["all.safetensors"])  # has torchvision's names
-    torch.testing.assert_close(run(network), pooled(plain), rtol=0, atol=1e-5)
-    torch.testing.assert_close(run(to_encoder(network)), pooled(plain), rtol=0, atol=1e-5)
+    # Features are up to 7, where float32 has steps of 5e-7: another order of sums differs by some of these.
+    torch.testing.assert_close(run(network), pooled(plain), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(run(to_encoder(network)), pooled(plain), rtol=1e-5, atol=1e-5)
     assert run(build_backbone("timm:resnet18", weights=files["all.pt"], output="logits")).shape == (2, 1000)
     assert "similar names are resnet18" in refusal("timm:resnett18", weights="random")
     assert "found 'hf-hub:timm/resnet18'" in refusal("timm:hf-hub:timm/resnet18", weights="random")

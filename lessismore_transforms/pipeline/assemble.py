@@ -18,7 +18,7 @@ from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.grey_statistics import store_statistics
 from lessismore_transforms.reduced.manifest import write_manifest
 from lessismore_transforms.reduced.selection import write_selection
-from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_index, write_index
+from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_filled, read_index, write_filled, write_index
 from lessismore_transforms.reduced.table_files import open_array, parse_slice_id
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found
@@ -46,12 +46,16 @@ def assemble(
         yield from map(read_part, finished)
 
     rows_before = _rows_before(output_dir)
+    filled_before, filled = read_filled(output_dir), {}
     records, stored, kept = [], [], 0
     for part in parts():
         records.append(part["record"])
         volume, chosen = part["record"]["volume"], kept_indices(part)
         kept += len(chosen)
-        stored.append((volume, _stored_rows(output_dir, volume, rows_before.get(volume, []), chosen)))
+        rows = _stored_rows(output_dir, volume, rows_before.get(volume, []), chosen)
+        stored.append((volume, rows))
+        if len(rows) > len(chosen) and volume in filled_before:
+            filled[volume] = filled_before[volume]
     _delete_thumbnails(output_dir, shown={task.volume.volume for task in tasks if task.thumbnails})
     info = {
         "version": __version__,
@@ -65,8 +69,9 @@ def assemble(
     with writing(output_dir):
         sweep(output_dir)
         write_index(output_dir, stored)
-        rows = (row for part in parts() for row in part["selection"])
-        write_selection(output_dir, "default", rows, Target(**described["target"]), kept, count)
+        write_filled(output_dir, filled)
+        selected = (row for part in parts() for row in part["selection"])
+        write_selection(output_dir, "default", selected, Target(**described["target"]), kept, count)
         write_manifest(output_dir, (row for part in parts() for row in part["rows"]), info)
         (output_dir / RUNNING).unlink()  # first: from here on the manifest counts, not the parts
         shutil.rmtree(output_dir / PARTS)

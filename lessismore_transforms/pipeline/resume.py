@@ -6,7 +6,7 @@ import csv
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_fo
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.manifest import DISTANCES, FORMAT, Manifest, changed_tables, read_info
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.store import STORE, THUMBNAILS, intact, read_index
+from lessismore_transforms.reduced.store import STORE, THUMBNAILS, count_intact, read_filled, read_index
 from lessismore_transforms.reduced.table_files import file_crc32, parse_slice_id, read_record
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found, checksum
@@ -131,9 +131,9 @@ def _reopen(manifest: Manifest, output_dir: Path) -> None:
 
 def find_open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, log: EventLog) -> list[Task]:
     """The tasks that are still to be done: those without a part, and those with changed or damaged files."""
-    named = _named_slices(tasks[0].output_dir) if tasks else Counter()
+    named, filled = (_named_slices(tasks[0].output_dir), read_filled(tasks[0].output_dir)) if tasks else (Counter(), {})
     for task in tasks:
-        if damage := _damage(task, named[task.volume.volume]):
+        if damage := _damage(task, named[task.volume.volume], filled):
             log.write("damaged", volume=task.volume.volume)
             tqdm.write(f"damaged: {damage}: {task.volume.path} is reduced again", file=sys.stderr)
             _open_again(task)
@@ -163,12 +163,13 @@ def _named_slices(output_dir: Path) -> Counter[str]:
     return Counter()
 
 
-def _damage(task: Task, stored: int) -> str:
+def _damage(task: Task, stored: int, filled: Mapping[str, Any]) -> str:
     """The first file of a finished volume that is missing or not as it was written; nothing where all are whole.
 
     Args:
         task: of the volume.
         stored: number of its slices that the index of the store names.
+        filled: what `fill_store` added to the volumes.
     """
     if not part_of(task).is_file():
         return ""
@@ -177,7 +178,7 @@ def _damage(task: Task, stored: int) -> str:
     except ManifestError:
         return str(part_of(task).relative_to(task.output_dir))
     name = f"{task.volume.volume}.npy"
-    if not intact(task.output_dir, record, most=stored):
+    if count_intact(task.output_dir, record, filled) not in {record["store"]["slices"], stored}:
         return f"{STORE}/{name}"
     for folder, key, wanted in (
         (THUMBNAILS, "thumbnails_crc32", task.thumbnails),

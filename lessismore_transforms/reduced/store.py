@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lessismore_transforms.atomic import atomic_write, lock, writing
+from lessismore_transforms.atomic import atomic_write, lock, write_json, writing
 from lessismore_transforms.errors import ManifestError, VolumeError, reading
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.table_files import open_array, parse_slice_id, slice_id
+from lessismore_transforms.reduced.table_files import open_array, parse_slice_id, read_record, slice_id
 from lessismore_transforms.reduction.intensity import pixel_sums
 from lessismore_transforms.volumes import Crc32, Volume, find_volumes, read_slices
 from lessismore_transforms.volumes.pixels import to_pixels
 from lessismore_transforms.wording import counted, plural
 
 STORE = "store"
+_FILLED = "filled.json"
 _NAME = re.compile(r"[0-9a-f]{16}_\d{4,9}")  # of a slice
 THUMBNAILS = f"{STORE}/thumbnails"
 RUN_LOG = "run.jsonl"  # what happened when, and where the volumes were
@@ -67,30 +68,53 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return begin.getvalue()
 
 
-def intact(output_dir: Path, record: Mapping[str, Any], rows: int = 0, *, most: int | None = None) -> bool:
-    """Whether the store of a volume holds the slices of its default selection, and as many as `rows` altogether.
+def count_intact(output_dir: Path, record: Mapping[str, Any], filled: Mapping[str, Any]) -> int | None:
+    """How many pictures the store of a volume holds; None where they are missing or not as they were written.
 
     Args:
         output_dir: output folder of `reduce`.
         record: the volume's, as manifest.json holds it.
-        rows: number of slices that the index names, at least those of the default selection.
-        most: number of slices that there may be, if there is a limit.
+        filled: what `read_filled` says.
     """
     path = output_dir / STORE / f"{record['volume']}.npy"
     try:
         array = open_array(path)
     except ManifestError:
-        return False
-    count: int = record["store"]["slices"]
+        return None
     if array.dtype != np.uint8 or array.shape[1:] != (record["height"], record["width"]):
-        return False
+        return None
     with path.open("rb") as file:
         header = _header(array.shape)
         if file.read(len(header)) != header:
-            return False
-    if most is not None and len(array) > max(most, count):
-        return False
-    return len(array) >= max(count, rows) and _pixels_crc32(array[:count]) == str(record["store"]["crc32"])
+            return None
+    written = (record["store"], filled.get(record["volume"]))
+    sums = [stored["crc32"] for stored in written if stored and stored["slices"] == len(array)]
+    return len(array) if sums and _pixels_crc32(array) in map(str, sums) else None
+
+
+def read_filled(output_dir: Path) -> dict[str, dict[str, Any]]:
+    """Number and CRC32 of the pictures of each volume whose store `fill_store` made longer than its run did.
+
+    None where the file was damaged: the pictures are not trusted then, and are made again.
+    """
+    path = output_dir / STORE / _FILLED
+    if not path.is_file():
+        return {}
+    with suppress(ManifestError):
+        entries = read_record(path).items()
+        return {
+            name: entry for name, entry in entries if isinstance(entry, dict) and entry.keys() == {"slices", "crc32"}
+        }
+    return {}
+
+
+def write_filled(output_dir: Path, filled: Mapping[str, Any]) -> None:
+    """Write what `read_filled` reads; no file where no store was made longer."""
+    path = output_dir / STORE / _FILLED
+    if filled:
+        write_json(path, dict(sorted(filled.items())))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _pixels_crc32(array: NDArray[Any]) -> str:
@@ -219,14 +243,18 @@ def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | 
 
 
 def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path | None) -> int:
-    manifest, rows = Manifest.read(output_dir), read_index(output_dir)
+    manifest, rows, filled = Manifest.read(output_dir), read_index(output_dir), read_filled(output_dir)
     stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
     for name in sorted(rows, key=rows.__getitem__):
         volume, index = parse_slice_id(name)
         if volume not in stored:
             raise ManifestError(f"{output_dir / STORE / 'index.csv'} names the unknown slice {name}: reduce again")
         stored[volume].append(index)
-    lost = {record["volume"] for record in manifest.volumes if not _there(output_dir, record, stored[record["volume"]])}
+    lost = {
+        record["volume"]
+        for record in manifest.volumes
+        if (named := stored[record["volume"]]) and (count_intact(output_dir, record, filled) or 0) < len(named)
+    }
     lacking: dict[str, list[int]] = defaultdict(list)
     for volume in sorted(lost):  # the default selection first, as a run writes it
         lacking[volume] += stored[volume]
@@ -248,10 +276,7 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
             pixels = np.concatenate([open_array(path)[: len(stored[volume])], pixels])
         write_volume(output_dir, volume, pixels)
         stored[volume] += indices
+        filled[volume] = {"slices": len(pixels), "crc32": _pixels_crc32(pixels)}
+        write_filled(output_dir, filled)
         write_index(output_dir, stored.items())
     return sum(map(len, lacking.values()))
-
-
-def _there(output_dir: Path, record: Mapping[str, Any], indices: Sequence[int]) -> bool:
-    """Whether the store of a volume holds what the index names."""
-    return not indices or intact(output_dir, record, len(indices))

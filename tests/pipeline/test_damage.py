@@ -137,6 +137,23 @@ def test_fill_store_looks_at_what_is_there(whole: Path, tmp_path: Path, how: str
     assert fill_store(out, selection) == 0
 
 
+def test_a_slice_that_fill_store_added_is_looked_at_too(whole: Path, data: Path, tmp_path: Path) -> None:
+    """One bit of its last picture: `fill_store` reads the volume again, `reduce` makes the store of its run again."""
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    selection, lacking = select(out, Target.of(method="ssim", threshold=0.9), "more")
+    assert fill_store(out, selection) == lacking > 0
+    path = sorted((out / "store").glob("*.npy"))[0]
+    intact = path.read_bytes()
+    for again in (lambda: fill_store(out, selection), lambda: reduce_dataset(data, out, SETTINGS, workers=0)):
+        path.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+        again()
+        fill_store(out, selection)
+        assert path.read_bytes() == intact
+    (out / "store" / "filled.json").write_text("{")
+    reduce_dataset(data, out, SETTINGS, workers=0)
+    assert {**tree(out / "store")} == {**tree(whole / "store")}
+
+
 def interrupted(data: Path, out: Path, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is stopped when `done` volumes are finished."""
     count, original = [0], pool.reduce_volume

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
+import io
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +25,28 @@ def test_a_folder_of_something_else_is_refused(small_data: Path, tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot write to .*file"):
         reduce_dataset(small_data, tmp_path / "file" / "out", workers=0)
+    with pytest.raises(OutputError, match=r"cannot write to .*file"):
+        reduce_dataset(small_data, tmp_path / "file", workers=0)
+
+
+def test_a_disk_that_is_full_at_the_first_line(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def fileno(self) -> int:
+            return os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+
+    opened = Path.open
+
+    def opens(path: Path, *arguments: Any, **options: Any) -> Any:
+        return Full() if path.name == "run.jsonl" else opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opens)
+    with pytest.raises(OutputError, match=r"cannot write to .*run\.jsonl: No space left on device: make room"):
+        reduce_dataset(small_data, tmp_path / "out", workers=0)
 
 
 def test_a_second_run_into_the_same_folder_is_refused(small_data: Path, tmp_path: Path) -> None:

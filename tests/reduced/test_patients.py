@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lessismore_transforms.errors import OutputError
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.manifest import Manifest
@@ -34,3 +35,9 @@ def test_the_default_key_is_made_once_for_its_owner_alone(tmp_path: Path, monkey
     assert len(key) == 64
     assert load_key() == key
     assert default_key_path().stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        OutputError, match=r"cannot write the patient key .*: name a file of your own with --patient_key"
+    ):
+        load_key()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -96,10 +99,6 @@ def test_label_maps_by_voxels(tmp_path: Path) -> None:
 
 def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
     """12 GB of equal voxels in a file of 12 MB: within what deflate can do, far beyond any CT."""
-    import gzip
-
-    import nibabel
-
     header = nibabel.Nifti1Header()
     header.set_data_dtype(np.int16)
     header.set_data_shape((1024, 1024, 6000))
@@ -110,3 +109,75 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp
         file.truncate(13_000_000)
     (item,) = find_volumes(tmp_path).skipped
     assert "unpacks from 13,000,000 to 12,582,912,352 bytes, more than 100 times as many" in item.reason
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {"raw": bytes, "gzip": gzip.compress, "bzip2": bz2.compress}
+
+
+def write_nrrd(folder: Path, encoding: str, endian: str, *, detached: bool) -> Path:
+    """VOXELS as an NRRD written by hand, with its voxels in the same file or beside it; the file that holds them."""
+    voxels = PACK[encoding](VOXELS.astype("<i2" if endian == "little" else ">i2").tobytes())
+    header = (
+        f"NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 8 8 4\n"
+        f"space directions: (1,0,0) (0,1,0) (0,0,2)\nspace origin: (0,0,0)\nendian: {endian}\nencoding: {encoding}\n"
+    )
+    if not detached:
+        (folder / "ct.nrrd").write_bytes(header.encode() + b"\n" + voxels)
+        return folder / "ct.nrrd"
+    (folder / "ct.nhdr").write_text(f"{header}data file: ct.bin\n\n")
+    (folder / "ct.bin").write_bytes(voxels)
+    return folder / "ct.bin"
+
+
+@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.parametrize("endian", ["little", "big"])
+@pytest.mark.parametrize("encoding", PACK)
+def test_nrrd_of_every_encoding(tmp_path: Path, encoding: str, endian: str, detached: bool) -> None:
+    holder = write_nrrd(tmp_path, encoding, endian, detached=detached)
+    found = find_volumes(tmp_path)
+    assert found.skipped == []
+    np.testing.assert_array_equal([one.hu for one in read_slices(found.volumes[0], tmp_path)], VOXELS)
+    whole = holder.read_bytes()
+    holder.write_bytes(whole[:-20])
+    with pytest.raises(VolumeError, match=r"ct\.(nrrd|nhdr): the file is (damaged|truncated)"):
+        list(read_slices(found.volumes[0], tmp_path))
+    if encoding != "raw":
+        place = len(whole) - 100
+        holder.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        with pytest.raises(VolumeError, match=r"ct\.(nrrd|nhdr): the file is damaged"):
+            list(read_slices(found.volumes[0], tmp_path))
+
+
+@pytest.mark.parametrize("skipped", [-1, 0, 48])
+def test_bytes_before_the_voxels_of_a_metaimage(tmp_path: Path, skipped: int) -> None:
+    header = META.format(packed=False, data="ct.raw").replace(
+        "ElementDataFile", f"HeaderSize = {skipped}\nElementDataFile"
+    )
+    (tmp_path / "ct.mhd").write_text(header)
+    (tmp_path / "ct.raw").write_bytes(bytes(48 if skipped else 0) + VOXELS.tobytes())
+    (volume,) = find_volumes(tmp_path).volumes
+    np.testing.assert_array_equal([one.hu for one in read_slices(volume, tmp_path)], VOXELS)
+    (tmp_path / "ct.mhd").write_text(header.replace("CompressedData = False", "CompressedData = True"))
+    if skipped:
+        (item,) = [item for item in find_volumes(tmp_path).skipped if item.path == "ct.mhd"]
+        assert "a HeaderSize before compressed voxels is not read" in item.reason
+
+
+def test_pictures_of_sixteen_bit_colour_and_of_several_frames(tmp_path: Path) -> None:
+    grey = VOXELS[0].astype(np.uint16)
+    rows = b"".join(b"\0" + np.repeat(row.astype(">u2"), 3).tobytes() for row in grey)
+    chunks = ((b"IHDR", struct.pack(">2I5B", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    (tmp_path / "a_1.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in chunks
+        )
+    )
+    frames = [Image.fromarray((grey >> shift).astype(np.uint8)) for shift in (8, 7)]
+    frames[0].save(tmp_path / "b_1.png", save_all=True, append_images=frames[1:])
+    volumes = {volume.slices[0].path: volume for volume in find_volumes(tmp_path, patterns=["numbered"]).volumes}
+    (colour,) = read_slices(volumes["a_1.png"], tmp_path)
+    np.testing.assert_array_equal(colour.hu, grey >> 8)  # the high bytes, as every viewer shows them
+    (animation,) = read_slices(volumes["b_1.png"], tmp_path)
+    assert "an animation or several pictures in one file" in animation.reason

@@ -20,7 +20,7 @@ from lessismore_transforms.reduction.intensity import Window, min_max_uint8, rel
 from lessismore_transforms.volumes import Slice
 from lessismore_transforms.volumes.geometry import Array
 
-AIR_HU = -1024.0
+AIR_HU = -1024  # a whole number, which NumPy compares with int16 voxels several times as fast
 _RELEASED_EPSILON = {"nifti": 1e-5}  # the released script for NIfTI adds this to the range, the one for DICOM does not
 
 
@@ -61,7 +61,7 @@ def to_pixels(
 
 def padding_voxels(hu: Array) -> int:
     """Number of voxels below -1024 HU, which no tissue and no air has."""
-    return int(np.count_nonzero(hu < AIR_HU)) if hu.min() < AIR_HU else 0
+    return int(np.count_nonzero(hu < AIR_HU))
 
 
 def _clipped(ct_slice: Slice, volume_format: str) -> NDArray[np.uint8]:

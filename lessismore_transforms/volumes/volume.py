@@ -219,7 +219,9 @@ def to_hu(raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int |
         ends = sorted((low * slope + intercept, high * slope + intercept))
         for dtype in (np.int16, np.int32):
             if np.iinfo(dtype).min <= ends[0] and ends[1] <= np.iinfo(dtype).max:
-                hu: Any = raw.astype(dtype, copy=False)  # may wrap around; the sum below wraps back
+                # May wrap around; the sum below wraps back. A view saves a copy of every slice.
+                same = raw.dtype.isnative and raw.dtype.itemsize == np.dtype(dtype).itemsize
+                hu: Any = raw.view(dtype) if same else raw.astype(dtype)
                 hu = hu if slope == 1 else hu * dtype(slope)
                 return (hu if intercept == 0 else hu + dtype(intercept)), 0
     scaled = raw if (slope, intercept) == (1, 0) else raw.astype(np.float64) * slope + intercept

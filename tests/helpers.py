@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
@@ -47,6 +48,12 @@ def tree(folder: Path, *, without: tuple[str, ...] = ("run.jsonl",)) -> dict[str
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in without
     }
+
+
+def read_index(out: Path) -> dict[str, int]:
+    """Row of every slice in its volume's array, as `store/index.csv` says it to people."""
+    with (out / "store" / "index.csv").open(newline="", encoding="utf-8") as file:
+        return {row["slice_id"]: int(row["row"]) for row in csv.DictReader(file)}
 
 
 def stack(found: Found, root: Path, number: int = 0) -> np.ndarray:

@@ -29,7 +29,7 @@ def make_out(
 ) -> Path:
     """An output folder without images: volumes of slices with these hashes."""
     rows, records = [], []
-    (out / "store" / "thumbnails").mkdir(parents=True)
+    (out / "store" / "thumbnails" if thumbnails else out).mkdir(parents=True)
     for volume, hashes in zip(names, volumes, strict=False):
         rank = 0
         for index, value in enumerate(hashes):

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import writing
-from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.pipeline.finished_part import kept_indices, read_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, sweep
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.grey_statistics import store_statistics
 from lessismore_transforms.reduced.manifest import write_manifest
 from lessismore_transforms.reduced.selection import write_selection
-from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_filled, read_index, write_filled, write_index
-from lessismore_transforms.reduced.table_files import open_array, parse_slice_id
+from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_filled, with_filled, write_filled, write_index
+from lessismore_transforms.reduced.table_files import open_array
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found
 from lessismore_transforms.wording import bounded
@@ -45,17 +42,16 @@ def assemble(
     def parts() -> Iterator[dict[str, Any]]:
         yield from map(read_part, finished)
 
-    rows_before = _rows_before(output_dir)
     filled_before, filled = read_filled(output_dir), {}
     records, stored, kept = [], [], 0
     for part in parts():
         records.append(part["record"])
         volume, chosen = part["record"]["volume"], kept_indices(part)
         kept += len(chosen)
-        rows = _stored_rows(output_dir, volume, rows_before.get(volume, []), chosen)
-        stored.append((volume, rows))
-        if len(rows) > len(chosen) and volume in filled_before:
+        indices = with_filled(filled_before.get(volume), chosen)
+        if len(indices) > len(chosen) and len(open_array(output_dir / STORE / f"{volume}.npy")) == len(indices):
             filled[volume] = filled_before[volume]
+        stored.append((volume, indices if volume in filled else chosen))  # reduced again: only what is chosen is there
     _delete_thumbnails(output_dir, shown={task.volume.volume for task in tasks if task.thumbnails})
     info = {
         "version": __version__,
@@ -85,31 +81,6 @@ def list_failures(tasks: Sequence[Task], failures: Mapping[str, str]) -> list[di
         for task in tasks
         if task.volume.volume in failures
     ]
-
-
-def _rows_before(output_dir: Path) -> dict[str, list[int]]:
-    """The slices of each volume in the store as the index names them, in the order of their rows.
-
-    A damaged index names none: it is written again, and what `fill_store` added is forgotten.
-    """
-    rows: dict[str, list[int]] = defaultdict(list)
-    named: dict[str, int] = {}
-    with suppress(ManifestError):
-        named = read_index(output_dir)
-    for name, _ in sorted(named.items(), key=lambda item: item[1]):
-        volume, index = parse_slice_id(name)
-        rows[volume].append(index)
-    return rows
-
-
-def _stored_rows(output_dir: Path, volume: str, before: list[int], chosen: list[int]) -> list[int]:
-    """The slices in a volume's store: its default selection, and behind it what `fill_store` added, if that is there.
-
-    A volume that was reduced again has a file of its default selection alone, whatever the index said before.
-    """
-    if len(before) <= len(chosen) or before[: len(chosen)] != chosen:
-        return chosen
-    return before if len(open_array(output_dir / STORE / f"{volume}.npy")) == len(before) else chosen
 
 
 def _delete_thumbnails(output_dir: Path, *, shown: set[str]) -> None:

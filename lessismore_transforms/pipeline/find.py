@@ -12,7 +12,7 @@ from lessismore_transforms.errors import RunError
 from lessismore_transforms.pipeline.executors import map_all
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.volumes import Found, find_volumes
-from lessismore_transforms.wording import plural
+from lessismore_transforms.wording import plural, printable
 
 
 def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str | None = None) -> Found:
@@ -42,5 +42,6 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
         if not found.skipped:
             raise RunError(f"{expected}: the folder holds no files")
         first, more = found.skipped[0], len(found.skipped) - 1
-        raise RunError(f"{expected}: skipped {first.path} ({first.reason}) and {more} more {plural(more, 'file')}")
+        skipped = f"{printable(first.path)} ({first.reason})"
+        raise RunError(f"{expected}: skipped {skipped} and {more} more {plural(more, 'file')}")
     return found

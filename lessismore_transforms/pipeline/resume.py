@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -22,10 +21,10 @@ from lessismore_transforms.pipeline.executors import map_all
 from lessismore_transforms.pipeline.finished_part import part_of, part_record, read_part, write_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_folders, sweep
 from lessismore_transforms.pipeline.task import Task
-from lessismore_transforms.reduced.manifest import DISTANCES, FORMAT, Manifest, changed_tables, read_info
+from lessismore_transforms.reduced.manifest import DISTANCES, FORMAT, Manifest, changed_tables, content_crc32, read_info
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.store import STORE, THUMBNAILS, count_intact, read_filled, read_index
-from lessismore_transforms.reduced.table_files import file_crc32, parse_slice_id, read_record
+from lessismore_transforms.reduced.store import STORE, THUMBNAILS, count_intact, read_filled
+from lessismore_transforms.reduced.table_files import file_crc32, read_record
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found, checksum
 from lessismore_transforms.wording import counted, listed, plural
@@ -51,6 +50,9 @@ def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: 
     before: dict[str, Any] | None = None
     if record.is_file():  # a run in progress: its parts are the truth, whatever it has assembled so far
         before = read_record(record)
+        crc32 = before.pop("crc32", None)
+        if before.get("version") == _VERSION and crc32 != content_crc32(before):
+            raise ManifestError(f"{record} was changed since it was written: undo the edit, or name another folder")
         if before.pop("version", None) != _VERSION:
             shutil.rmtree(output_dir / PARTS)
         _check_found(output_dir, list(_records_of_parts(output_dir)), found)
@@ -77,7 +79,9 @@ def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: 
                 f"PNG names number the volumes, which changed since {png_dir} was written: name an empty folder"
             )
         _reopen(manifest, output_dir)
-    write_json(record, {"version": _VERSION, **described})  # last: from here on the parts count, not the manifest
+    settings = {"version": _VERSION, **described}
+    # Last: from here on the parts count, not the manifest.
+    write_json(record, {**settings, "crc32": content_crc32(settings)})
 
 
 def _difference(output_dir: Path, before: dict[str, Any], described: dict[str, Any]) -> str:
@@ -131,9 +135,9 @@ def _reopen(manifest: Manifest, output_dir: Path) -> None:
 
 def find_open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, log: EventLog) -> list[Task]:
     """The tasks that are still to be done: those without a part, and those with changed or damaged files."""
-    named, filled = (_named_slices(tasks[0].output_dir), read_filled(tasks[0].output_dir)) if tasks else (Counter(), {})
+    filled = read_filled(tasks[0].output_dir) if tasks else {}
     for task in tasks:
-        if damage := _damage(task, named[task.volume.volume], filled):
+        if damage := _damage(task, filled):
             log.write("damaged", volume=task.volume.volume)
             tqdm.write(f"damaged: {damage}: {task.volume.path} is reduced again", file=sys.stderr)
             _open_again(task)
@@ -156,19 +160,11 @@ def _open_again(task: Task) -> None:
     part_of(task).unlink()
 
 
-def _named_slices(output_dir: Path) -> Counter[str]:
-    """How many slices of each volume the index of the store names; none where it was damaged."""
-    with suppress(ManifestError):
-        return Counter(parse_slice_id(name)[0] for name in read_index(output_dir))
-    return Counter()
-
-
-def _damage(task: Task, stored: int, filled: Mapping[str, Any]) -> str:
+def _damage(task: Task, filled: Mapping[str, Any]) -> str:
     """The first file of a finished volume that is missing or not as it was written; nothing where all are whole.
 
     Args:
         task: of the volume.
-        stored: number of its slices that the index of the store names.
         filled: what `fill_store` added to the volumes.
     """
     if not part_of(task).is_file():
@@ -178,7 +174,7 @@ def _damage(task: Task, stored: int, filled: Mapping[str, Any]) -> str:
     except ManifestError:
         return str(part_of(task).relative_to(task.output_dir))
     name = f"{task.volume.volume}.npy"
-    if count_intact(task.output_dir, record, filled) not in {record["store"]["slices"], stored}:
+    if count_intact(task.output_dir, record, filled) is None:
         return f"{STORE}/{name}"
     for folder, key, wanted in (
         (THUMBNAILS, "thumbnails_crc32", task.thumbnails),

@@ -181,7 +181,9 @@ def _cubic(x: Tensor) -> Tensor:
 
 _FILTERS = {"bilinear": _triangle, "bicubic": _cubic}
 
-_kernel = compiled(error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+_FAST = {"contract", "nsz", "reassoc"}
+_kernel = compiled(error_model="numpy", fastmath=_FAST)
+_part = compiled(error_model="numpy", fastmath=_FAST, inline="always")  # see `compiled`
 
 
 @_kernel
@@ -208,7 +210,7 @@ def _by_taps(
             _transpose(done, out[n, c])
 
 
-@_kernel
+@_part
 def _map_rows(
     image: npt.NDArray[Any],
     left: int,
@@ -247,7 +249,7 @@ def _rotate(
                         out[n, c, i, j] = images[n, c, int(row), int(column)]
 
 
-@_kernel
+@_part
 def _transpose(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> None:
     for begin in range(0, len(source), 16):  # as many rows as stay in the cache
         rows = source[begin : begin + 16]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.reduced.manifest import Manifest, read_reduction
-from lessismore_transforms.reduced.store import STORE, find_again, last_dataset_dir, read_index, read_pixels
+from lessismore_transforms.reduced.store import STORE, find_again, last_dataset_dir, read_pixels, stored_rows
 from lessismore_transforms.reduced.table_files import open_array, parse_slice_id
 from lessismore_transforms.volumes import Volume
 from lessismore_transforms.wording import counted, plural
@@ -57,10 +57,10 @@ class SliceSelectionDataset:
         self._items: list[tuple[int, str, int]] = []  # output, slice_id, row in the store or -1
         for number, folder in enumerate(self._folders):
             manifest, chosen = read_reduction(folder, selection)
-            rows = read_index(folder)
+            rows = stored_rows(manifest)
             items = [(number, name, rows.get(name, -1)) for name in chosen.kept_ids]
             lacking = sum(row < 0 for _, _, row in items)
-            if lacking and rows:
+            if lacking:
                 warnings.warn(
                     f"{lacking} of {counted(len(items), 'slice')} of {selection!r} {plural(lacking, 'is', 'are')} not "
                     f"in the store of {folder}: reading {plural(lacking, 'it', 'them')} from the volumes is slow, "

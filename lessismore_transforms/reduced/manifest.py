@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # 1: hashes of pictures with their padding
 TABLES = ("manifest.csv", "selections/default.csv", "selections/default.json")
+_CHANGED = "was changed since it was written: undo the edit, or reduce again"
 DISTANCES = "distances"  # folder of a matrix per volume, where a run was asked to keep them
 COLUMNS = (
     "slice_id", "volume", "patient", "series", "path", "index", "position_mm", "height", "width",
@@ -105,6 +106,8 @@ class Manifest:
         ):
             slices[column] = np.asarray(parse_column(slices[column].tolist(), parse, table, column), dtype=dtype)
         _check(slices, info["volumes"], table)
+        if damaged := [name for name in changed_tables(Path(output_dir), info) if name == table.name]:
+            raise ManifestError(f"{Path(output_dir) / damaged[0]} {_CHANGED}")
         return cls(slices, info, Path(output_dir))
 
     def read_selection(self, name: str = "default") -> Selection:
@@ -247,10 +250,7 @@ def changed_tables(output_dir: Path, info: Mapping[str, Any]) -> list[str]:
     content = {name: value for name, value in info.items() if name != "crc32"}
     sums = info.get("tables")
     if info.get("crc32") != content_crc32(content) or not isinstance(sums, dict):
-        raise ManifestError(
-            f"{output_dir / 'manifest.json'} was changed since it was written: undo the edit, or reduce again into "
-            "another folder"
-        )
+        raise ManifestError(f"{output_dir / 'manifest.json'} {_CHANGED} into another folder")
     return [name for name in TABLES if file_crc32(output_dir / name) != sums.get(name)]
 
 

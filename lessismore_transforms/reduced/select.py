@@ -8,7 +8,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.across_volumes import select_across
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection, check_name
-from lessismore_transforms.reduced.store import read_index
+from lessismore_transforms.reduced.store import stored_rows
 from lessismore_transforms.reduction.target import Target
 
 
@@ -38,5 +38,5 @@ def select(output_dir: str | Path, target: Target, name: str, *, order: str = "t
         assert target.threshold is not None
         (selection,) = select_across([manifest], target.threshold, scope=target.scope, order=order)
     selection.write(output_dir, name)
-    rows = read_index(output_dir)
+    rows = stored_rows(manifest)
     return selection, sum(kept not in rows for kept in selection.kept_ids)

@@ -1,6 +1,8 @@
-"""The kept slices on disk: `store/<volume>.npy`, uint8 (k, rows, columns), named by `store/index.csv`.
+"""The kept slices on disk: `store/<volume>.npy`, uint8 (k, rows, columns).
 
-A run stores a volume's slices in index order; `fill_store` appends those that a later selection wants.
+A run stores the slices of a volume that its default selection keeps, in index order; `fill_store` appends those that a
+later selection wants, and names all of that volume in `store/filled.json`. `store/index.csv` says the same to people
+and other programs; nothing here reads it.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, lock, write_json, writing
 from lessismore_transforms.errors import ManifestError, VolumeError, reading
-from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.manifest import Manifest, changed_tables
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import open_array, parse_slice_id, read_record, slice_id
 from lessismore_transforms.reduction.intensity import pixel_sums
@@ -31,7 +32,6 @@ from lessismore_transforms.wording import counted, plural
 
 STORE = "store"
 _FILLED = "filled.json"
-_NAME = re.compile(r"[0-9a-f]{16}_\d{4,9}")  # of a slice
 THUMBNAILS = f"{STORE}/thumbnails"
 RUN_LOG = "run.jsonl"  # what happened when, and where the volumes were
 
@@ -87,25 +87,30 @@ def count_intact(output_dir: Path, record: Mapping[str, Any], filled: Mapping[st
         header = _header(array.shape)
         if file.read(len(header)) != header:
             return None
-    written = (record["store"], filled.get(record["volume"]))
-    sums = [stored["crc32"] for stored in written if stored and stored["slices"] == len(array)]
-    return len(array) if sums and _pixels_crc32(array) in map(str, sums) else None
+    sums = [str(record["store"]["crc32"])] if len(array) == record["store"]["slices"] else []
+    if (entry := filled.get(record["volume"])) and len(entry["indices"]) == len(array):
+        sums.append(entry["crc32"])
+    return len(array) if sums and _pixels_crc32(array) in sums else None
 
 
 def read_filled(output_dir: Path) -> dict[str, dict[str, Any]]:
-    """Number and CRC32 of the pictures of each volume whose store `fill_store` made longer than its run did.
+    """Indices and CRC32 of all stored pictures of each volume to which `fill_store` added some, in the order of rows.
 
-    None where the file was damaged: the pictures are not trusted then, and are made again.
+    Nothing where the file was damaged: what was added is not trusted then, and is made again.
     """
     path = output_dir / STORE / _FILLED
     if not path.is_file():
         return {}
     with suppress(ManifestError):
-        entries = read_record(path).items()
-        return {
-            name: entry for name, entry in entries if isinstance(entry, dict) and entry.keys() == {"slices", "crc32"}
-        }
+        return {name: entry for name, entry in read_record(path).items() if _is_filled(entry)}
     return {}
+
+
+def _is_filled(entry: Any) -> bool:
+    if not isinstance(entry, dict) or entry.keys() != {"indices", "crc32"} or not isinstance(entry["indices"], list):
+        return False
+    indices = entry["indices"]
+    return all(type(index) is int for index in indices) and len({*indices}) == len(indices)
 
 
 def write_filled(output_dir: Path, filled: Mapping[str, Any]) -> None:
@@ -134,21 +139,47 @@ def write_index(output_dir: Path, stored: Iterable[tuple[str, Sequence[int]]]) -
             writer.writerows((slice_id(volume, index), row) for row, index in enumerate(indices))
 
 
-def read_index(output_dir: Path) -> dict[str, int]:
-    """Row in its volume's array of every stored slice; empty where there is no store."""
-    path = output_dir / STORE / "index.csv"
-    if not path.is_file():
-        return {}
-    with reading(path, ManifestError), path.open(encoding="utf-8", newline="") as file:
-        rows: dict[str, int] = {}
-        lines = csv.reader(file)
-        for line, cells in enumerate(lines, start=1):
-            if line == 1 and cells == ["slice_id", "row"]:
-                continue
-            if line == 1 or len(cells) != 2 or not _NAME.fullmatch(cells[0]) or not cells[1].isdecimal():
-                raise ManifestError(f"{path}, line {line}, was damaged: undo the edit or reduce again")
-            rows[cells[0]] = int(cells[1])
-        return rows
+def stored_slices(manifest: Manifest) -> dict[str, list[int]]:
+    """The indices of the slices in each volume's store, in the order of their rows; none where there is no store.
+
+    Raises:
+        ManifestError: the tables are missing or were changed since they were written.
+    """
+    folder = manifest.folder
+    if damaged := changed_tables(folder, manifest.info):
+        raise ManifestError(
+            f"{folder / damaged[0]} was changed since it was written, so that it no longer tells which slices are in "
+            "the store: undo the edit or reduce again"
+        )
+    stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
+    if not (folder / STORE).is_dir():
+        return stored
+    for name in manifest.read_selection().kept_ids:
+        volume, index = parse_slice_id(name)
+        stored[volume].append(index)
+    filled = read_filled(folder)
+    return {volume: with_filled(filled.get(volume), indices) for volume, indices in stored.items()}
+
+
+def with_filled(entry: Mapping[str, Any] | None, chosen: list[int]) -> list[int]:
+    """The stored slices of a volume: those of its default selection, or all that an entry of `read_filled` names.
+
+    A volume that was reduced again may have another selection than when its entry was written.
+    """
+    if entry is None or entry["indices"][: len(chosen)] != chosen:
+        return chosen
+    indices: list[int] = entry["indices"]
+    return indices
+
+
+def stored_rows(manifest: Manifest) -> dict[str, int]:
+    """Row in its volume's array of every stored slice.
+
+    Raises:
+        ManifestError: as of `stored_slices`.
+    """
+    stored = stored_slices(manifest).items()
+    return {slice_id(volume, index): row for volume, indices in stored for row, index in enumerate(indices)}
 
 
 def last_dataset_dir(output_dir: Path) -> Path:
@@ -243,25 +274,17 @@ def fill_store(output_dir: str | Path, selection: Selection, dataset_dir: str | 
 
 
 def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path | None) -> int:
-    manifest, rows, filled = Manifest.read(output_dir), read_index(output_dir), read_filled(output_dir)
-    stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
-    for name in sorted(rows, key=rows.__getitem__):
-        volume, index = parse_slice_id(name)
-        if volume not in stored:
-            raise ManifestError(f"{output_dir / STORE / 'index.csv'} names the unknown slice {name}: reduce again")
-        stored[volume].append(index)
-    lost = {
-        record["volume"]
-        for record in manifest.volumes
-        if (named := stored[record["volume"]]) and (count_intact(output_dir, record, filled) or 0) < len(named)
-    }
+    manifest, filled = Manifest.read(output_dir), read_filled(output_dir)
+    stored = stored_slices(manifest)
     lacking: dict[str, list[int]] = defaultdict(list)
-    for volume in sorted(lost):  # the default selection first, as a run writes it
-        lacking[volume] += stored[volume]
-        stored[volume] = []
+    for record in manifest.volumes:
+        volume = record["volume"]
+        if stored[volume] and count_intact(output_dir, record, filled) != len(stored[volume]):
+            lacking[volume], stored[volume] = stored[volume], []  # the default selection first, as a run writes it
+    there = {volume: {*indices, *lacking[volume]} for volume, indices in stored.items()}
     for name in selection.kept_ids:
         volume, index = parse_slice_id(name)
-        if name not in rows or (volume in lost and index not in lacking[volume]):
+        if index not in there[volume]:
             lacking[volume].append(index)
     lacking = {volume: indices for volume, indices in lacking.items() if indices}
     if not lacking:
@@ -273,10 +296,10 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
         pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
         path = output_dir / STORE / f"{volume}.npy"
         if stored[volume]:
-            pixels = np.concatenate([open_array(path)[: len(stored[volume])], pixels])
+            pixels = np.concatenate([open_array(path), pixels])
         write_volume(output_dir, volume, pixels)
         stored[volume] += indices
-        filled[volume] = {"slices": len(pixels), "crc32": _pixels_crc32(pixels)}
+        filled[volume] = {"indices": stored[volume], "crc32": _pixels_crc32(pixels)}
         write_filled(output_dir, filled)
-        write_index(output_dir, stored.items())
+    write_index(output_dir, stored.items())
     return sum(map(len, lacking.values()))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import ManifestError, first_line, reading
 from lessismore_transforms.volumes import Crc32
+from lessismore_transforms.wording import bounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ManifestError(f"{path} is no table ({first_line(error)}): undo the edit or reduce again") from error
     if tuple(table.columns) != tuple(columns):
-        raise ManifestError(f"{path}: expected the columns {', '.join(columns)}, found {', '.join(table.columns)}")
+        found = bounded(", ".join(table.columns))
+        raise ManifestError(f"{path}: expected the columns {', '.join(columns)}, found {found}")
     return table
 
 
@@ -125,7 +127,9 @@ def open_array(path: Path, advice: str = "reduce again into a new folder") -> ND
     with reading(path, ManifestError):
         try:
             array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:  # NumPy would say that the file may hold pickled objects
+        except OSError:
+            raise
+        except Exception as error:  # many kinds; NumPy would say that the file may hold pickled objects
             raise ManifestError(f"{path} was damaged, it is no array: {advice}") from error
     if not isinstance(array, np.ndarray):  # an archive of several
         raise ManifestError(f"{path} was damaged, it is no array: {advice}")

@@ -33,7 +33,9 @@ _STRIPS = 2**25  # pixels of all slices, with their moments, on the torch device
 _LINE = 64  # bytes of a cache line
 _BLOCK = 4  # windows across and down that share a bound
 
-_kernel = compiled(error_model="numpy", fastmath={"arcp", "contract", "nsz", "reassoc"})
+_FAST = {"arcp", "contract", "nsz", "reassoc"}
+_kernel = compiled(error_model="numpy", fastmath=_FAST)
+_part = compiled(error_model="numpy", fastmath=_FAST, inline="always")  # see `compiled`
 
 
 def sweep(slices: Slices, pairs: Pairs, dtype: npt.DTypeLike = np.float32, *, bound: Scores | None = None) -> Scores:
@@ -114,7 +116,7 @@ def _moments(
                 spread[index, row, column] = lines[3, column] - lines[2, column] * lines[2, column] + _C2 / 2
 
 
-@_kernel
+@_part
 def _blur_across(line: Reals, taps: Reals, width: int, out: Reals) -> None:
     """Write the Gaussian mean of each 11 neighbours; unsigned indices need no check for wrap-around."""
     for column in range(width - _MARGIN):
@@ -156,7 +158,7 @@ def _add_pairs(
         total[1, pair] += condition
 
 
-@_kernel
+@_part
 def _compare(
     one: Slices,
     other: Slices,

@@ -47,12 +47,13 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
 
 
 class _Files:
-    """The files of a volume, each read once, in the order of the slices; one of many frames is not read whole."""
+    """The files of a volume in the order of the slices; one of many frames stays open and is not read whole."""
 
     def __init__(self, root: Path, crc: Crc32) -> None:
         self.root, self.crc = root, crc
         self.path = ""
         self.data: bytes | mmap.mmap = b""
+        self.maps: dict[str, mmap.mmap] = {}
         self.dataset: pydicom.Dataset | None = None
 
     def open(self, stored: StoredSlice) -> None:
@@ -60,8 +61,13 @@ class _Files:
         if stored.path == self.path:
             return
         self.path, self.dataset, self.data = "", None, b""
+        if (known := self.maps.get(stored.path)) is not None:  # slices of several such files may alternate
+            self.path, self.data = stored.path, known
+            return
         with (self.root / stored.path).open("rb") as file:
             self.data = file.read() if stored.frame < 0 else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if isinstance(self.data, mmap.mmap):
+            self.maps[stored.path] = self.data
         with memoryview(self.data) as view:
             self.crc.update(view)
         self.path = stored.path

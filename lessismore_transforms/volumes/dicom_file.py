@@ -36,7 +36,7 @@ def read_headers(path: str, root: Path) -> list[Header | Skipped]:
     """The headers of all slices in one file below `root`, or the reason why it holds none of a CT volume."""
     try:
         with (root / path).open("rb") as file:
-            return list(_headers(path, file))
+            return _headers(path, file)
     except SliceError as refused:
         return [Skipped(path, str(refused))]
     except InvalidDicomError:
@@ -47,7 +47,7 @@ def read_headers(path: str, root: Path) -> list[Header | Skipped]:
         return [Skipped(path, "damaged DICOM header: copy the file again, or convert it to NIfTI")]
 
 
-def _headers(path: str, file: BinaryIO) -> list[Header]:
+def _headers(path: str, file: BinaryIO) -> list[Header | Skipped]:
     start = file.read(_HEADER_BYTES)
     elements = walk(start, frozenset(TAGS.values()))
     patient = None if elements is None else ascii_id(elements.value(TAGS["PatientID"]))
@@ -102,8 +102,8 @@ def _elements_of(dataset: pydicom.FileDataset, file: BinaryIO) -> Elements:
     offset, length = -1, 0
     if pixels[:4] == b"\xe0\x7f\x10\x00":
         # What is there counts, not what the label says: pydicom reads the elements so too. As a length, the letters of
-        # these types would be odd numbers, which DICOM does not have.
-        explicit = pixels[4:8] in (b"OB\0\0", b"OW\0\0", b"UN\0\0")
+        # these types would be of gigabytes. The two bytes behind them are reserved, and hold anything in damaged files.
+        explicit = pixels[4:6] in (b"OB", b"OW", b"UN")
         offset, length = (
             place + (12 if explicit else 8),
             int.from_bytes(pixels[8:12] if explicit else pixels[4:8], "little"),

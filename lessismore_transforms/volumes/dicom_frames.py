@@ -22,12 +22,13 @@ from lessismore_transforms.volumes.dicom_header import (
     pixel_layout,
     uid,
 )
+from lessismore_transforms.volumes.volume import Skipped
 
 _MOST_FRAMES = 1 << 16
 
 
-def frame_headers(path: str, elements: Elements, patient: str, file: BinaryIO) -> list[Header]:
-    """A header for each frame of an enhanced CT file.
+def frame_headers(path: str, elements: Elements, patient: str, file: BinaryIO) -> list[Header | Skipped]:
+    """A header for each frame of an enhanced CT file that is a slice, and behind them what the others are.
 
     Args:
         path: of the file.
@@ -61,8 +62,11 @@ def frame_headers(path: str, elements: Elements, patient: str, file: BinaryIO) -
         )
         for number, own in enumerate(groups)
     ]
-    if not (kept := [header for header in headers if header is not None]):
+    kept: list[Header | Skipped] = [header for header in headers if header is not None]
+    if not kept:
         raise SliceError("a localizer (scout view), not a slice")
+    if scouts := frames - len(kept):
+        kept.append(Skipped(path, f"{scouts} of its {frames} frames: a localizer (scout view), not a slice"))
     return kept
 
 

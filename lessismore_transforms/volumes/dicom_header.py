@@ -140,8 +140,10 @@ def pixel_layout(elements: Elements) -> tuple[tuple[int, int], str, int, bool]:
     if signed > 1:
         raise SliceError(f"PixelRepresentation {signed}: expected 0 or 1")
     dtype = f"<{'i' if signed else 'u'}{allocated // 8}"
-    usual = elements.whole(TAGS["HighBit"], bits - 1) == bits - 1  # pydicom knows the other ways to lay out bits
-    return (rows, columns), dtype, bits, usual and elements.syntax in UNCOMPRESSED
+    highest = elements.whole(TAGS["HighBit"], bits - 1)
+    if bits <= highest < allocated:  # pydicom would read them as if they were the lowest bits
+        raise SliceError(f"{bits} bits in use up to bit {highest}, not the lowest ones: convert it to NIfTI")
+    return (rows, columns), dtype, bits, highest == bits - 1 and elements.syntax in UNCOMPRESSED
 
 
 def check_place(position: tuple[float, ...], directions: tuple[float, ...]) -> None:

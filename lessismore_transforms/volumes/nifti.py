@@ -85,7 +85,7 @@ def _read_header(path: Path) -> _Header:
         if header["magic"].item().rstrip(b"\0")[:3] not in (b"n+1", b"n+2"):
             raise ValueError  # a header of a pair of files, whose voxels are elsewhere
         shape = tuple(map(int, header.get_data_shape()))
-        slope, intercept = (1.0 if slope is None else slope for slope in header.get_slope_inter())
+        slope, intercept = header.get_slope_inter()  # both None where the header asks for no scaling
         offset = int(header.get_data_offset())
         if offset < length:
             raise ValueError
@@ -96,5 +96,5 @@ def _read_header(path: Path) -> _Header:
     if len(shape) == 2:
         shape = (*shape, 1)
     kind = dtype.str if dtype.kind in "iufc" and dtype.itemsize <= 8 + 8 * (dtype.kind == "c") else "V1"
-    voxels = Voxels(path, offset, "gzip" if packed else "raw", kind, packed, float(slope), float(intercept))
+    voxels = Voxels(path, offset, "gzip" if packed else "raw", kind, packed, float(slope or 1), float(intercept or 0))
     return _Header(shape, affine, voxels)

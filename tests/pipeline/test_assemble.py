@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tree
+from helpers import read_index, tree
 
 from lessismore_transforms.phantom import phantom_scan, write_nifti
 from lessismore_transforms.pipeline import run
@@ -13,7 +13,7 @@ from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.select import select
-from lessismore_transforms.reduced.store import fill_store, read_index
+from lessismore_transforms.reduced.store import fill_store
 from lessismore_transforms.reduction.target import Target
 
 

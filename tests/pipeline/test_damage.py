@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tree
+from helpers import read_index, tree
 
 from lessismore_transforms.errors import ManifestError, RunError
 from lessismore_transforms.phantom import phantom_scan, write_nifti
@@ -19,7 +19,7 @@ from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
-from lessismore_transforms.reduced.store import fill_store, read_index
+from lessismore_transforms.reduced.store import fill_store
 from lessismore_transforms.reduction.target import Target
 
 SETTINGS = Settings(Target.of(method="ssim", threshold=0.6), keep_distances=True)
@@ -91,13 +91,47 @@ def test_a_table_is_made_anew(whole: Path, data: Path, tmp_path: Path, name: str
     assert f"damaged: {name} in {out}: all volumes are reduced again" in capfd.readouterr().err
 
 
-def test_the_index_of_the_store_is_written_again(whole: Path, data: Path, tmp_path: Path) -> None:
-    out = Path(shutil.copytree(whole, tmp_path / "out"))
-    (out / "store" / "index.csv").write_text("slice_id,row\n../../x_0001,0\n")
-    with pytest.raises(ManifestError, match=r"index.csv, line 2, was damaged"):
-        read_index(out)
-    reduce_dataset(data, out, SETTINGS, workers=0)
-    assert {**tree(out), "run.jsonl": b""} == {**tree(whole), "run.jsonl": b""}
+def pictures(out: Path, selection: str) -> dict[str, bytes]:
+    return {item["slice_id"]: item["image"].tobytes() for item in SliceSelectionDataset(out, selection)}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "cut", "swapped", "foreign"])
+@pytest.mark.parametrize("filled", ["before", "after", "never"])
+def test_the_index_of_the_store_is_believed_by_nobody(
+    whole: Path, data: Path, tmp_path: Path, how: str, filled: str
+) -> None:
+    """Whatever happens to it, each slice keeps its picture, and `reduce` writes it again."""
+    out, true = Path(shutil.copytree(whole, tmp_path / "out")), pictures(whole, "default")
+    selection, _ = select(out, Target.of(method="ssim", threshold=0.9), "more")
+    if filled == "before":
+        fill_store(out, selection)
+    index = out / "store" / "index.csv"
+    first, *lines = index.read_text().splitlines()
+    (a, row_a), (b, row_b) = (line.split(",") for line in lines[-2:])
+    texts = {
+        "missing": None,
+        "empty": "",
+        "cut": "\n".join([first, lines[0]]),
+        "swapped": "\n".join([first, *lines[:-2], f"{a},{row_b}", f"{b},{row_a}"]),
+        "foreign": f"{first}\n../../x_0001,0\n",
+    }
+    index.unlink() if texts[how] is None else index.write_text(texts[how])
+    if filled == "after":
+        fill_store(out, selection)
+    for _ in range(2):
+        assert pictures(out, "default") == true
+        if filled != "never":
+            more = pictures(out, "more")
+            assert {name: more[name] for name in true} == true
+            assert len(more) == len(selection.kept_ids)
+        reduce_dataset(data, out, SETTINGS, workers=0)
+    rows = read_index(out)
+    assert len(rows) == len(selection.kept_ids if filled != "never" else true)
+    for name, row in rows.items():
+        array = np.load(out / "store" / f"{name.rpartition('_')[0]}.npy")
+        assert array[row].tobytes() == (more if filled != "never" else true)[name]
+    if filled == "never":
+        assert tree(out / "store") == tree(whole / "store")
 
 
 @pytest.mark.parametrize(
@@ -128,12 +162,11 @@ def test_fill_store_looks_at_what_is_there(whole: Path, tmp_path: Path, how: str
     select(out, Target.of(method="ssim", threshold=0.9), "more")
     selection = Manifest.read(out).read_selection("more")
     fill_store(out, selection)
-    pictures = {item["slice_id"]: item["image"].tobytes() for item in SliceSelectionDataset(out, "more")}  # type: ignore[attr-defined]
+    before = pictures(out, "more")
     path = sorted((out / "store").glob("*.npy"))[0]
     HOW[how](path)
     assert fill_store(out, selection) > 0
-    again = {item["slice_id"]: item["image"].tobytes() for item in SliceSelectionDataset(out, "more")}  # type: ignore[attr-defined]
-    assert again == pictures
+    assert pictures(out, "more") == before
     assert fill_store(out, selection) == 0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import released_way
+from helpers import read_index
 from PIL import Image
 
 from lessismore_transforms.phantom import PhantomScan, phantom_scan, write_dicom, write_nifti
@@ -19,7 +20,6 @@ from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.store import read_index
 from lessismore_transforms.reduction.target import Target
 
 THRESHOLDS = (3, 6, 12)

@@ -7,6 +7,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
+from helpers import read_index
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -18,7 +19,7 @@ from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.store import fill_store, read_index
+from lessismore_transforms.reduced.store import fill_store
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.target import Target
 

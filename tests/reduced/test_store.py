@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tree
+from helpers import read_index, tree
 
 from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.phantom import phantom_scan, write_nifti
@@ -14,7 +14,7 @@ from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.store import fill_store, read_index
+from lessismore_transforms.reduced.store import fill_store
 from lessismore_transforms.reduction.target import Target
 
 

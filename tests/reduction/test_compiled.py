@@ -29,3 +29,21 @@ def test_without_a_place_for_a_cache_kernels_are_compiled_anew() -> None:
     assert [result.stderr for result in results] == ["", ""]
     assert results[0].stdout == results[1].stdout
     assert int(results[0].stdout) > 0
+
+
+def test_the_first_run_on_a_machine_gives_the_bits_of_the_next_ones(tmp_path: Path) -> None:
+    """Kernels that were just compiled and kernels from the cache add up floats in one order."""
+    code = """
+import numpy as np
+from lessismore_transforms.reduction.ssim import ssim_matrix
+slices = np.random.default_rng(0).integers(0, 256, (4, 32, 40), dtype=np.uint8)
+print(ssim_matrix(slices).tobytes().hex())
+"""
+    place = str(Path(lessismore_transforms.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": place, "NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True).stdout
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("*.nbc"))
+    assert first == second

@@ -124,9 +124,34 @@ def test_scout_frames_other_directions_and_repeated_places(scan: PhantomScan, tm
     edit(path, change)
     found = find_volumes(tmp_path / "data")
     assert sorted(volume.shape[0] for volume in found.volumes) == [1, FRAMES - 3]
-    assert [(item.path, item.reason) for item in found.skipped] == [
-        ("p1/ct.dcm", "frame 4: at the same position as p1/ct.dcm, which was kept")
+    assert {(item.path, item.reason) for item in found.skipped} == {
+        ("p1/ct.dcm", "1 of its 10 frames: a localizer (scout view), not a slice"),
+        ("p1/ct.dcm", "frame 4: at the same position as p1/ct.dcm, which was kept"),
+    }
+    assert sum(volume.shape[0] for volume in found.volumes) + len(found.skipped) == FRAMES
+
+
+def test_frames_of_two_files_may_alternate(scan: PhantomScan, tmp_path: Path) -> None:
+    """Each file is read once, and found unchanged by a second run."""
+    path = enhanced(scan, tmp_path)
+    other = path.with_name("b.dcm")
+    whole = pydicom.dcmread(path)
+    places = [
+        float(item.PlanePositionSequence[0].ImagePositionPatient[2]) for item in whole.PerFrameFunctionalGroupsSequence
     ]
+    order = np.argsort(places)
+    for number, file in enumerate((path, other)):
+        frames = sorted(order[number::2].tolist())
+        part = pydicom.dcmread(path) if file == path else whole
+        part.PerFrameFunctionalGroupsSequence = [whole.PerFrameFunctionalGroupsSequence[i] for i in frames]
+        part.PixelData = np.stack([whole.pixel_array[i] for i in frames]).tobytes()
+        part.NumberOfFrames = len(frames)
+        part.SOPInstanceUID = f"1.2.3.{number}"
+        part.save_as(file)
+    found = find_volumes(tmp_path / "data")
+    np.testing.assert_array_equal(stack(found, tmp_path / "data"), scan.hu)
+    for resumed in (0, 1):
+        assert reduce_dataset(tmp_path / "data", tmp_path / "out", workers=0).resumed == resumed
 
 
 @pytest.mark.parametrize(

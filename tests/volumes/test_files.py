@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import zlib
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def test_nifti_types_and_scaling(tmp_path: Path, dtype: str, slope: float, inter
     nibabel.save(image, tmp_path / "ct.nii")
     expected = nibabel.load(tmp_path / "ct.nii").get_fdata().transpose(2, 1, 0)
     np.testing.assert_array_equal(stack(find_volumes(tmp_path), tmp_path), expected)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0, 0), (0, 7), (np.nan, 0), (np.nan, np.nan)])
+def test_nifti_that_asks_for_no_scaling(tmp_path: Path, slope: float, intercept: float) -> None:
+    stored = np.random.default_rng(1).integers(-1000, 200, (7, 6, 3)).astype(np.int16)
+    image = nibabel.Nifti1Image(stored, np.diag([-1, -1, 1, 1.0]))
+    nibabel.save(image, tmp_path / "ct.nii")
+    with (tmp_path / "ct.nii").open("r+b") as file:
+        file.seek(112)  # scl_slope, scl_inter
+        file.write(struct.pack("<2f", slope, intercept))
+    np.testing.assert_array_equal(stack(find_volumes(tmp_path), tmp_path), stored.transpose(2, 1, 0))
 
 
 def test_voxels_that_are_not_finite_are_counted(tmp_path: Path) -> None:

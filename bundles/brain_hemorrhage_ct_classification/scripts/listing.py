@@ -29,7 +29,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.patients import hash_patient, load_key
 from lessismore_transforms.reduction.intensity import Window
 from lessismore_transforms.volumes.pictures import SUFFIXES, list_pictures, patient_id, read_image
-from lessismore_transforms.wording import counted, plural
+from lessismore_transforms.wording import bounded, counted, plural
 
 FILE_COLUMNS = ("path", "file", "filename", "image", "image_id", "id")
 PATIENT_COLUMNS = ("patient", "group")
@@ -217,8 +217,8 @@ def _find_files(table: Path, names: Sequence[str], paths: Sequence[str]) -> list
     if missing:
         share = f"{len(missing)} of {counted(len(names), 'row')} of {table}"
         raise UserError(
-            f"{share} {plural(len(missing), 'has', 'have')} no picture, first {missing[0]!r}: copy it there or take "
-            "the row away"
+            f"{share} {plural(len(missing), 'has', 'have')} no picture, first {bounded(missing[0], 100)!r}: copy it "
+            "there or take the row away"
         )
     return list(found)
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from lessismore_transforms.classification.examples import SPLITS, Example, Listing
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.volumes.pictures import list_pictures, read_picture
-from lessismore_transforms.wording import counted, plural
+from lessismore_transforms.wording import bounded, counted, plural
 
 CLASSES = ("COVID", "NonCOVID")  # labels 0 and 1, as in the released code
 
@@ -103,8 +103,8 @@ def _refuse_missing(root: Path, listed: Mapping[str, Example], places: Mapping[s
         if missing:
             share = f"{len(missing)} of {counted(len(names), 'listed picture')} of {class_name}"
             raise UserError(
-                f"{share} {plural(len(missing), 'is', 'are')} not below {root}, first {missing[0]}: copy them there or "
-                "take them off the lists"
+                f"{share} {plural(len(missing), 'is', 'are')} not below {root}, first "
+                f"{bounded(missing[0], 100)}: copy them there or take them off the lists"
             )
 
 

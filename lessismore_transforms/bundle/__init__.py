@@ -4,6 +4,7 @@ from lessismore_transforms.bundle.overrides import check_overrides, check_settle
 from lessismore_transforms.bundle.settings import read_settings
 from lessismore_transforms.bundle.start import distributed, join_processes, leave_processes, process_device, seed_all
 from lessismore_transforms.options import parse_bool
+from lessismore_transforms.training.parameter_groups import parameter_groups
 from lessismore_transforms.training.precision import pick_device, place
 from lessismore_transforms.training.processes import process_count
 from lessismore_transforms.training.stopping import conclude, run_rest, stopped
@@ -19,6 +20,7 @@ __all__ = [
     "feature_size",
     "join_processes",
     "leave_processes",
+    "parameter_groups",
     "parse_bool",
     "pick_device",
     "place",

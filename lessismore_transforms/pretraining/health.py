@@ -18,6 +18,7 @@ from ignite.engine import Engine, Events
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.indicators import NEAR_BITS, near_copies, prototype_usage, rank_me, spread
+from lessismore_transforms.pretraining.near_copy_mask import NearCopyMask
 from lessismore_transforms.training.processes import process_count, process_rank
 
 GRACE = 100  # iterations: even a healthy MoCo is nearly collapsed after 20, and recovers by itself
@@ -131,10 +132,12 @@ class Collapse(Monitor):
     Args:
         grace: iterations before which nothing is reported. For MoCo add those that fill its queue: a collapsed network
             distinguishes the random keys of the start most easily, so that a healthy network begins collapsed.
+        lowest: the least that the loss can be, where a constant embedding reaches it (BYOL, SimSiam): the loss then
+            falls while nothing is learnt.
     """
 
-    def __init__(self, grace: int = GRACE) -> None:
-        self.grace = grace
+    def __init__(self, grace: int = GRACE, lowest: float | None = None) -> None:
+        self.grace, self.lowest = grace, lowest
         self._rows: deque[torch.Tensor] = deque()
         self._first: dict[str, float] = {}
 
@@ -154,6 +157,8 @@ class Collapse(Monitor):
         spreads = torch.stack([spread(batch) for batch in batches])
         figures = {"spread": spreads.mean().item(), "rank_me": rank_me(embedding).item()}
         self._first = self._first or figures
+        if self.lowest is not None:
+            figures = {**figures, "loss_above_lowest": float(engine.state.output["loss"]) - self.lowest}
         return figures
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:
@@ -164,10 +169,11 @@ class Collapse(Monitor):
         flat = now["rank_me"] < min(LOW_RANK if shrunk else LEAST_RANK, first["rank_me"] / 4)
         if iteration < self.grace or not (constant or flat):
             return None
+        low = "" if self.lowest is None else f", while the loss is {now['loss_above_lowest']:.2g} above its least"
         return (
             f"the embeddings collapse: at iteration {iteration} their spread is {now['spread']:.2g} (at first "
             f"{first['spread']:.2g}, at best 1) and their RankMe {now['rank_me']:.1f} (at first "
-            f"{first['rank_me']:.1f}), so that all pictures look alike to the network; begin again with a learning "
+            f"{first['rank_me']:.1f}){low}, so that all pictures look alike to the network; begin again with a learning "
             "rate that is 3 to 10 times smaller or a longer warm-up"
         )
 
@@ -269,10 +275,13 @@ class NearCopies(Monitor):
     Args:
         slices: hashes and volumes, int64 (n,) each, as `slice_table` gives them.
         network: the bare `MoCo`, where negatives come from its queue; by default they are the rest of the batch.
+        mask: what the loss leaves out of the negatives, if it does.
     """
 
-    def __init__(self, slices: tuple[torch.Tensor, torch.Tensor], network: Any = None) -> None:
-        (self.hashes, self.volumes), self.network = slices, network
+    def __init__(
+        self, slices: tuple[torch.Tensor, torch.Tensor], network: Any = None, mask: NearCopyMask | None = None
+    ) -> None:
+        (self.hashes, self.volumes), self.network, self.masked = slices, network, -1 if mask is None else mask.bits
 
     def __call__(self, engine: Any) -> dict[str, float]:
         """`near_copies` (share of the negatives) and `near_copies_per_picture`; nothing without negatives."""
@@ -280,7 +289,8 @@ class NearCopies(Monitor):
         images = engine.state.batch["index"].to(device)  # (B,)
         negatives = images if self.network is None else self.network.queue_index
         self.hashes, self.volumes = self.hashes.to(device), self.volumes.to(device)
-        copies, pairs = (int(count) for count in near_copies(images, negatives, self.hashes, self.volumes))
+        counts = near_copies(images, negatives, self.hashes, self.volumes, masked=self.masked)
+        copies, pairs = (int(count) for count in counts)
         return {"near_copies": copies / pairs, "near_copies_per_picture": copies / len(images)} if pairs else {}
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:

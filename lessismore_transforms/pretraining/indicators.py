@@ -55,7 +55,13 @@ def prototype_usage(assignment: torch.Tensor) -> torch.Tensor:
 
 
 def near_copies(
-    images: torch.Tensor, negatives: torch.Tensor, hashes: torch.Tensor, volumes: torch.Tensor, bits: int = NEAR_BITS
+    images: torch.Tensor,
+    negatives: torch.Tensor,
+    hashes: torch.Tensor,
+    volumes: torch.Tensor,
+    bits: int = NEAR_BITS,
+    *,
+    masked: int = -1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The number of negatives that show nearly the same as the picture that they are pushed away from.
 
@@ -66,6 +72,7 @@ def near_copies(
         hashes: int64 (n,), the bits of the difference hash of each slice of the data set.
         volumes: int64 (n,), the number of the volume of each slice.
         bits: a slice of the same volume is a near-copy up to this Hamming distance.
+        masked: slices of the same volume up to this distance are no negatives; -1 where the loss masks none.
 
     Returns:
         int64 () twice: pairs of a picture and a near-copy, and pairs of a picture and a negative.
@@ -74,7 +81,8 @@ def near_copies(
     alike = other & (volumes[images, None] == volumes[negatives])
     rows, columns = alike.nonzero(as_tuple=True)  # few, so that few hashes are compared
     distances = popcount(hashes[images[rows]] ^ hashes[negatives[columns]])
-    return (distances <= bits).sum(), other.sum()
+    left_out = distances <= masked
+    return ((distances <= bits) & ~left_out).sum(), other.sum() - left_out.sum()
 
 
 def popcount(values: torch.Tensor) -> torch.Tensor:

@@ -93,5 +93,40 @@ class _AllReduceSum(torch.autograd.Function):
         return total
 
 
+def all_gather_with_gradients(x: torch.Tensor) -> torch.Tensor:
+    """The tensors of all processes in one, in the order of their ranks, with gradients.
+
+    A process gets back the gradients of the losses of all processes. DDP then averages the gradients of the parameters,
+    so that the mean of the losses of all processes is minimised, be they shares of one loss or the same loss.
+
+    Args:
+        x: (B, ...), of the same shape in every process.
+
+    Returns:
+        (world * B, ...), the same in every process.
+    """
+    return x if process_count() == 1 else _AllGather.apply(x)
+
+
+class _AllGather(torch.autograd.Function):
+    """Gather forwards; backwards the sum of what all processes give, of which each takes its own part."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return all_gather(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        own: torch.Tensor = total.chunk(process_count())[process_rank()]
+        return own
+
+
+def own_rows(share: torch.Tensor) -> slice:
+    """The place of this process's share (B, ...) among the gathered shares of all processes."""
+    return slice(process_rank() * len(share), (process_rank() + 1) * len(share))
+
+
 def _initialised() -> bool:
     return dist.is_available() and dist.is_initialized()

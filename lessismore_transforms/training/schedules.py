@@ -55,7 +55,7 @@ class Schedule:
     Args:
         optimizer: the values of its groups at this moment are multiplied by the factor, so that 0 stays 0.
         factor: of the iteration, counted from 0.
-        key: such as lr or weight_decay.
+        key: such as lr or weight_decay. The learning rate of a group that is marked `constant` stays as it is.
     """
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float], key: str = "lr") -> None:
@@ -71,4 +71,5 @@ class Schedule:
         """Set the values for the iteration that begins."""
         factor = self.factor(engine.state.iteration - 1)
         for group, first in zip(self.optimizer.param_groups, self._first, strict=True):
-            group[self.key] = first * factor
+            if self.key != "lr" or not group.get("constant"):
+                group[self.key] = first * factor

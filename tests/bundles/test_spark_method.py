@@ -16,6 +16,7 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from lessismore_transforms.training.parameter_groups import parameter_groups
 from lessismore_transforms.weights.backbones import build_backbone
 
 spark = bundle_scripts("ct_spark_pretraining")
@@ -468,7 +469,7 @@ def test_processes_with_unequal_counts_share_their_statistics():
 
 def test_weights_decay_and_biases_norms_and_tokens_do_not():
     network = small_spark()
-    decayed, others = spark.parameter_groups(network, 0.04)
+    decayed, others = parameter_groups(network, 0.04, without_decay=["mask_token"])
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.04, 0.0)
     names = {id(p): name for name, p in network.named_parameters()}
     kinds = {names[id(p)].rsplit(".", 1)[-1] for p in decayed["params"]}

@@ -21,7 +21,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.pretraining.momentum import momentum_copy, update_copy
 from lessismore_transforms.training.precision import at_least_float32
-from lessismore_transforms.training.processes import all_gather, process_count, process_rank
+from lessismore_transforms.training.processes import all_gather, own_rows, process_count
 from lessismore_transforms.weights.backbones import three_channels
 
 LONGEST_QUEUE = 65_536  # keys, in the paper of MoCo
@@ -114,7 +114,7 @@ class MoCo(nn.Module):
         """
         everyone = all_gather(images)  # (N, 1 or 3, H, W)
         order = all_gather(torch.randperm(len(everyone), device=images.device))[: len(everyone)]  # that of rank 0
-        k = self._encode(self.key_encoder[0], self.key_encoder[1], everyone[order[_own(images)]])  # (B, D)
+        k = self._encode(self.key_encoder[0], self.key_encoder[1], everyone[order[own_rows(images)]])  # (B, D)
         return all_gather(k)[order.argsort()]
 
     def _encode(self, backbone: nn.Module, head: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -145,7 +145,7 @@ class MoCo(nn.Module):
         """
         own = (index[:, None] == self.queue_index) & (self.queue_index >= 0)  # (B, K)
         queue = self.queue.clone()  # gradients need the keys that are about to be replaced
-        logits = moco_logits(q, keys[_own(q)], queue, own, self.temperature)
+        logits = moco_logits(q, keys[own_rows(q)], queue, own, self.temperature)
         if self.training:
             self._enqueue(keys, all_gather(index))
         return logits
@@ -226,8 +226,3 @@ def default_queue_length(slices: int, batch_size: int, max_steps: int | None = N
     """
     most = slices // 2 if max_steps is None else BATCHES_IN_QUEUE * batch_size
     return max(1, min(LONGEST_QUEUE, most) // batch_size) * batch_size
-
-
-def _own(share: torch.Tensor) -> slice:
-    """The place of this process's share (B, ...) among the gathered shares of all processes."""
-    return slice(process_rank() * len(share), (process_rank() + 1) * len(share))

@@ -182,25 +182,6 @@ def reconstruct(prediction: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return unpatchify(torch.where(mask.flatten(1)[:, :, None], patches, painted), mask.shape[2:])
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for LAMB: weights decay; biases, batch norms and mask tokens do not.
-
-    LAMB adapts the learning rate layer by layer only where weights decay.
-
-    Args:
-        network: the bare `SparK`.
-        weight_decay: of the first group.
-    """
-    decays = {
-        name: parameter.ndim > 1 and not name.endswith(".bias") and "mask_token" not in name
-        for name, parameter in network.named_parameters()
-    }
-    return [
-        {"params": [p for name, p in network.named_parameters() if decays[name]], "weight_decay": weight_decay},
-        {"params": [p for name, p in network.named_parameters() if not decays[name]], "weight_decay": 0.0},
-    ]
-
-
 def _statistics(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each patch (B, L, N), as (B, L, 1); a flat one has 0.001."""
     variance, mean = torch.var_mean(patches, dim=2, keepdim=True)

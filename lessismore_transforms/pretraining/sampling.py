@@ -31,12 +31,13 @@ def draws_per_epoch(settings: PretrainingSettings, dataset: SliceSelectionDatase
     return dataset.cluster_count
 
 
-def make_order(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> Order:
+def make_order(settings: PretrainingSettings, dataset: SliceSelectionDataset, batches_per_epoch: int) -> Order:
     """How the epochs of a training are drawn."""
     if settings.sampling == "rotate":
         return Rotation(dataset.clusters, settings.seed)
     if settings.sampling == "spread":
-        return Spread(_near_pairs(settings), len(dataset), settings.batch_size, settings.seed)
+        pairs = _near_pairs(settings)
+        return Spread(pairs, len(dataset), settings.batch_size, batches_per_epoch, settings.seed)
     return RandomOrder(len(dataset), settings.seed)
 
 
@@ -49,10 +50,10 @@ def _near_pairs(settings: PretrainingSettings) -> np.ndarray[tuple[int, ...], np
     return near_in_mm(volumes, positions, settings.spread_mm)
 
 
-def count_near_pairs(order: Spread, batches: int) -> dict[str, int]:
+def count_near_pairs(order: Spread) -> dict[str, int]:
     """The near pairs in the batches of the first epoch, and those that a random order would have there."""
     orders: dict[str, Order] = {"spread": order, "random": RandomOrder(order.draws, order.seed)}
-    return {name: order.count_near(each.draw(0), batches) for name, each in orders.items()}
+    return {name: order.count_near(each.draw(0)) for name, each in orders.items()}
 
 
 def near_pairs_line(settings: PretrainingSettings, near_pairs: dict[str, int]) -> str:

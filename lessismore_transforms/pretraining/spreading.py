@@ -14,8 +14,8 @@ from lessismore_transforms.reduction.neighbours import neighbours_within
 Indices = npt.NDArray[np.int64]
 
 _UM_PER_MM = 1000  # the manifest's positions have three digits; whole numbers compare exactly
-_SWEEPS, _PATIENCE = 50, 4  # through all slices, and without fewer near pairs
 _TRIES = 64  # places that a slice is tried in, each time
+_EFFORT = 200  # looks at the neighbours of a slice, per slice, before the search for swaps ends
 _PLACES = 2**16  # that are drawn for an epoch, to be used again and again
 
 
@@ -23,21 +23,23 @@ class Spread:
     """The order of epochs of all slices in which near ones are not in one batch, as far as possible.
 
     A random permutation, in which slices that share a batch with a near one are swapped with slices of other batches,
-    as long as that leaves fewer near pairs. What does not fill a batch counts as one, so that no slice is left out
-    more often than others.
+    as long as that leaves fewer near pairs. Slices behind the last batch stay there: they are left out of the epoch by
+    chance, and not because they are near many others.
 
     Args:
         pairs: int64 (p, 2), the near pairs of slices, each once; see `near_in_mm` and `near_in_bits`.
         slices: number of slices.
         batch_size: of all processes together.
+        batches: number of batches of an epoch.
         seed: of the permutations; that of `RandomOrder` is where each epoch begins.
 
     Attributes:
         draws: number of slices.
     """
 
-    def __init__(self, pairs: Indices, slices: int, batch_size: int, seed: int = 0) -> None:
-        self.pairs, self.draws, self.batch_size, self.seed = pairs, slices, batch_size, seed
+    def __init__(self, pairs: Indices, slices: int, batch_size: int, batches: int, seed: int = 0) -> None:
+        self.pairs, self.draws, self.seed = pairs, slices, seed
+        self.batch_size, self.batches = batch_size, batches
         both = np.concatenate([pairs, pairs[:, ::-1]])
         self._others = both[np.argsort(both[:, 0], kind="stable"), 1]
         self._starts = np.searchsorted(np.sort(both[:, 0]), np.arange(slices + 1))
@@ -46,15 +48,22 @@ class Spread:
         """The permutation (draws,) of an epoch."""
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(self.draws)
-        _part(order, self.batch_size, self._starts, self._others, random.integers(self.draws, size=_PLACES))
+        batched = order[: self.batches * self.batch_size]  # a view
+        places = random.integers(len(batched), size=_PLACES)
+        _part(batched, self._batches_of(order), self._starts, self._others, places)
         return order
 
-    def count_near(self, order: Indices, batches: int) -> int:
-        """The number of near pairs within the first batches of an order."""
-        batch = np.empty(self.draws, np.int64)
-        batch[order] = np.arange(self.draws) // self.batch_size
-        first, second = batch[self.pairs].T
-        return int(((first == second) & (first < batches)).sum())
+    def count_near(self, order: Indices) -> int:
+        """The number of near pairs within the batches of an order."""
+        first, second = self._batches_of(order)[self.pairs].T
+        return int(((first == second) & (first >= 0)).sum())
+
+    def _batches_of(self, order: Indices) -> Indices:
+        """The batch (n,) of each slice, -1 for those that are left out."""
+        batch = np.full(self.draws, -1, np.int64)
+        batched = order[: self.batches * self.batch_size]
+        batch[batched] = np.arange(len(batched)) // self.batch_size
+        return batch
 
 
 def near_in_mm(volumes: Indices, positions_mm: npt.NDArray[np.float64], distance_mm: float) -> Indices:
@@ -103,18 +112,16 @@ def near_in_bits(volumes: Indices, hashes: Hashes, bits: int) -> Indices:
 
 
 @compiled()
-def _part(order: Any, batch_size: int, starts: Any, others: Any, places: Any) -> None:
+def _part(order: Any, batch: Any, starts: Any, others: Any, places: Any) -> None:
     """Swap slices of an order between batches until no near ones share one, or until that helps no more.
 
     A swap never makes more near pairs. One that makes as many is taken where none of those tried makes fewer: it leads
     out of an order in which no single swap helps.
     """
-    batch = np.empty(len(order), np.int64)
-    for place in range(len(order)):
-        batch[order[place]] = place // batch_size
-    turn, fewest, patience = 0, 2 * len(others) + 1, _PATIENCE
-    for _ in range(_SWEEPS):
+    turn, looks, total = 0, 0, 1
+    while total > 0 and looks < _EFFORT * len(order):
         total = 0
+        looks += len(order)
         for place in range(len(order)):
             one = order[place]
             here = _near(one, batch[one], -1, batch, starts, others)
@@ -125,6 +132,7 @@ def _part(order: Any, batch_size: int, starts: Any, others: Any, places: Any) ->
             for _ in range(_TRIES):
                 tried = places[turn % len(places)]
                 turn += 1
+                looks += 3
                 other = order[tried]
                 if batch[other] == batch[one]:
                     continue
@@ -140,12 +148,6 @@ def _part(order: Any, batch_size: int, starts: Any, others: Any, places: Any) ->
                 other = order[chosen]
                 order[place], order[chosen] = other, one
                 batch[one], batch[other] = batch[other], batch[one]
-        if total < fewest:
-            fewest, patience = total, _PATIENCE
-        else:
-            patience -= 1
-        if total == 0 or patience == 0:
-            return
 
 
 @compiled()

@@ -113,7 +113,7 @@ def make_trainer(
         UserError: settings, data and a checkpoint that is resumed do not fit each other.
         OutputError: the output folder cannot be written.
     """
-    order = make_order(settings, dataset)
+    order = make_order(settings, dataset, plan.batches_per_epoch)
     loader = make_loader(
         SliceBatches(dataset),
         plan,
@@ -137,7 +137,7 @@ def make_trainer(
         settings.output_dir,
         bare_network,
         {"optimizer": optimizer, "health": health, "log": log},
-        identity={"method": method, "slices": dataset.identity()}
+        identity={"method": method, "sampling": settings.sampling, "slices": dataset.identity()}
         | training_identity(
             settings,
             plan=plan,
@@ -173,7 +173,7 @@ def make_trainer(
     prepare_batch = PrepareViews(views, smallest)
     log.trainer = described(loader, prepare_batch, handlers)
     if isinstance(order, Spread):
-        near_pairs = count_near_pairs(order, plan.batches_per_epoch)
+        near_pairs = count_near_pairs(order)
         log.found = {"near_pairs": near_pairs}
         log.says = near_pairs_line(settings, near_pairs)
     return make_engine(

@@ -44,7 +44,8 @@ class SliceSelectionDataset:
         clusters: int64 (n,), the number of each item's cluster; without `removed` each is one of its own.
 
     Raises:
-        ManifestError: an output is incomplete or damaged, has no such selection, or does not store what it removed.
+        ManifestError: an output is incomplete or damaged, or has no such selection; or, with `removed`, the store
+            lacks some of the slices.
         UserError: the selection does not tell which slice stands for a removed one.
     """
 

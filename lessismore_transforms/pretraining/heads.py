@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -27,7 +28,7 @@ def projection_head(
     """
     widths = [inputs, *[hidden] * (layers - 1)]
     parts: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         parts += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if norm else []), nn.ReLU(inplace=True)]
     parts += [nn.Linear(widths[-1], outputs), *([nn.BatchNorm1d(outputs, affine=False)] if output_norm else [])]
     return nn.Sequential(*parts)

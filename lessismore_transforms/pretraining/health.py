@@ -173,8 +173,8 @@ class Collapse(Monitor):
         return (
             f"the embeddings collapse: at iteration {iteration} their spread is {now['spread']:.2g} (at first "
             f"{first['spread']:.2g}, at best 1) and their RankMe {now['rank_me']:.1f} (at first "
-            f"{first['rank_me']:.1f}){low}, so that all pictures look alike to the network; begin again with a learning "
-            "rate that is 3 to 10 times smaller or a longer warm-up"
+            f"{first['rank_me']:.1f}){low}, so that all pictures look alike to the network; begin again with a "
+            "learning rate that is 3 to 10 times smaller or a longer warm-up"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.options import option, parse_bools
+from lessismore_transforms.wording import listed
 
 Paths = str | Path | Sequence[str | Path]
+SAMPLINGS = ("random", "rotate", "spread")
+SPREAD_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,13 @@ class PretrainingSettings:
     batch_size: int = option(128, help="slices per iteration, of all processes together")
     accumulation: int = option(1, help="iterations whose gradients are added up for one update")
     seed: int = option(0, help="of weights, order of slices and views")
+    sampling: str = option(
+        "random",
+        help="slices of an epoch: `random`, all; `rotate`, one of each cluster of near copies; `spread`, all, near "
+        "ones in different batches",
+    )
+    spread_mm: float | None = option(None, help="distance along the slice axis within which slices are near")
+    spread_bits: int | None = option(None, help="distance of their difference hashes instead, bits of 64")
     device: Any = option(None, help="torch device, such as `cuda:1`", role="speed")
     precision: str = option(
         "auto", help="`fp32`, `bf16` or `fp16`; auto is bf16 on a GPU that has it, else fp32", role="setting"
@@ -61,3 +73,26 @@ class PretrainingSettings:
 
     def __post_init__(self) -> None:
         parse_bools(self)
+        _check_sampling(self.sampling, self.spread_mm, self.spread_bits)
+        if self.sampling == "spread" and self.spread_bits is None:
+            object.__setattr__(self, "spread_mm", SPREAD_MM if self.spread_mm is None else float(self.spread_mm))
+
+
+def _check_sampling(sampling: str, spread_mm: Any, spread_bits: Any) -> None:
+    if sampling not in SAMPLINGS:
+        raise UserError(f"expected a sampling of {listed(SAMPLINGS, 'or')}, found {sampling!r}; random is usual")
+    distances = {"spread_mm": spread_mm, "spread_bits": spread_bits}
+    given = {name: value for name, value in distances.items() if value is not None}
+    if given and sampling != "spread":
+        name = next(iter(given))
+        raise UserError(f"expected {name} with --sampling spread, found it with {sampling}: drop it, or take spread")
+    if len(given) > 1:
+        raise UserError(f"expected spread_mm or spread_bits, found both ({spread_mm} and {spread_bits}): drop one")
+    if "spread_mm" in given and not (_is_number(spread_mm, int, float) and 0 < spread_mm < math.inf):
+        raise UserError(f"expected spread_mm to be a number of mm above 0, found {spread_mm!r}; {SPREAD_MM:g} is usual")
+    if "spread_bits" in given and not (_is_number(spread_bits, int) and 0 <= spread_bits <= 64):
+        raise UserError(f"expected spread_bits to be 0 to 64 whole bits, found {spread_bits!r}; 6 is usual")
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)

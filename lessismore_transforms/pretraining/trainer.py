@@ -23,8 +23,15 @@ from lessismore_transforms.pretraining.loader import SliceBatches
 from lessismore_transforms.pretraining.normalisation import grey_mean, grey_std
 from lessismore_transforms.pretraining.prepare_views import PrepareViews
 from lessismore_transforms.pretraining.probe import KNNProbe
+from lessismore_transforms.pretraining.sampling import (
+    count_near_pairs,
+    draws_per_epoch,
+    make_order,
+    near_pairs_line,
+)
 from lessismore_transforms.pretraining.settings import PretrainingSettings
 from lessismore_transforms.pretraining.slice_table import slice_table, smallest_slice
+from lessismore_transforms.pretraining.spreading import Spread
 from lessismore_transforms.pretraining.views import Views
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
@@ -44,10 +51,10 @@ def make_plan(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> 
     """Length of a training of these slices.
 
     Raises:
-        UserError: a number makes no sense, or the slices do not fill one step.
+        UserError: a number makes no sense, the slices do not fill one step, or they cannot be drawn as `sampling` says.
     """
     return Plan.of(
-        len(dataset),
+        draws_per_epoch(settings, dataset),
         batch_size=settings.batch_size,
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps,
@@ -58,7 +65,7 @@ def make_plan(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> 
 
 def slices(settings: PretrainingSettings) -> tuple[torch.Tensor, torch.Tensor]:
     """Hash and volume of each slice of a training, see `slice_table`."""
-    return slice_table(settings.dataset_dir, settings.selection)
+    return slice_table(settings.dataset_dir, settings.selection, removed=settings.sampling == "rotate")
 
 
 def make_trainer(
@@ -106,6 +113,7 @@ def make_trainer(
         UserError: settings, data and a checkpoint that is resumed do not fit each other.
         OutputError: the output folder cannot be written.
     """
+    order = make_order(settings, dataset, plan.batches_per_epoch)
     loader = make_loader(
         SliceBatches(dataset),
         plan,
@@ -113,6 +121,7 @@ def make_trainer(
         seed=settings.seed,
         workers=settings.workers,
         device=settings.device,
+        order=order,
     )
     health = HealthMonitor(monitors, interval=settings.health_interval)
     log = make_log(settings.output_dir, settings, plan, optimizer, inferer, configuration)
@@ -128,7 +137,7 @@ def make_trainer(
         settings.output_dir,
         bare_network,
         {"optimizer": optimizer, "health": health, "log": log},
-        identity={"method": method, "slices": dataset.identity()}
+        identity={"method": method, "sampling": settings.sampling, "slices": dataset.identity()}
         | training_identity(
             settings,
             plan=plan,
@@ -160,8 +169,13 @@ def make_trainer(
         checkpoint,  # behind whatever may stop the run
         Curves(settings.output_dir),
     ]
-    prepare_batch = PrepareViews(views, smallest_slice(settings.dataset_dir, settings.selection))
+    smallest = smallest_slice(settings.dataset_dir, settings.selection, removed=settings.sampling == "rotate")
+    prepare_batch = PrepareViews(views, smallest)
     log.trainer = described(loader, prepare_batch, handlers)
+    if isinstance(order, Spread):
+        near_pairs = count_near_pairs(order)
+        log.found = {"near_pairs": near_pairs}
+        log.says = near_pairs_line(settings, near_pairs)
     return make_engine(
         plan,
         max_epochs=plan.max_epochs if max_epochs is None else max_epochs,

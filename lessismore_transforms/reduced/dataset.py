@@ -1,4 +1,4 @@
-"""The kept slices as a data set for any DataLoader."""
+"""The slices of a selection as a data set for any DataLoader."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.reduced.manifest import Manifest, read_reduction
+from lessismore_transforms.errors import ManifestError, UserError
+from lessismore_transforms.reduced.clusters import cluster_numbers
+from lessismore_transforms.reduced.manifest import Manifest, candidates, read_reduction
+from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.store import STORE, find_again, last_dataset_dir, read_pixels, stored_rows
 from lessismore_transforms.reduced.table_files import open_array, parse_slice_id
 from lessismore_transforms.volumes import Volume
@@ -35,9 +37,16 @@ class SliceSelectionDataset:
         transform: called with each item; a MONAI `Compose`, for instance.
         dataset_dir: where the volumes are, for slices that are not in the store; by default the folder that was
             reduced. With several outputs, one folder for all of them or None.
+        removed: the slices that the selection removed as well, each in the cluster of the kept slice that stands for
+            it; all of them have to be in the store.
+
+    Attributes:
+        clusters: int64 (n,), the number of each item's cluster; without `removed` each is one of its own.
 
     Raises:
-        ManifestError: an output is incomplete or damaged, or has no such selection.
+        ManifestError: an output is incomplete or damaged, or has no such selection; or, with `removed`, the store
+            lacks some of the slices.
+        UserError: the selection does not tell which slice stands for a removed one.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class SliceSelectionDataset:
         transform: Callable[[dict[str, Any]], Any] | None = None,
         *,
         dataset_dir: str | Path | None = None,
+        removed: bool = False,
     ) -> None:
         self.transform = transform
         self._folders = [Path(output) for output in ([outputs] if isinstance(outputs, (str, Path)) else outputs)]
@@ -55,12 +65,17 @@ class SliceSelectionDataset:
         self._sums: list[dict[str, str]] = []  # CRC32 of each volume, by output
         self._sizes: list[dict[str, tuple[int, int]]] = []  # rows and columns of each volume, by output
         self._items: list[tuple[int, str, int]] = []  # output, slice_id, row in the store or -1
+        leads: list[str] = []  # the slice that stands for each item, where the removed ones are there too
         for number, folder in enumerate(self._folders):
             manifest, chosen = read_reduction(folder, selection)
             rows = stored_rows(manifest)
-            items = [(number, name, rows.get(name, -1)) for name in chosen.kept_ids]
+            chosen_rows = chosen.rows(removed=removed)
+            items = [(number, name, rows.get(name, -1)) for name in chosen.slices.loc[chosen_rows, "slice_id"]]
             lacking = sum(row < 0 for _, _, row in items)
-            if lacking:
+            if removed:
+                _check_members(folder, selection, manifest, chosen, lacking)
+                leads += chosen.slices.loc[chosen_rows, "kept_by"].tolist()
+            elif lacking:
                 warnings.warn(
                     f"{lacking} of {counted(len(items), 'slice')} of {selection!r} {plural(lacking, 'is', 'are')} not "
                     f"in the store of {folder}: reading {plural(lacking, 'it', 'them')} from the volumes is slow, "
@@ -75,6 +90,8 @@ class SliceSelectionDataset:
             raise ManifestError(
                 f"expected outputs of different volumes, found the same slices in several of {outputs}: name each once"
             )
+        self.clusters = cluster_numbers(self.slice_ids, leads) if removed else np.arange(len(self._items))
+        self._removed = removed
         self._opened: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
         self._volumes: dict[int, dict[str, Volume]] = {}
         self._read: tuple[tuple[int, str] | None, dict[int, NDArray[np.uint8]]] = (None, {})
@@ -93,12 +110,19 @@ class SliceSelectionDataset:
         """The name of each item's slice."""
         return [name for _, name, _ in self._items]
 
+    @property
+    def cluster_count(self) -> int:
+        """Number of clusters: that of the kept slices."""
+        return int(self.clusters.max(initial=-1)) + 1
+
     def identity(self) -> str:
-        """64 hex digits that tell these slices, in this order and with these pixels, from others."""
+        """64 hex digits that tell these slices, in this order, with these pixels and in these clusters, from others."""
         digest = hashlib.sha256()
         for number, name, _ in self._items:
             crc32 = self._sums[number][parse_slice_id(name)[0]]
             digest.update(f"{name} {crc32} {self._settings[number].get('pixels')}\n".encode())
+        if self._removed:
+            digest.update(self.clusters.astype("<i8").tobytes())
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,3 +164,19 @@ class SliceSelectionDataset:
             pixels = read_pixels(found, folder, self._settings[number], indices, crc32)
             self._read = ((number, volume), dict(zip(indices, pixels, strict=True)))
         return self._read[1][index]
+
+
+def _check_members(folder: Path, selection: str, manifest: Manifest, chosen: Selection, lacking: int) -> None:
+    """Refuse a selection whose clusters are unknown or not whole in the store."""
+    if alone := int((candidates(manifest.slices) & ~chosen.rows(removed=True)).sum()):
+        raise UserError(
+            f"expected a selection that tells which slice stands for each removed one, found {selection!r} of "
+            f"{folder}, which removed {counted(alone, 'slice')} without comparing ({chosen.target}): take one that "
+            f"compares, such as that of `select {folder} --threshold 6 --name hash6`"
+        )
+    if lacking:
+        raise ManifestError(
+            f"expected the slices that {selection!r} removed in the store of {folder}, too, found that "
+            f"{counted(lacking, 'slice')} {plural(lacking, 'is', 'are')} not there: "
+            f"`select {folder} --method all --name all --fill_store` puts {plural(lacking, 'it', 'them')} there"
+        )

@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lessismore_transforms.atomic import write_json, writing
 from lessismore_transforms.errors import ManifestError, UserError, reading
 from lessismore_transforms.reduced.table_files import (
@@ -43,6 +46,11 @@ class Selection:
         """The kept slices, in the order of the manifest."""
         ids: list[str] = self.slices.loc[self.slices["kept"], "slice_id"].tolist()
         return ids
+
+    def rows(self, *, removed: bool = False) -> NDArray[np.bool_]:
+        """Which slices (n,) it keeps or, with `removed`, those as well that another slice stands for."""
+        kept: NDArray[np.bool_] = self.slices["kept"].to_numpy(dtype=bool)
+        return kept | (self.slices["kept_by"].to_numpy() != "") if removed else kept
 
     @classmethod
     def read(cls, output_dir: str | Path, name: str = "default") -> Selection:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lessismore_transforms.options import plain_values
-from lessismore_transforms.training.loader import StepLoader, StepSampler
+from lessismore_transforms.training.loader import Order, StepLoader, StepSampler
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer
 from lessismore_transforms.training.processes import process_count, process_rank
@@ -28,6 +28,7 @@ def make_loader(
     workers: int,
     device: str | torch.device,
     drop_last: bool = True,
+    order: Order | None = None,
 ) -> StepLoader:
     """Loader of this process's share of each batch of a training.
 
@@ -39,12 +40,13 @@ def make_loader(
         workers: processes that read ahead; 0 reads in this one.
         device: where the network is; memory is pinned for a GPU.
         drop_last: leave out what does not fill a batch.
+        order: which slices each epoch takes; by default all of them, in a random order.
 
     Raises:
         UserError: a number makes no sense for this data set.
     """
     sampler = StepSampler(
-        len(batches),
+        len(batches) if order is None else order.draws,
         batch_size,
         plan.iterations,
         batches_per_epoch=plan.batches_per_epoch,
@@ -52,6 +54,7 @@ def make_loader(
         rank=process_rank(),
         processes=process_count(),
         drop_last=drop_last,
+        order=order,
     )
     return StepLoader(batches, sampler, workers=workers, pin_memory=torch.device(device).type == "cuda")
 

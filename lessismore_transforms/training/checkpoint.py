@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LAST = Path("checkpoints", "last.pt")
 _FORMAT = 1
+_FORMER_VALUES = {"sampling": "random"}  # what a checkpoint without that setting did
 _FORMER_NAMES = {"log": "journal"}  # in checkpoints of 0.1.0
 
 
@@ -160,7 +161,7 @@ class Checkpoint:
     def _load(self, engine: Any) -> None:
         content = read_checkpoint(self.path)
         for name, expected in self.identity.items():
-            found = content["identity"].get(name)
+            found = content["identity"].get(name, _FORMER_VALUES.get(name))
             if found != expected:
                 raise UserError(
                     f"expected to go on with {name} {expected!r}, found {found!r} in {self.path}: "

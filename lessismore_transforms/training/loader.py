@@ -8,31 +8,62 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.stopping import SIGNALS
 
 
-class StepSampler:
-    """The indices of the slices that this process takes in each step.
+class Order(Protocol):
+    """Which slices each epoch takes, one after the other; the same in every process.
 
-    Each epoch is a permutation of the slices drawn from seed and epoch, cut into global batches; the slices left at its
-    end are not seen in that epoch, or make a smaller batch. A process takes its contiguous share of a batch. All epochs
-    are one stream.
+    Attributes:
+        draws: number of slices that each epoch takes.
+    """
+
+    draws: int
+
+    def draw(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The indices (draws,) of an epoch, counted from 0; none comes twice."""
+
+
+class RandomOrder:
+    """All slices in each epoch, in an order drawn from seed and epoch.
 
     Args:
         slices: number of slices in the data set.
+        seed: of the orders.
+    """
+
+    def __init__(self, slices: int, seed: int = 0) -> None:
+        self.draws, self.seed = slices, seed
+
+    def draw(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The permutation (draws,) of an epoch."""
+        return np.random.default_rng((self.seed, epoch)).permutation(self.draws)
+
+
+class StepSampler:
+    """The indices of the slices that this process takes in each step.
+
+    Each epoch is drawn from seed and epoch, by default as a permutation of the slices, and cut into global batches; the
+    slices left at its end are not seen in that epoch, or make a smaller batch. A process takes its contiguous share of
+    a batch. All epochs are one stream.
+
+    Args:
+        slices: number of slices that an epoch takes.
         batch_size: of all processes together.
         iterations: number of the last step of the training.
-        batches_per_epoch: steps after which a new permutation begins.
+        batches_per_epoch: steps after which the next epoch is drawn.
         seed: of the permutations.
         rank: of this process.
         processes: number of processes in the training.
         drop_last: leave out slices that do not fill a batch.
+        order: how an epoch of so many slices is drawn, instead of the random permutation.
 
     Attributes:
         start: number of steps that are already done; a resumed run sets it.
@@ -52,6 +83,7 @@ class StepSampler:
         rank: int = 0,
         processes: int = 1,
         drop_last: bool = True,
+        order: Order | None = None,
     ) -> None:
         if batch_size < 1 or batch_size % processes:
             raise UserError(
@@ -71,6 +103,7 @@ class StepSampler:
                 f"expected 1 to {most} batches per epoch ({slices} slices in batches of {batch_size}), "
                 f"found {batches_per_epoch}: no slice comes twice in an epoch"
             )
+        self.order: Order = RandomOrder(slices, seed) if order is None else order
         self.slices, self.batch_size, self.iterations = slices, batch_size, iterations
         self.batches_per_epoch, self.seed, self.start = batches_per_epoch, seed, 0
         self._rank, self._processes = rank, processes
@@ -81,7 +114,7 @@ class StepSampler:
         for step in range(self.start + 1, self.iterations + 1):
             if (step - 1) // self.batches_per_epoch != epoch:
                 epoch = (step - 1) // self.batches_per_epoch
-                order = np.random.default_rng((self.seed, epoch)).permutation(self.slices)
+                order = self.order.draw(epoch)
             begin = (step - 1) % self.batches_per_epoch * self.batch_size
             batch = order[begin : begin + self.batch_size]
             share = (len(batch) * number // self._processes for number in (self._rank, self._rank + 1))

@@ -45,6 +45,8 @@ class RunLog:
 
     Attributes:
         trainer: what the trainer was put together from, for config.json.
+        found: plain values that were found out before the first step, for config.json and the first line.
+        says: a sentence about them that is printed at the start, empty for none.
 
     Raises:
         UserError: the interval is below 1.
@@ -67,6 +69,8 @@ class RunLog:
         self.batch_size, self.interval = batch_size, interval
         self.settings, self.configuration = dict(settings), dict(configuration or {})
         self.trainer: dict[str, Any] = {}
+        self.found: dict[str, Any] = {}
+        self.says = ""
         self._losses: torch.Tensor | None = None
         self._count = 0
         self._file: IO[str] | None = None
@@ -143,16 +147,19 @@ class RunLog:
             "settings": self.settings,
             "plan": plan,
             **run,
+            **self.found,
             "configuration": self.configuration,
             "trainer": self.trainer,
         }
         write_json(self.folder / CONFIG, content)
         event = {"event": "resume" if step else "begin", "step": step, "time": _now()}
-        self._line({**event, **run, "settings": self.settings})
+        self._line({**event, **run, **self.found, "settings": self.settings})
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(self.folder / EVENTS, purge_step=step + 1 if step else None)
         print(f"training in {self.folder}: steps {step + 1} to {self.plan.steps} on {run['device']}", flush=True)
+        if self.says:
+            print(self.says, flush=True)
         self._bar = tqdm(total=self.plan.steps, initial=step, unit="step", disable=None)
         self._since = time.perf_counter(), engine.state.iteration
         self._probed(engine)

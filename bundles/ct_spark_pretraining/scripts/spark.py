@@ -9,7 +9,6 @@ released code. Most cells of 32 x 32 pixels are masked; the encoder (`sparse.py`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F

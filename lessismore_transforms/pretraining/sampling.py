@@ -1,0 +1,65 @@
+"""Which slices of a selection each epoch of a pre-training takes, as `sampling` says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.pretraining.rotation import Rotation
+from lessismore_transforms.pretraining.settings import PretrainingSettings
+from lessismore_transforms.pretraining.slice_table import kept_slices, slice_table
+from lessismore_transforms.pretraining.spreading import Spread, near_in_bits, near_in_mm
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.training.loader import Order, RandomOrder
+from lessismore_transforms.wording import count
+
+
+def draws_per_epoch(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> int:
+    """Number of slices that an epoch takes: that of the clusters where they rotate.
+
+    Raises:
+        UserError: there is nothing to rotate.
+    """
+    if settings.sampling != "rotate":
+        return len(dataset)
+    if dataset.cluster_count == len(dataset):
+        raise UserError(
+            f"expected a selection that removed slices for the sampling rotate, found that {settings.selection!r} of "
+            f"{settings.dataset_dir} removed none: name one with --selection, such as that of "
+            "`select OUT --threshold 6 --name hash6`, or take the sampling random"
+        )
+    return dataset.cluster_count
+
+
+def make_order(settings: PretrainingSettings, dataset: SliceSelectionDataset, batches_per_epoch: int) -> Order:
+    """How the epochs of a training are drawn."""
+    if settings.sampling == "rotate":
+        return Rotation(dataset.clusters, settings.seed)
+    if settings.sampling == "spread":
+        pairs = _near_pairs(settings)
+        return Spread(pairs, len(dataset), settings.batch_size, batches_per_epoch, settings.seed)
+    return RandomOrder(len(dataset), settings.seed)
+
+
+def _near_pairs(settings: PretrainingSettings) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    hashes, volumes = (values.numpy() for values in slice_table(settings.dataset_dir, settings.selection))
+    if settings.spread_bits is not None:
+        return near_in_bits(volumes, hashes.view(np.uint64), settings.spread_bits)
+    assert settings.spread_mm is not None
+    positions = kept_slices(settings.dataset_dir, settings.selection)["position_mm"].to_numpy()
+    return near_in_mm(volumes, positions, settings.spread_mm)
+
+
+def count_near_pairs(order: Spread) -> dict[str, int]:
+    """The near pairs in the batches of the first epoch, and those that a random order would have there."""
+    orders: dict[str, Order] = {"spread": order, "random": RandomOrder(order.draws, order.seed)}
+    return {name: order.count_near(each.draw(0)) for name, each in orders.items()}
+
+
+def near_pairs_line(settings: PretrainingSettings, near_pairs: dict[str, int]) -> str:
+    """What `count_near_pairs` found, as a sentence."""
+    within = f"{settings.spread_mm:g} mm" if settings.spread_bits is None else f"{settings.spread_bits} bits"
+    return (
+        f"spread: slices of one volume within {within} share a batch {count(near_pairs['spread'])} times in the first "
+        f"epoch, in a random order {count(near_pairs['random'])} times"
+    )

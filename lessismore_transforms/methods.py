@@ -40,14 +40,16 @@ class Method:
         name: in configurations, file names and headers of weights.
         title: for people, and in tables; where the paper has the method it is the paper's spelling.
         paper: whether the paper's tables have it.
-        bundle: that trains by it; None where there is none yet.
+        bundle: that trains by it.
+        overlay: configuration of that bundle which makes it this method, empty where train.json is it.
         layout: of published checkpoints; None where there are none.
     """
 
     name: str
     title: str
     paper: bool = False
-    bundle: str | None = None
+    bundle: str = ""
+    overlay: str = ""
     layout: Layout | None = None
 
 
@@ -74,6 +76,7 @@ _ROWS = (
     Method(
         "byol",
         "BYOL",
+        bundle="ct_byol_pretraining",
         layout=Layout(
             "BYOL (online_network.encoder.*)", mark="online_network.encoder.", prefix="online_network.encoder."
         ),
@@ -90,8 +93,14 @@ _ROWS = (
             entry="is_pretrain",
         ),
     ),
+    Method("simclr", "SimCLR", bundle="ct_simclr_pretraining"),
+    Method("dclw", "DCLW", bundle="ct_simclr_pretraining", overlay="dclw.json"),
+    Method("simsiam", "SimSiam", bundle="ct_simsiam_pretraining"),
+    Method("vicreg", "VICReg", bundle="ct_vicreg_pretraining"),
 )
 METHODS = {row.name: row for row in _ROWS}
+# Published checkpoints whose keys do not tell which of several methods made them.
+SHARED_LAYOUT = Layout("SmallDataSSL (model with backbone.* and projector.*)", mark="projector.", prefix="backbone.")
 TITLES = {row.name: row.title for row in _ROWS}
 
 

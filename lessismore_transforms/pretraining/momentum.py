@@ -35,15 +35,17 @@ def update_copy(target: nn.Module, online: nn.Module, momentum: float) -> None:
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)
 
 
-def cosine_momentum(iteration: int, *, start: float, total: int) -> float:
+def cosine_momentum(iteration: int, *, start: float, total: int, clamp: bool = True) -> float:
     """The momentum of an iteration: it rises from `start` to 1 by half a cosine (BYOL, arXiv 2006.07733, Section 3.3).
 
     Args:
         iteration: counted from 0.
         start: momentum of iteration 0, 0.996 in BYOL.
-        total: iterations of the training; 1 is reached right after the last one, and stays.
+        total: iterations of the training; 1 is reached right after the last one.
+        clamp: stay at 1 beyond `total`; without it the momentum swings, as in the released BYOL code.
     """
-    return 1 - (1 - start) * (math.cos(math.pi * min(1.0, iteration / total)) + 1) / 2
+    progress = iteration / total
+    return 1 - (1 - start) * (math.cos(math.pi * (min(1.0, progress) if clamp else progress)) + 1) / 2
 
 
 class MomentumUpdate:
@@ -55,15 +57,18 @@ class MomentumUpdate:
         update: function of the momentum that moves the encoder.
         momentum: of every step or, with `total`, of the first one.
         total: iterations of the training, over which the momentum rises to 1 by `cosine_momentum`; with None it stays.
+        clamp: as of `cosine_momentum`.
 
     Raises:
         UserError: the momentum is not within 0 and 1.
     """
 
-    def __init__(self, update: Callable[[float], object], momentum: float, *, total: int | None = None) -> None:
+    def __init__(
+        self, update: Callable[[float], object], momentum: float, *, total: int | None = None, clamp: bool = True
+    ) -> None:
         if not 0 <= momentum <= 1:
             raise UserError(f"expected a momentum from 0 to 1, found {momentum}; 0.999 is usual")
-        self.update, self.momentum, self.total = update, momentum, total
+        self.update, self.momentum, self.total, self.clamp = update, momentum, total, clamp
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine of MONAI, before each of its iterations."""
@@ -77,4 +82,4 @@ class MomentumUpdate:
         if self.total is None:
             self.update(self.momentum)
         else:
-            self.update(cosine_momentum(iteration, start=self.momentum, total=self.total))
+            self.update(cosine_momentum(iteration, start=self.momentum, total=self.total, clamp=self.clamp))

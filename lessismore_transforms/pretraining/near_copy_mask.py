@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.indicators import NEAR_BITS, popcount
-
-CHOICES = ("keep", "mask")
 
 
 class NearCopyMask(nn.Module):
@@ -21,15 +16,10 @@ class NearCopyMask(nn.Module):
     Args:
         slices: hashes and volumes, int64 (n,) each, as `slice_table` gives them.
         bits: largest Hamming distance of near copies.
-
-    Raises:
-        UserError: the bits are not from 0 to 64.
     """
 
     def __init__(self, slices: tuple[torch.Tensor, torch.Tensor], bits: int = NEAR_BITS) -> None:
         super().__init__()
-        if not 0 <= bits <= 64:
-            raise UserError(f"expected mask_bits from 0 to 64, found {bits}; 6 is usual")
         self.bits = bits
         self.hashes: torch.Tensor
         self.volumes: torch.Tensor
@@ -47,14 +37,3 @@ class NearCopyMask(nn.Module):
         distance = popcount(self.hashes[index, None] ^ self.hashes[others])  # (B, L)
         same = self.volumes[index, None] == self.volumes[others]
         return same & (distance <= self.bits) & (index[:, None] != others) & (others >= 0)
-
-
-def near_copy_mask(settings: Any, slices: tuple[torch.Tensor, torch.Tensor]) -> NearCopyMask | None:
-    """The mask that `near_copies` and `mask_bits` of a method's settings ask for; None where near copies stay.
-
-    Raises:
-        UserError: `near_copies` is neither keep nor mask.
-    """
-    if settings.near_copies not in CHOICES:
-        raise UserError(f"expected near_copies to be {' or '.join(CHOICES)}, found {settings.near_copies!r}")
-    return NearCopyMask(slices, settings.mask_bits) if settings.near_copies == "mask" else None

@@ -15,6 +15,7 @@ from lessismore_transforms.wording import listed
 Paths = str | Path | Sequence[str | Path]
 SAMPLINGS = ("random", "rotate", "spread")
 SPREAD_MM = 10.0
+NEAR_COPIES = ("keep", "mask")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,25 @@ class PretrainingSettings:
         _check_sampling(self.sampling, self.spread_mm, self.spread_bits)
         if self.sampling == "spread" and self.spread_bits is None:
             object.__setattr__(self, "spread_mm", SPREAD_MM if self.spread_mm is None else float(self.spread_mm))
+
+
+@dataclass(frozen=True)
+class ContrastiveSettings(PretrainingSettings):
+    """What methods with negatives share beside."""
+
+    near_copies: str = option(
+        "keep",
+        help="`mask`: slices of one volume within `mask_bits` are no negatives of each other",
+        choices=NEAR_COPIES,
+    )
+    mask_bits: int = option(6, help="bits of the difference hash, for `--near_copies mask`")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.near_copies not in NEAR_COPIES:
+            raise UserError(f"expected near_copies to be {' or '.join(NEAR_COPIES)}, found {self.near_copies!r}")
+        if not _is_number(self.mask_bits, int) or not 0 <= self.mask_bits <= 64:
+            raise UserError(f"expected mask_bits to be 0 to 64 whole bits, found {self.mask_bits!r}; 6 is usual")
 
 
 def _check_sampling(sampling: str, spread_mm: Any, spread_bits: Any) -> None:

@@ -20,6 +20,7 @@ from lessismore_transforms.pretraining.health import HealthMonitor, Monitor
 from lessismore_transforms.pretraining.identity import training_identity
 from lessismore_transforms.pretraining.labelled import read_labelled
 from lessismore_transforms.pretraining.loader import SliceBatches
+from lessismore_transforms.pretraining.near_copy_mask import NearCopyMask
 from lessismore_transforms.pretraining.normalisation import grey_mean, grey_std
 from lessismore_transforms.pretraining.prepare_views import PrepareViews
 from lessismore_transforms.pretraining.probe import KNNProbe
@@ -29,7 +30,7 @@ from lessismore_transforms.pretraining.sampling import (
     make_order,
     near_pairs_line,
 )
-from lessismore_transforms.pretraining.settings import PretrainingSettings
+from lessismore_transforms.pretraining.settings import ContrastiveSettings, PretrainingSettings
 from lessismore_transforms.pretraining.slice_table import slice_table, smallest_slice
 from lessismore_transforms.pretraining.spreading import Spread
 from lessismore_transforms.pretraining.views import Views
@@ -44,7 +45,7 @@ from lessismore_transforms.training.schedules import Schedule
 from lessismore_transforms.training.seeding import SeedIterations
 from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal
 
-__all__ = ["grey_mean", "grey_std", "make_plan", "make_trainer", "slices"]
+__all__ = ["grey_mean", "grey_std", "make_plan", "make_trainer", "near_copy_mask", "slices"]
 
 
 def make_plan(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> Plan:
@@ -66,6 +67,11 @@ def make_plan(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> 
 def slices(settings: PretrainingSettings) -> tuple[torch.Tensor, torch.Tensor]:
     """Hash and volume of each slice of a training, see `slice_table`."""
     return slice_table(settings.dataset_dir, settings.selection, removed=settings.sampling == "rotate")
+
+
+def near_copy_mask(settings: ContrastiveSettings) -> NearCopyMask | None:
+    """What a loss leaves out of the negatives, as `near_copies` says; None where near copies stay."""
+    return NearCopyMask(slices(settings), settings.mask_bits) if settings.near_copies == "mask" else None
 
 
 def make_trainer(

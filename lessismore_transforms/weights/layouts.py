@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.methods import METHODS, Layout, method_of
+from lessismore_transforms.methods import METHODS, SHARED_LAYOUT, Layout, method_of
 from lessismore_transforms.weights.safe_load import load_safely, refusal
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 PLAIN = "plain"  # a network that does not say how it was trained
 _PUBLISHED = {name: method.layout for name, method in METHODS.items() if method.layout}
 LAYOUTS = ", ".join(
-    ("a plain state_dict", "our own backbone.safetensors and last.pt", *(each.text for each in _PUBLISHED.values()))
+    (
+        "a plain state_dict",
+        "our own backbone.safetensors and last.pt",
+        *(each.text for each in _PUBLISHED.values()),
+        SHARED_LAYOUT.text,
+    )
 )
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pth.tar")
@@ -111,7 +116,7 @@ def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor],
         raise _unknown(path, type(content).__name__)
     if own := _own(content):
         return own
-    inner = [content[key] for key in ("module", "state_dict") if isinstance(content.get(key), Mapping)]
+    inner = [content[key] for key in ("module", "state_dict", "model") if isinstance(content.get(key), Mapping)]
     state = inner[0] if len(inner) == 1 else content
     tensors = _tensors(state)
     if tensors and all(key.startswith("module.") for key in tensors):
@@ -125,6 +130,8 @@ def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor],
     if found:
         ((method, layout),) = found.items()
         return _backbone(tensors, layout), method
+    if any(key.startswith(SHARED_LAYOUT.mark) for key in tensors):
+        return _backbone(tensors, SHARED_LAYOUT), PLAIN
     if not tensors or len(tensors) < len(state):
         raise _unknown(path, ", ".join(itertools.islice(map(str, state or content), 5)) or "nothing")
     told = [name for name, layout in _PUBLISHED.items() if layout.entry and layout.entry in content]

@@ -48,7 +48,7 @@ class SliceSelectionDataset:
         *,
         dataset_dir: str | Path | None = None,
     ) -> None:
-        self.transform = transform
+        self.transform, self.selection = transform, selection
         self._folders = [Path(output) for output in ([outputs] if isinstance(outputs, (str, Path)) else outputs)]
         self._dataset_dir = None if dataset_dir is None else Path(dataset_dir)
         self._settings: list[dict[str, Any]] = []
@@ -87,6 +87,11 @@ class SliceSelectionDataset:
         image = self._stored(number, name, row) if row >= 0 else self._direct(number, name)
         item = {"image": np.array(image)[None], "slice_id": name}
         return item if self.transform is None else self.transform(item)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The output folders."""
+        return list(self._folders)
 
     @property
     def slice_ids(self) -> list[str]:

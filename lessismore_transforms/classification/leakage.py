@@ -303,10 +303,10 @@ def _opened(source: str | Path) -> Path | PictureSet:
     if (folder / PICTURES).is_file() and (folder / "config.json").is_file():
         return PictureSet.of_run(folder)
     if folder.is_dir():
-        return folder if (folder / "manifest.json").is_file() else PictureSet(folder)
+        return folder if (folder / "manifest.json").is_file() else PictureSet(folder, channels=1)
     for place, letter in enumerate(text):
         if letter == ":" and text[place + 1 :] and Path(text[:place] or ":").is_dir():
-            return PictureSet(text[:place], text[place + 1 :])
+            return PictureSet(text[:place], text[place + 1 :], channels=1)
     return folder
 
 

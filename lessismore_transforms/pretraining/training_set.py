@@ -5,6 +5,7 @@ All that a training asks of its data set beside the items themselves is asked he
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lessismore_transforms.training.processes import process_rank
 
 TrainingSet = SliceSelectionDataset | PictureSet
 
+_LOGGER = logging.getLogger("lessismore_transforms")
 _OF_A_REDUCTION = ("manifest.json", "run.jsonl", "parts")  # the first where it is finished
 
 
@@ -80,8 +82,16 @@ def smallest(dataset: TrainingSet) -> tuple[int, int]:
 
 
 def grey_mean(dataset: TrainingSet) -> list[float]:
-    """The mean of the values in 0..1 of each channel."""
-    return [grey_mean_std(dataset.outputs)[0]] if isinstance(dataset, SliceSelectionDataset) else dataset.mean_std()[0]
+    """The mean of the values in 0..1 of each channel; says where grey pictures are stored in colour."""
+    if isinstance(dataset, SliceSelectionDataset):
+        return [grey_mean_std(dataset.outputs)[0]]
+    mean, std = dataset.mean_std()
+    if dataset.channels == 3 and len({*mean}) == len({*std}) == 1 and process_rank() == 0:
+        _LOGGER.warning(
+            "the pictures of %s are stored in colour but show grey: --channels 1 gives the same at a third of the cost",
+            dataset.folder,
+        )
+    return mean
 
 
 def grey_std(dataset: TrainingSet) -> list[float]:

@@ -157,6 +157,8 @@ def _check(folder: Path, found: PictureList) -> None:
             raise UserError(
                 f"expected paths{of} relative to {folder} and in it, found {path!r}: name files below this folder"
             )
+        if not path.isprintable():  # no table and no identity could hold it, or none would be told apart
+            raise UserError(f"expected names of printable characters in {folder}, found {path!r}{of}: rename the file")
         if path in seen:
             raise UserError(f"expected each picture once, found {path}{of} twice: take one of them away")
         seen.add(path)

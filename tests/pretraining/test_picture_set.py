@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,19 @@ def test_channels_are_those_of_the_files_or_given(colour: Path) -> None:
         PictureSet(colour, channels=2)
 
 
+def test_grey_that_is_stored_in_colour_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "grey.png", np.stack([picture(9)] * 3, axis=2))
+    assert len(grey_mean(PictureSet(tmp_path))) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the pictures of {tmp_path} are stored in colour but show grey: --channels 1 gives the same at a third of the "
+        "cost"
+    ]
+    assert len(grey_mean(PictureSet(tmp_path, channels=1))) == 1
+    save(tmp_path / "colour.png", picture(9, 3))
+    grey_mean(PictureSet(tmp_path))
+    assert len(caplog.records) == 1
+
+
 def test_lists(colour: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train.txt").write_text("\ufeffb/5.png\r\n./a/0.png\n\n", encoding="utf-8")
     assert PictureSet(colour, tmp_path / "train.txt").slice_ids == ["b/5.png", "a/0.png"]
@@ -189,6 +203,10 @@ def test_paths_do_not_leave_the_folder(colour: Path, tmp_path: Path, path: str) 
 
 
 def test_what_cannot_be_used_is_named_before_anything_is_read(colour: Path, tmp_path: Path) -> None:
+    (colour / os.fsdecode(b"\xff.png")).write_bytes((colour / "a" / "0.png").read_bytes())
+    with pytest.raises(UserError, match=r"expected names of printable characters in .* found '.udcff.png': rename the"):
+        PictureSet(colour)
+    (colour / os.fsdecode(b"\xff.png")).unlink()
     names = tmp_path / "list.txt"
     names.write_text("a/0.png\na/7.png\na/8.png\n")
     with pytest.raises(UserError, match=r"2 of 3 pictures of .*list.txt are missing in .*colour, first a/7.png"):
@@ -327,6 +345,7 @@ def test_a_test_picture_that_was_trained_on_is_found(colour: Path, tmp_path: Pat
         found = check_leakage(examples, policy="fail", pretraining=source)
         assert found.sentences == ()
         assert found.counts["pretraining_exact"] == found.counts["pretraining_near"] == 0
+    save(colour / "grey.png", picture(9))  # what a training would ask about does not matter here
     both = check_leakage(examples, pretraining=[left_out, str(colour)]).table
     assert both["image_a"].tolist() == [f"{colour}/b/1.png", f"{colour}/a/2.png"]
 

@@ -44,7 +44,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint, load_key
-from lessismore_transforms.reduced.picture_set import PICTURES, UNKNOWN, PictureSet
+from lessismore_transforms.reduced.picture_set import PICTURES, UNKNOWN, PictureSet, is_reduction
 from lessismore_transforms.reduced.table_files import parse_slice_id
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
 from lessismore_transforms.training.processes import process_rank
@@ -303,7 +303,7 @@ def _opened(source: str | Path) -> Path | PictureSet:
     if (folder / PICTURES).is_file() and (folder / "config.json").is_file():
         return PictureSet.of_run(folder)
     if folder.is_dir():
-        return folder if (folder / "manifest.json").is_file() else PictureSet(folder, channels=1)
+        return folder if is_reduction(folder) else PictureSet(folder, channels=1)
     for place, letter in enumerate(text):
         if letter == ":" and text[place + 1 :] and Path(text[:place] or ":").is_dir():
             return PictureSet(text[:place], text[place + 1 :], channels=1)
@@ -338,9 +338,10 @@ def _pretraining_patients(here: _Here, sources: Sequence[Path | PictureSet], sel
     for output in sources:
         if isinstance(output, PictureSet):
             if output.patients_are not in (ours, UNKNOWN) or "" in output.patients:
+                theirs = "not all known" if "" in output.patients else output.patients_are
                 note = (
-                    f"the patients of the pictures of {output.folder} are {output.patients_are} or not known of all, "
-                    f"those of this data set {ours}: whether they share any is not known"
+                    f"the patients of the pictures of {output.folder} are {theirs}, those of this data set {ours}: "
+                    "whether they share any is not known"
                 )
                 return _Finding(name, None, note=note)
             names = zip(output.slice_ids, output.patients, strict=True)

@@ -18,13 +18,12 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.normalisation import grey_mean_std
 from lessismore_transforms.pretraining.slice_table import slice_table, smallest_slice
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.picture_set import PictureSet
+from lessismore_transforms.reduced.picture_set import PictureSet, is_reduction
 from lessismore_transforms.training.processes import process_rank
 
 TrainingSet = SliceSelectionDataset | PictureSet
 
 _LOGGER = logging.getLogger("lessismore_transforms")
-_OF_A_REDUCTION = ("manifest.json", "run.jsonl", "parts")  # the first where it is finished
 
 
 def open_dataset(
@@ -46,7 +45,7 @@ def open_dataset(
         UserError: a setting of the one kind was given for the other, or a picture or list cannot be used.
     """
     folders = [Path(each) for each in ([dataset_dir] if isinstance(dataset_dir, (str, Path)) else dataset_dir)]
-    reduced = len(folders) != 1 or any((folders[0] / name).exists() for name in _OF_A_REDUCTION)
+    reduced = len(folders) != 1 or is_reduction(folders[0])
     if reduced or not folders[0].is_dir():
         if split is not None or channels is not None:
             name, value = ("split", split) if split is not None else ("channels", channels)

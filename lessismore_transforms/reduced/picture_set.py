@@ -34,6 +34,7 @@ PICTURES = "pictures.csv"
 COLUMNS = ("path", "height", "width", "sha256", "patient")
 UNKNOWN = "not known"  # of patients
 
+_OF_A_REDUCTION = ("manifest.json", "run.jsonl", "parts")  # the first where it is finished
 _MOST_MEASURED = 1000  # pictures, for mean and standard deviation
 _WHITE = 255
 _DIGITS = 6
@@ -212,6 +213,11 @@ class PictureSet:
 
     def _places(self) -> list[Path]:
         return [self.folder / path for path in self.listed.paths]
+
+
+def is_reduction(folder: str | Path) -> bool:
+    """Whether a folder is an output of `reduce`, finished or not; the pictures in one are none to train on."""
+    return any((Path(folder) / name).exists() for name in _OF_A_REDUCTION)
 
 
 def _channels(folder: Path, paths: Sequence[str], headers: Sequence[PictureHeader], wanted: int | str | None) -> int:

@@ -44,6 +44,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint, load_key
+from lessismore_transforms.reduced.picture_set import PICTURES, UNKNOWN, PictureSet, is_reduction
 from lessismore_transforms.reduced.table_files import parse_slice_id
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
 from lessismore_transforms.training.processes import process_rank
@@ -121,13 +122,16 @@ def check_leakage(
     Args:
         examples: pictures with their splits; patients as `patients.hash_patient` writes them with the default key.
         policy: `warn` logs the leaks, `fail` stops at leaks, `ignore` checks nothing.
-        pretraining: one or several output folders of `reduce` on which the encoder was pre-trained.
-        selection: name of the selection.
+        pretraining: what the encoder was pre-trained on, one or several: output folders of `reduce`; runs on folders of
+            pictures, which hold pictures.csv; or such folders themselves, as FOLDER or FOLDER:SPLIT, see
+            `picture_list.list_split`.
+        selection: name of the selection of output folders.
         folder: folder for leakage.csv, which has no rows where nothing was found; with `ignore` none is written.
 
     Raises:
         UserError: the policy is unknown, or there are leaks under the policy `fail`.
-        ManifestError: an output folder holds no manifest, is damaged or has no such selection.
+        ManifestError: an output folder holds no manifest, is damaged or has no such selection, or a run's pictures are
+            no longer there as they were.
         OutputError: the table cannot be written.
     """
     if policy not in POLICIES:
@@ -137,8 +141,8 @@ def check_leakage(
     here = _Here.of(examples)
     found = _between_splits(here)
     if pretraining:
-        outputs = [Path(output) for output in ([pretraining] if isinstance(pretraining, (str, Path)) else pretraining)]
-        found += _with_pretraining(here, outputs, selection)
+        sources = [pretraining] if isinstance(pretraining, (str, Path)) else list(pretraining)
+        found += _with_pretraining(here, [_opened(source) for source in sources], selection)
     pairs = list(dict.fromkeys(pair for finding in found for pair in finding.pairs or ()))
     counts = {finding.name: finding.count for finding in found} | {"too_small": len(here.items) - len(here.pictures)}
     sentences = tuple(sentence for finding in found for sentence in finding.sentences())
@@ -293,9 +297,22 @@ def _near_between_splits(here: _Here) -> _Finding:
     return _Finding("near", _near(first, second, here.items.__getitem__, here), known, note)
 
 
-def _with_pretraining(here: _Here, outputs: Sequence[Path], selection: str) -> list[_Finding]:
+def _opened(source: str | Path) -> Path | PictureSet:
+    """An output folder of `reduce`, or the pictures of a run, or of a folder and perhaps a split behind a colon."""
+    folder, text = Path(source), str(source)
+    if (folder / PICTURES).is_file() and (folder / "config.json").is_file():
+        return PictureSet.of_run(folder)
+    if folder.is_dir():
+        return folder if is_reduction(folder) else PictureSet(folder, channels=1)
+    for place, letter in enumerate(text):
+        if letter == ":" and text[place + 1 :] and Path(text[:place] or ":").is_dir():
+            return PictureSet(text[:place], text[place + 1 :], channels=1)
+    return folder
+
+
+def _with_pretraining(here: _Here, sources: Sequence[Path | PictureSet], selection: str) -> list[_Finding]:
     """Leaks between slices of pre-training and the splits."""
-    slices = _Slices(outputs, selection, here.shapes)
+    slices = _Slices(sources, selection, here.shapes)
     alike = _alike(slices, here.pictures, slices.item, here, "pre-training slices and pictures")
     walk = iter(slices)
     pairs = None if alike or not here.pictures else _near(walk, here.pictures, slices.item, here)
@@ -304,13 +321,13 @@ def _with_pretraining(here: _Here, outputs: Sequence[Path], selection: str) -> l
     large = len(slices) - slices.small
     equal = _sharing("exact", [*slices.items.values(), *here.items.values()])
     return [
-        _pretraining_patients(here, outputs, selection),
+        _pretraining_patients(here, sources, selection),
         _Finding("pretraining_exact", _with_slices(equal), len(here.items)),
         _Finding("pretraining_near", pairs if large else None, large * len(here.pictures), note),
     ]
 
 
-def _pretraining_patients(here: _Here, outputs: Sequence[Path], selection: str) -> _Finding:
+def _pretraining_patients(here: _Here, sources: Sequence[Path | PictureSet], selection: str) -> _Finding:
     """Patients in pre-training and in the splits, where both are hashed with the same key or can be."""
     name, known = "pretraining_patients", here.known("patient")
     if not known:
@@ -318,7 +335,18 @@ def _pretraining_patients(here: _Here, outputs: Sequence[Path], selection: str) 
     key = load_key()
     ours = f"hashed with key {key_fingerprint(key)}"
     items = []
-    for output in outputs:
+    for output in sources:
+        if isinstance(output, PictureSet):
+            if output.patients_are not in (ours, UNKNOWN) or "" in output.patients:
+                theirs = "not all known" if "" in output.patients else output.patients_are
+                note = (
+                    f"the patients of the pictures of {output.folder} are {theirs}, those of this data set {ours}: "
+                    "whether they share any is not known"
+                )
+                return _Finding(name, None, note=note)
+            names = zip(output.slice_ids, output.patients, strict=True)
+            items += [_Item(PRETRAINING, image, patient=patient) for image, patient in names]
+            continue
         manifest = Manifest.read(output)
         theirs = manifest.settings["patients"]
         if theirs not in (ours, "as found"):
@@ -336,26 +364,36 @@ def _pretraining_patients(here: _Here, outputs: Sequence[Path], selection: str) 
 
 
 class _Slices:
-    """The slices of pre-training with their names.
+    """The slices and pictures of pre-training with their names, in grey.
 
     Iterating yields the large ones, and keeps the digests of those with the shape of an example in `items`.
 
     Args:
-        outputs: output folders of `reduce`.
+        sources: output folders of `reduce`, and pictures.
         selection: name of the selection.
         shapes: shapes of the examples.
     """
 
-    def __init__(self, outputs: Sequence[Path], selection: str, shapes: set[tuple[int, ...]]) -> None:
-        self.slices = SliceSelectionDataset(outputs, selection)
+    def __init__(self, sources: Sequence[Path | PictureSet], selection: str, shapes: set[tuple[int, ...]]) -> None:
+        outputs = [source for source in sources if isinstance(source, Path)]
+        self.slices = SliceSelectionDataset(outputs, selection) if outputs else ()
+        self.pictures = [
+            (f"{source.folder}/{name}" if len(sources) > 1 else name, source, index)
+            for source in sources
+            if isinstance(source, PictureSet)
+            for index, name in enumerate(source.slice_ids)
+        ]
         self.shapes = shapes
         self.items: dict[str, _Item] = {}
         self.small = 0
 
     def __len__(self) -> int:
-        return len(self.slices)
+        return len(self.slices) + len(self.pictures)
 
     def __getitem__(self, index: int) -> Named:
+        if index >= len(self.slices):
+            name, source, number = self.pictures[index - len(self.slices)]
+            return name, source.picture(number)
         item = self.slices[index]
         return item["slice_id"], item["image"][0]
 

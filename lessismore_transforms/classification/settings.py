@@ -114,7 +114,8 @@ class ClassificationSettings:
     )
     pretraining: str | Path | Sequence[str | Path] | None = option(
         None,
-        help="output folder of `reduce` that the encoder was pre-trained on, or a list, to look for leaks there too",
+        help="what the encoder was pre-trained on, or a list, to look for leaks there too: an output folder of "
+        "`reduce`, the run on a folder of pictures, or `FOLDER:SPLIT`",
         role="path",
     )
     pretraining_selection: str = option("default", help="its selection that was pre-trained on", role="report")

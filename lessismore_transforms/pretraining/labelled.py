@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import torch
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.picture_list import read_rows
 from lessismore_transforms.reduced.pictures import images_in
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
@@ -120,7 +120,7 @@ def _from_folders(folder: Path) -> Iterator[_Item]:
 
 
 def _from_table(table: Path, label: str | None, output: str | Path | None, selection: str) -> Iterator[_Item]:
-    rows, columns = _read_rows(table)
+    rows, columns = read_rows(table)
     key = "slice_id" if "slice_id" in columns and (output is not None or "path" not in columns) else "path"
     if key not in columns:
         raise UserError(f"{table}: expected a column path or slice_id, found {', '.join(columns)}")
@@ -163,22 +163,6 @@ def _from_output(
         if name in named:
             label, group = named[name]
             yield _Item(label, volume if group is None else group, bits, dataset[index]["image"][0])
-
-
-def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows of a CSV file by column, and the columns; blanks around names and values are removed."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} is no CSV file in UTF-8: give a folder, or save the table as CSV in UTF-8") from error
-    if len(lines) < 2:
-        raise UserError(f"{table} has no rows: expected a header and a row per picture")
-    columns = lines[0]
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(columns):
-            raise UserError(f"{table}, line {number}: expected {counted(len(columns), 'value')}, found {len(line)}")
-    return [dict(zip(columns, line, strict=True)) for line in lines[1:]], columns
 
 
 def _label_column(table: Path, columns: Sequence[str], label: str | None) -> str:

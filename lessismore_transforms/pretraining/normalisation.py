@@ -28,13 +28,3 @@ def grey_mean_std(outputs: str | Path | Sequence[str | Path]) -> tuple[float, fl
             )
         found.append(statistics)
     return pooled(found)
-
-
-def grey_mean(outputs: str | Path | Sequence[str | Path]) -> list[float]:
-    """The mean of `grey_mean_std`, for one channel."""
-    return [grey_mean_std(outputs)[0]]
-
-
-def grey_std(outputs: str | Path | Sequence[str | Path]) -> list[float]:
-    """The standard deviation of `grey_mean_std`, for one channel."""
-    return [grey_mean_std(outputs)[1]]

@@ -7,14 +7,15 @@ import numpy as np
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.rotation import Rotation
 from lessismore_transforms.pretraining.settings import PretrainingSettings
-from lessismore_transforms.pretraining.slice_table import kept_slices, slice_table
+from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.pretraining.spreading import Spread, near_in_bits, near_in_mm
+from lessismore_transforms.pretraining.training_set import TrainingSet, slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.training.loader import Order, RandomOrder
 from lessismore_transforms.wording import count
 
 
-def draws_per_epoch(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> int:
+def draws_per_epoch(settings: PretrainingSettings, dataset: TrainingSet) -> int:
     """Number of slices that an epoch takes: that of the clusters where they rotate.
 
     Raises:
@@ -31,22 +32,27 @@ def draws_per_epoch(settings: PretrainingSettings, dataset: SliceSelectionDatase
     return dataset.cluster_count
 
 
-def make_order(settings: PretrainingSettings, dataset: SliceSelectionDataset, batches_per_epoch: int) -> Order:
+def make_order(settings: PretrainingSettings, dataset: TrainingSet, batches_per_epoch: int) -> Order:
     """How the epochs of a training are drawn."""
-    if settings.sampling == "rotate":
+    if settings.sampling == "rotate" and isinstance(dataset, SliceSelectionDataset):
         return Rotation(dataset.clusters, settings.seed)
     if settings.sampling == "spread":
-        pairs = _near_pairs(settings)
+        pairs = _near_pairs(settings, dataset)
         return Spread(pairs, len(dataset), settings.batch_size, batches_per_epoch, settings.seed)
     return RandomOrder(len(dataset), settings.seed)
 
 
-def _near_pairs(settings: PretrainingSettings) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    hashes, volumes = (values.numpy() for values in slice_table(settings.dataset_dir, settings.selection))
+def _near_pairs(settings: PretrainingSettings, dataset: TrainingSet) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    hashes, volumes = (values.numpy() for values in slices(dataset))
     if settings.spread_bits is not None:
         return near_in_bits(volumes, hashes.view(np.uint64), settings.spread_bits)
     assert settings.spread_mm is not None
-    positions = kept_slices(settings.dataset_dir, settings.selection)["position_mm"].to_numpy()
+    if not isinstance(dataset, SliceSelectionDataset):
+        raise UserError(
+            f"expected an output of the reduction for spread_mm, found the pictures of {dataset.folder}, which have no "
+            "places: give --spread_bits 6 instead"
+        )
+    positions = kept_slices(dataset.outputs, dataset.selection)["position_mm"].to_numpy()
     return near_in_mm(volumes, positions, settings.spread_mm)
 
 

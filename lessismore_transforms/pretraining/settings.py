@@ -22,8 +22,16 @@ NEAR_COPIES = ("keep", "mask")
 class PretrainingSettings:
     """Settings that all methods share, in the order in which they stand at the top of a configuration."""
 
-    dataset_dir: Paths = option(help="output folder of the reduction, or a list of them", role="path")
+    dataset_dir: Paths = option(
+        help="output folder of the reduction, or a list of them; or a folder of pictures", role="path"
+    )
     selection: str = option("default", help="which of its selections", role="path")
+    split: str | Path | None = option(
+        None, help="which of the pictures: `LIST.txt`, `TABLE.csv` or `TABLE.csv:SPLIT`; none for all", role="path"
+    )
+    channels: int | None = option(
+        None, help="1 reads the pictures as grey, 3 in colour; none for as they all are stored"
+    )
     output_dir: str | Path = option("run", help="folder for the results", role="path")
     resume: bool = option(False, help="go on with the run in `output_dir`", role="speed")
     max_epochs: int = option(800, help="how often each slice is seen")

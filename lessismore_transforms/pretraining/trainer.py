@@ -21,7 +21,6 @@ from lessismore_transforms.pretraining.identity import training_identity
 from lessismore_transforms.pretraining.labelled import read_labelled
 from lessismore_transforms.pretraining.loader import SliceBatches
 from lessismore_transforms.pretraining.near_copy_mask import NearCopyMask
-from lessismore_transforms.pretraining.normalisation import grey_mean, grey_std
 from lessismore_transforms.pretraining.prepare_views import PrepareViews
 from lessismore_transforms.pretraining.probe import KNNProbe
 from lessismore_transforms.pretraining.sampling import (
@@ -31,10 +30,19 @@ from lessismore_transforms.pretraining.sampling import (
     near_pairs_line,
 )
 from lessismore_transforms.pretraining.settings import ContrastiveSettings, PretrainingSettings
-from lessismore_transforms.pretraining.slice_table import slice_table, smallest_slice
 from lessismore_transforms.pretraining.spreading import Spread
+from lessismore_transforms.pretraining.training_set import (
+    TrainingSet,
+    WritePictures,
+    described_set,
+    grey_mean,
+    grey_std,
+    open_dataset,
+    slices,
+    smallest,
+)
 from lessismore_transforms.pretraining.views import Views
-from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.picture_set import PictureSet
 from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
 from lessismore_transforms.training.curves import Curves
@@ -45,10 +53,10 @@ from lessismore_transforms.training.schedules import Schedule
 from lessismore_transforms.training.seeding import SeedIterations
 from lessismore_transforms.training.stopping import StopAtEnd, StopOnNan, StopOnSignal
 
-__all__ = ["grey_mean", "grey_std", "make_plan", "make_trainer", "near_copy_mask", "slices"]
+__all__ = ["grey_mean", "grey_std", "make_plan", "make_trainer", "near_copy_mask", "open_dataset", "slices"]
 
 
-def make_plan(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> Plan:
+def make_plan(settings: PretrainingSettings, dataset: TrainingSet) -> Plan:
     """Length of a training of these slices.
 
     Raises:
@@ -64,14 +72,9 @@ def make_plan(settings: PretrainingSettings, dataset: SliceSelectionDataset) -> 
     )
 
 
-def slices(settings: PretrainingSettings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hash and volume of each slice of a training, see `slice_table`."""
-    return slice_table(settings.dataset_dir, settings.selection, removed=settings.sampling == "rotate")
-
-
-def near_copy_mask(settings: ContrastiveSettings) -> NearCopyMask | None:
+def near_copy_mask(settings: ContrastiveSettings, dataset: TrainingSet) -> NearCopyMask | None:
     """What a loss leaves out of the negatives, as `near_copies` says; None where near copies stay."""
-    return NearCopyMask(slices(settings), settings.mask_bits) if settings.near_copies == "mask" else None
+    return NearCopyMask(slices(dataset), settings.mask_bits) if settings.near_copies == "mask" else None
 
 
 def make_trainer(
@@ -79,7 +82,7 @@ def make_trainer(
     *,
     method: str,
     plan: Plan,
-    dataset: SliceSelectionDataset,
+    dataset: TrainingSet,
     views: Views,
     image_size: int,
     backbone: nn.Module,
@@ -167,17 +170,17 @@ def make_trainer(
         *([] if settings.clip_norm is None else [ClipGradients(bare_network, settings.clip_norm)]),
         StopOnNan(bare_network),  # before what saves
         health,  # before what writes its figures down
-        *([] if settings.probe is None else [_make_probe(settings, plan, views, backbone, image_size)]),
+        *([] if settings.probe is None else [_make_probe(settings, plan, dataset, views, backbone, image_size)]),
         log,
+        *([WritePictures(dataset, settings.output_dir)] if isinstance(dataset, PictureSet) else []),
         export,
         StopOnSignal(settings.accumulation),
         StopAtEnd(plan),
         checkpoint,  # behind whatever may stop the run
         Curves(settings.output_dir),
     ]
-    smallest = smallest_slice(settings.dataset_dir, settings.selection, removed=settings.sampling == "rotate")
-    prepare_batch = PrepareViews(views, smallest)
-    log.trainer = described(loader, prepare_batch, handlers)
+    prepare_batch = PrepareViews(views, smallest(dataset))
+    log.trainer = described(loader, prepare_batch, handlers) | described_set(dataset)
     if isinstance(order, Spread):
         near_pairs = count_near_pairs(order)
         log.found = {"near_pairs": near_pairs}
@@ -199,7 +202,12 @@ def make_trainer(
 
 
 def _make_probe(
-    settings: PretrainingSettings, plan: Plan, views: Views, backbone: nn.Module, image_size: int
+    settings: PretrainingSettings,
+    plan: Plan,
+    dataset: TrainingSet,
+    views: Views,
+    backbone: nn.Module,
+    image_size: int,
 ) -> KNNProbe:
     assert settings.probe is not None
     labelled = read_labelled(
@@ -207,6 +215,6 @@ def _make_probe(
         image_size,
         label=settings.probe_label,
         output=settings.probe_output,
-        training=slices(settings)[0],
+        training=slices(dataset)[0],
     )
     return KNNProbe(backbone, labelled, interval=settings.probe_epochs, mean=views.mean, std=views.std, plan=plan)

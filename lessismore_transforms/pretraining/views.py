@@ -3,7 +3,8 @@
 All random numbers are drawn first (`Views.draw`), on the CPU, as a function of seed, rank and step alone; applying
 them (`Views.apply`) draws nothing, so that any batch of views can be made again. A view is made in this order:
 rotation, crop and resize, flips, brightness, contrast, saturation and hue (in an order of their own), grayscale, blur,
-noise, normalisation. Each equals torchvision's for the same parameters, save that nothing is rounded to 8 bits between.
+solarization, noise, normalisation. Each equals torchvision's for the same parameters, save that nothing is rounded to 8
+bits between.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class View:
         grayscale: probability; nothing on one channel.
         blur: probability.
         sigma: of the Gaussian in pixels, uniform; the kernel reaches 3 of the largest sigma.
+        solarize: probability of inverting the bright pixels, as in BYOL.
+        solarize_threshold: of pixels from 0 to 1; those from it on are inverted.
         noise: probability of Gaussian noise, clipped to the range of the pixels.
         noise_variance: for pixels from 0 to 1, log-uniform.
 
@@ -72,17 +75,21 @@ class View:
     grayscale: float = 0.0
     blur: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    solarize_threshold: float = 0.5
     noise: float = 0.0
     noise_variance: tuple[float, float] = (1e-5, 1e-4)
 
     def __post_init__(self) -> None:
-        for name in ("flip_horizontal", "flip_vertical", "rotate", "jitter", "grayscale", "blur", "noise"):
+        for name in ("flip_horizontal", "flip_vertical", "rotate", "jitter", "grayscale", "blur", "solarize", "noise"):
             _expect(0 <= getattr(self, name) <= 1, name, "a probability from 0 to 1", getattr(self, name))
         for name, most in (("brightness", math.inf), ("contrast", math.inf), ("saturation", math.inf), ("hue", 0.5)):
             _expect(0 <= getattr(self, name) <= most, name, f"a strength from 0 to {most:g}", getattr(self, name))
         for name, most in (("scale", 1), ("ratio", math.inf), ("sigma", math.inf), ("noise_variance", math.inf)):
             low, high = getattr(self, name)
             _expect(0 < low <= high <= most, name, f"two numbers, 0 < low <= high <= {most:g}", getattr(self, name))
+        threshold = self.solarize_threshold
+        _expect(0 <= threshold <= 1, "solarize_threshold", "a grey value from 0 to 1", threshold)
         for name in ("size", "count"):
             _expect(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _expect(self.interpolation in REACH, "interpolation", " or ".join(REACH), self.interpolation)
@@ -110,6 +117,7 @@ class Drawn:
         sigma: float32 (N,), pixels, 0 for none.
         variance: float32 (N,), of noise, 0 for none.
         noise_seed: of the device's generator that makes the noise of each pixel.
+        solarize: bool (N,).
     """
 
     size: Tensor
@@ -122,6 +130,7 @@ class Drawn:
     sigma: Tensor
     variance: Tensor
     noise_seed: int
+    solarize: Tensor
 
 
 class Views:
@@ -219,6 +228,8 @@ def _draw(rng: np.random.Generator, view: View, size: npt.NDArray[np.int64]) -> 
         sigma=sometimes(view.blur, rng.uniform(*view.sigma, size=n)),
         variance=sometimes(view.noise, _log_uniform(rng, view.noise_variance, (n,))),
         noise_seed=int(rng.integers(2**63)),
+        # Behind all others, and only where it is wanted: what is drawn for other settings stays as it was without it.
+        solarize=sometimes(view.solarize, np.ones(n)) > 0 if view.solarize else torch.zeros(n, dtype=torch.bool),
     )
 
 
@@ -265,6 +276,7 @@ def _make(images: Tensor, view: View, drawn: Drawn) -> Tensor:
         grey = to_device(drawn.grayscale.nonzero()[:, 0], device)
         x[grey] = _luma(x[grey]).expand(-1, 3, -1, -1)
     _blur(x, drawn.sigma, min(math.ceil(3 * view.sigma[1]), view.size - 1))
+    _solarize(x, drawn.solarize, view.solarize_threshold)
     _add_noise(x, drawn.variance, drawn.noise_seed)
     return x
 
@@ -300,6 +312,14 @@ def _blur(x: Tensor, sigma: Tensor, radius: int) -> None:
         taps = blur_taps(sigma[some], radius, x.shape[-1], x.device)
         some = to_device(some, x.device)
         x[some] = separable(x[some], taps, taps)
+
+
+def _solarize(x: Tensor, solarize: Tensor, threshold: float) -> None:
+    """Invert the values from the threshold on in place, in those pictures (N, C, s, s) that are to be solarized."""
+    if len(some := solarize.nonzero()[:, 0]):
+        some = to_device(some, x.device)
+        bright = x[some]
+        x[some] = torch.where(bright >= threshold, 1 - bright, bright)
 
 
 def _add_noise(x: Tensor, variance: Tensor, seed: int) -> None:

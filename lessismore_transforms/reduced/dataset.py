@@ -58,7 +58,7 @@ class SliceSelectionDataset:
         dataset_dir: str | Path | None = None,
         removed: bool = False,
     ) -> None:
-        self.transform = transform
+        self.transform, self.selection, self.removed = transform, selection, removed
         self._folders = [Path(output) for output in ([outputs] if isinstance(outputs, (str, Path)) else outputs)]
         self._dataset_dir = None if dataset_dir is None else Path(dataset_dir)
         self._settings: list[dict[str, Any]] = []
@@ -91,7 +91,6 @@ class SliceSelectionDataset:
                 f"expected outputs of different volumes, found the same slices in several of {outputs}: name each once"
             )
         self.clusters = cluster_numbers(self.slice_ids, leads) if removed else np.arange(len(self._items))
-        self._removed = removed
         self._opened: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
         self._volumes: dict[int, dict[str, Volume]] = {}
         self._read: tuple[tuple[int, str] | None, dict[int, NDArray[np.uint8]]] = (None, {})
@@ -104,6 +103,11 @@ class SliceSelectionDataset:
         image = self._stored(number, name, row) if row >= 0 else self._direct(number, name)
         item = {"image": np.array(image)[None], "slice_id": name}
         return item if self.transform is None else self.transform(item)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The output folders."""
+        return list(self._folders)
 
     @property
     def slice_ids(self) -> list[str]:
@@ -121,7 +125,7 @@ class SliceSelectionDataset:
         for number, name, _ in self._items:
             crc32 = self._sums[number][parse_slice_id(name)[0]]
             digest.update(f"{name} {crc32} {self._settings[number].get('pixels')}\n".encode())
-        if self._removed:
+        if self.removed:
             digest.update(self.clusters.astype("<i8").tobytes())
         return digest.hexdigest()
 

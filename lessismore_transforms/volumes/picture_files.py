@@ -56,8 +56,12 @@ def read_grey(file: BinaryIO) -> Array:
 
 
 @contextmanager
-def open_picture(file: BinaryIO | Path) -> Iterator[Image.Image]:
+def open_picture(file: BinaryIO | Path, *, tiff: bool = False) -> Iterator[Image.Image]:
     """A picture, opened but not decoded, without warnings of Pillow's.
+
+    Args:
+        file: to open.
+        tiff: whether it may be a TIFF file, which a slice of a volume is not.
 
     Raises:
         UserError: it is too large, or holds several pictures.
@@ -65,7 +69,7 @@ def open_picture(file: BinaryIO | Path) -> Iterator[Image.Image]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(file, formats=_FORMATS) as image:
+        with Image.open(file, formats=(*_FORMATS, "TIFF") if tiff else _FORMATS) as image:
             _check_size(image.height, image.width)
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a camera's photograph with its preview
                 raise UserError(_MORE_PICTURES)
@@ -79,12 +83,20 @@ def _check_size(rows: int, columns: int) -> None:
         raise UserError(f"its header promises {rows} x {columns} pixels, more than can be read: make it smaller")
 
 
-def why_unreadable(error: BaseException) -> str:
+def is_grey(image: Image.Image) -> bool:
+    """Whether a picture is stored as grey values, or as a palette of greys; alpha does not count."""
+    if image.mode in ("P", "PA"):
+        palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+
+
+def why_unreadable(error: BaseException, *, formats: str = "PNG or JPEG") -> str:
     """What is wrong with a picture, in known words: the libraries' own messages may hold bytes of the file."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
-        return "cannot be opened as an image: no PNG or JPEG"
+        return f"cannot be opened as an image: no {formats}"
     if isinstance(error, Image.DecompressionBombError):
         return "cannot be opened as an image: its header promises more pixels than can be read"
     if isinstance(error, OSError) and error.errno is not None:

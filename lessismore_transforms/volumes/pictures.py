@@ -1,4 +1,4 @@
-"""2-D pictures in files as 8-bit grey or colour: PNG, JPEG, and single DICOM files.
+"""2-D pictures in files as 8-bit grey or colour: PNG, JPEG, TIFF of one page, and single DICOM files.
 
 Rows and columns stay as stored, and EXIF's orientation is ignored, so that this reading, the hashes and the released
 code see the same picture. A DICOM CT slice with a known orientation is turned as in `volumes`: the patient's front is
@@ -8,6 +8,7 @@ up, the patient's left is on the right.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,42 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.intensity import Window, min_max_uint8, window_uint8
 from lessismore_transforms.volumes import dicom, read_slices
 from lessismore_transforms.volumes.images import SUFFIXES
-from lessismore_transforms.volumes.picture_files import open_picture, why_unreadable
+from lessismore_transforms.volumes.picture_files import is_grey, open_picture, why_unreadable
 from lessismore_transforms.volumes.pixels import AIR_HU
 from lessismore_transforms.volumes.volume import to_hu
 
-__all__ = ["DICOM_SUFFIXES", "SUFFIXES", "list_pictures", "patient_id", "read_image", "read_picture", "with_channels"]
+__all__ = [
+    "DICOM_SUFFIXES", "SUFFIXES", "TIFF_SUFFIXES", "PictureHeader", "list_pictures", "patient_id", "read_header",
+    "read_image", "read_picture", "with_channels",
+]  # fmt: skip
 
 DICOM_SUFFIXES = (".dcm", ".ima")
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+_HEADER = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PatientID")
 
 Picture = NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class PictureHeader:
+    """What the header of a picture tells.
+
+    Args:
+        height: rows as stored, pixels.
+        width: columns as stored, pixels.
+        channels: 1 for grey, 3 for colour.
+        patient: PatientID of DICOM, empty where there is none. Private: write its hash only.
+    """
+
+    height: int
+    width: int
+    channels: int
+    patient: str = ""
+
+
 def read_picture(path: Path, channels: int = 1) -> Picture:
-    """A PNG or JPEG file of any mode as grey or colour; grey values of more than 8 bits are scaled by min-max.
+    """A PNG, JPEG or TIFF file of any mode as grey or colour; grey values of more than 8 bits are scaled by min-max.
 
     A palette is replaced by its colours, grey becomes three equal channels where colour is wanted, and an alpha channel
     is dropped, as in the released code: what lies below transparent pixels becomes visible.
@@ -45,19 +69,20 @@ def read_picture(path: Path, channels: int = 1) -> Picture:
     Raises:
         UserError: the file is missing or is no picture.
     """
+    tiff = path.suffix.lower() in TIFF_SUFFIXES
     try:
-        with open_picture(path) as image:
+        with open_picture(path, tiff=tiff) as image:
             if image.mode.startswith(("I", "F")):
                 return with_channels(min_max_uint8(np.asarray(image)), channels)
             colour = image.convert("RGB")
             return np.asarray(colour if channels == 3 else colour.convert("L"))
     except Exception as error:  # decoders raise many kinds on damaged files
-        reason = why_unreadable(error)
+        reason = why_unreadable(error, formats=_formats(tiff))
         raise UserError(f"{path} cannot be read as an image ({reason}): fix it or take it away") from error
 
 
 def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> Picture:
-    """A PNG, JPEG or DICOM file as 8 bit; the suffix decides, and a file with an unknown suffix is read as DICOM.
+    """A PNG, JPEG, TIFF or DICOM file as 8 bit; the suffix decides, and a file with an unknown suffix is read as DICOM.
 
     Args:
         path: the file.
@@ -68,7 +93,7 @@ def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> P
     Raises:
         UserError: the file is missing or is no single picture, or there is no such window.
     """
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in SUFFIXES + TIFF_SUFFIXES:
         return read_picture(path, channels)
     shown = None if window is None else Window.parse(window)
     try:
@@ -80,6 +105,24 @@ def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> P
         raise UserError(f"{path} cannot be read as a DICOM picture ({reason}): fix it or take it away") from error
 
 
+def read_header(path: Path) -> PictureHeader:
+    """Size and channels of a file that `read_image` reads, from its header alone.
+
+    Raises:
+        UserError: the file is missing or is no single picture.
+    """
+    suffix = path.suffix.lower()
+    tiff = suffix in TIFF_SUFFIXES
+    try:
+        if tiff or suffix in SUFFIXES:
+            with open_picture(path, tiff=tiff) as image:
+                return PictureHeader(image.height, image.width, 1 if is_grey(image) else 3)
+        return _dicom_header(path)
+    except Exception as error:  # decoders raise many kinds on damaged files
+        reason = why_unreadable(error, formats=_formats(tiff))
+        raise UserError(f"{path} cannot be read as an image ({reason}): fix it or take it away") from error
+
+
 def with_channels(picture: Picture, channels: int) -> Picture:
     """The picture as grey (H, W) for 1 channel or colour (H, W, 3) for 3; unchanged where it has these channels."""
     if channels == 1:
@@ -87,7 +130,7 @@ def with_channels(picture: Picture, channels: int) -> Picture:
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 
-def list_pictures(folder: Path, *, with_dicom: bool = False) -> list[str]:
+def list_pictures(folder: Path, *, with_dicom: bool = False, with_tiff: bool = False) -> list[str]:
     """Paths (posix, sorted) below a folder, of any depth, of the files that `read_image` reads.
 
     Hidden files and what Mac OS adds to archives are left out.
@@ -95,6 +138,7 @@ def list_pictures(folder: Path, *, with_dicom: bool = False) -> list[str]:
     Args:
         folder: where to look.
         with_dicom: list DICOM files too: those with a DICOM suffix, and others that begin like a DICOM file.
+        with_tiff: list TIFF files too.
 
     Raises:
         UserError: it is not a folder.
@@ -105,7 +149,8 @@ def list_pictures(folder: Path, *, with_dicom: bool = False) -> list[str]:
         )
     below = [path.relative_to(folder) for path in folder.rglob("*")]
     visible = sorted(path for path in below if not any(p.startswith(".") or p == "__MACOSX" for p in path.parts))
-    return [path.as_posix() for path in visible if _is_picture(folder / path, with_dicom=with_dicom)]
+    suffixes = SUFFIXES + (TIFF_SUFFIXES if with_tiff else ())
+    return [path.as_posix() for path in visible if _is_picture(folder / path, suffixes, with_dicom=with_dicom)]
 
 
 def patient_id(path: Path) -> str:
@@ -119,9 +164,26 @@ def patient_id(path: Path) -> str:
         return ""
 
 
-def _is_picture(path: Path, *, with_dicom: bool) -> bool:
+def _formats(tiff: bool) -> str:
+    return "TIFF that can be read" if tiff else "PNG or JPEG"
+
+
+def _dicom_header(path: Path) -> PictureHeader:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER), force=True)
+    height, width = (int(header.get(name) or 0) for name in _HEADER[:2])
+    if height < 1 or width < 1:
+        raise UserError("there is no picture in it")
+    if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
+        raise UserError(f"expected one picture, found {frames} frames")
+    channels = 3 if header.get("SamplesPerPixel") == 3 else 1
+    return PictureHeader(height, width, channels, str(header.get("PatientID", "")).strip())
+
+
+def _is_picture(path: Path, suffixes: tuple[str, ...], *, with_dicom: bool) -> bool:
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES or (with_dicom and suffix in DICOM_SUFFIXES):
+    if suffix in suffixes or (with_dicom and suffix in DICOM_SUFFIXES):
         return path.is_file()
     if not with_dicom or path.name.lower() == "dicomdir" or not path.is_file():
         return False

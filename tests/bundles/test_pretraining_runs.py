@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import ROOT, bundle_environment, in_bundle, tiny_settings, workflows
+from PIL import Image
 
 from lessismore_transforms.cli.main import main
+from lessismore_transforms.reduced.picture_set import PictureSet
 from lessismore_transforms.training.checkpoint import read_checkpoint, write_checkpoint
 from lessismore_transforms.weights.backbones import build_backbone, read_metadata
 
@@ -110,6 +113,35 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
     assert "Traceback" not in errors
     resumed = train(tmp_path, method, dataset_dir=reduced, output_dir="parts", max_steps=24, resume="true")
     assert losses(resumed) == losses(lines)  # bit for bit
+
+
+def test_pictures_in_colour(tmp_path: Path) -> None:
+    """A table chooses eight of twelve; the run tells which, goes on with them, and an evaluation finds them there."""
+    rows = ["path,split"]
+    for number in range(12):
+        noise = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
+        (tmp_path / "pictures" / f"{number % 2}").mkdir(parents=True, exist_ok=True)
+        name = f"{number % 2}/{number}.png"
+        Image.fromarray(noise).resize((64, 56)).save(tmp_path / "pictures" / name)
+        rows.append(f"{name},{'train' if number < 8 else 'test'}")
+    (tmp_path / "splits.csv").write_text("\n".join(rows))
+    given = {"dataset_dir": "pictures", "split": "splits.csv:train", "output_dir": "run", "max_steps": 2}
+    lines = train(tmp_path, "moco", **given, queue_length=8)
+    assert [step for step, _ in losses(lines)] == [1, 2]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    told = config["trainer"]["pictures"]
+    assert (told["pictures"], told["channels"], told["split"]) == (8, 3, "splits.csv:train")
+    metadata = read_metadata(tmp_path / "run" / "backbone.safetensors")
+    pixels = np.stack([np.asarray(Image.open(tmp_path / "pictures" / f"{n % 2}/{n}.png")) / 255 for n in range(8)])
+    assert config["settings"]["mean"] == metadata["mean"] == pytest.approx(pixels.mean((0, 1, 2)), abs=1e-6)
+    assert config["settings"]["std"] == pytest.approx(pixels.std((0, 1, 2)), abs=1e-6)
+    assert PictureSet.of_run(tmp_path / "run").slice_ids == [f"{n % 2}/{n}.png" for n in range(8)]
+    done = run(
+        tmp_path, "moco", **given | {"split": "splits.csv:test", "resume": True, "batch_size": 4}, queue_length=8
+    )
+    assert "expected to go on with" in sentence(done)
+    done = run(tmp_path, "moco", **given | {"split": "splits.csv", "output_dir": "other"})
+    assert "splits.csv: expected one of the splits test, train, none was named" in sentence(done)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,7 +11,7 @@ import pytest
 
 from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.pretraining import normalisation
-from lessismore_transforms.pretraining.normalisation import grey_mean, grey_mean_std, grey_std
+from lessismore_transforms.pretraining.normalisation import grey_mean_std
 from lessismore_transforms.reduced.grey_statistics import pooled, store_statistics
 from lessismore_transforms.reduction.intensity import pixel_sums
 
@@ -60,7 +60,6 @@ def test_an_output_that_does_not_tell_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(normalisation, "Manifest", Told)
     known = json.dumps({"store": {"pixels": 10, "mean": 0.2, "std": 0.1}})
     assert grey_mean_std([known, known]) == (0.2, 0.1)
-    assert (grey_mean(known), grey_std(known)) == ([0.2], [0.1])
     for unknown in ("{}", json.dumps({"store": {"pixels": 1, "mean": 0.0, "std": 0.0}})):
         with pytest.raises(ManifestError, match="reduce again with this version, or give mean and std"):
             grey_mean_std([known, unknown])

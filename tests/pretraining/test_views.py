@@ -36,9 +36,10 @@ MOCO = (
     ),
 )
 SPARK = (View(48, scale=(0.67, 1.0), interpolation="bicubic", flip_horizontal=0.5, jitter=0.0, blur=0.0),)
+BYOL = (View(36, 2, scale=(0.2, 1.0), saturation=0.8, grayscale=0.3, blur=0.6, solarize=0.5),)
 PLAIN = View(16, scale=(1.0, 1.0), ratio=(1.0, 1.0), jitter=0.0, blur=0.0)
 CPU = torch.device("cpu")
-METHODS = pytest.mark.parametrize("kinds", [SWAV, MOCO, SPARK], ids=["swav", "moco", "spark"])
+METHODS = pytest.mark.parametrize("kinds", [SWAV, MOCO, SPARK, BYOL], ids=["swav", "moco", "spark", "byol"])
 
 
 def slices(count: int, channels: int = 1, height: int = 60, width: int = 75) -> tuple[Tensor, Tensor]:
@@ -79,6 +80,7 @@ def by_torchvision(image: Tensor, kind: View, drawn: Drawn, n: int, mean: float,
     if drawn.sigma[n] > 0:
         kernel = 2 * math.ceil(3 * kind.sigma[1]) + 1
         x = tv.gaussian_blur(x, [kernel, kernel], [float(drawn.sigma[n])] * 2)
+    x = tv.solarize(x, kind.solarize_threshold) if drawn.solarize[n] else x
     return tv.normalize(x, [mean] * len(x), [std] * len(x))
 
 
@@ -95,6 +97,58 @@ def test_views_are_those_of_torchvision(kinds: tuple[View, ...], channels: int) 
             for i, image in enumerate(images):
                 wanted = by_torchvision(image, kind, parameters, i * kind.count + number, 0.2, 0.5)
                 torch.testing.assert_close(view[i], wanted, rtol=0, atol=1e-5)  # 5e-6 of the range of the pixels
+
+
+COLOURS = {
+    "saturation": ({"jitter": 1.0, "brightness": 0, "contrast": 0, "saturation": 0.9, "hue": 0}, 2),
+    "hue": ({"jitter": 1.0, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}, 3),
+    "grayscale": ({"grayscale": 1.0}, None),
+    "solarize": ({"solarize": 1.0, "solarize_threshold": 0.3}, None),
+}
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_each_change_of_colour_alone_is_that_of_torchvision(name: str) -> None:
+    """No resampling between: the pixels of the pictures are those that torchvision is given."""
+    settings, factor = COLOURS[name]
+    images, sizes = slices(8, 3, 16, 16)
+    kind = replace(PLAIN, **settings)
+    views = Views([kind], [0.0] * 3, [1.0] * 3)
+    (drawn,) = views.draw(sizes, step=1)
+    (made,) = views.apply(images, [drawn])
+    for n, image in enumerate(images.float() / 255):
+        if name == "grayscale":
+            wanted = tv.rgb_to_grayscale(image, 3)
+        elif name == "solarize":
+            wanted = tv.solarize(image, 0.3)
+        else:
+            adjust = tv.adjust_saturation if name == "saturation" else tv.adjust_hue
+            wanted = adjust(image, float(drawn.factors[n, factor]))
+        torch.testing.assert_close(made[n], wanted, rtol=0, atol=1e-5)
+        assert not torch.equal(made[n], image)
+
+
+def test_solarization_keeps_the_dark_and_inverts_the_bright() -> None:
+    image = torch.tensor([[0, 51, 102, 128, 204, 255]], dtype=torch.uint8).expand(6, 6)[None, None]
+    views = Views([replace(PLAIN, size=6, solarize=1.0, solarize_threshold=0.4)], [0.0], [1.0])
+    (made,) = views(image, torch.tensor([[6, 6]]), step=1)
+    assert made.shape == (1, 1, 6, 6)  # grey stays one channel
+    assert made[0, 0, 3].tolist() == pytest.approx([0, 0.2, 0.6, 1 - 128 / 255, 0.2, 0])
+
+
+def test_what_is_drawn_without_solarization_is_what_was_drawn_before_there_was_one() -> None:
+    """Literal values of the version before: an old run goes on with equal views, also those of its second kind."""
+    drawn = Views(SWAV, [0.2], [0.5], seed=3).draw(torch.tensor([[60, 75]] * 2), step=4)
+    assert [one.noise_seed for one in drawn] == [2246127015613545008, 5252884902151888039]
+    assert [one.box[-1].tolist() for one in drawn] == [[0, 0, 60, 75], [10, 31, 29, 23]]
+    assert drawn[1].factors[-1].tolist() == pytest.approx([0.79895043, 0.91205174, 1.00940931, 0.08150451])
+    assert not any(one.solarize.any() for one in drawn)
+    solarized = Views([replace(SWAV[0], solarize=1.0), SWAV[1]], [0.2], [0.5], seed=3)
+    first = solarized.draw(torch.tensor([[60, 75]] * 2), step=4)[0]
+    assert first.solarize.all()
+    assert all(
+        torch.equal(getattr(first, name), getattr(drawn[0], name)) for name in ("box", "flip", "factors", "sigma")
+    )
 
 
 def test_hand_made_resize() -> None:
@@ -243,7 +297,7 @@ def test_what_cannot_fit_takes_the_centre() -> None:
 def test_probabilities_and_ranges() -> None:
     kind = View(
         8, flip_horizontal=0.3, flip_vertical=0.6, rotate=0.5, jitter=0.8, saturation=2.0, grayscale=0.2, blur=0.5,
-        noise=0.4,
+        solarize=0.2, noise=0.4,
     )  # fmt: skip
     drawn = draw(kind, 20_000)
     vertical, horizontal = drawn.flip.float().mean(0).tolist()
@@ -253,6 +307,7 @@ def test_probabilities_and_ranges() -> None:
         (vertical, 0.6),
         (jittered.float().mean(), 0.8),
         (drawn.grayscale.float().mean(), 0.2),
+        (drawn.solarize.float().mean(), 0.2),
         ((drawn.angle != 0).float().mean(), 0.5),
         ((drawn.sigma != 0).float().mean(), 0.5),
         ((drawn.variance != 0).float().mean(), 0.4),
@@ -389,6 +444,11 @@ def test_a_constant_slice_stays_constant(kinds: tuple[View, ...]) -> None:
         ({"noise_variance": (1e-4, 1e-5)}, "noise_variance"),
         ({"hue": 0.6}, "expected hue of a view to be a strength from 0 to 0.5, found 0.6"),
         ({"contrast": -1.0}, "contrast"),
+        ({"solarize": -0.5}, "expected solarize of a view to be a probability from 0 to 1, found -0.5"),
+        (
+            {"solarize_threshold": 128},
+            "expected solarize_threshold of a view to be a grey value from 0 to 1, found 128",
+        ),
         ({"interpolation": "nearest"}, "expected interpolation of a view to be bilinear or bicubic, found 'nearest'"),
     ],
 )

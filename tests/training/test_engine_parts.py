@@ -341,6 +341,16 @@ def test_resume_refuses_what_is_not_its_run(tmp_path: Path) -> None:
         resumed(tmp_path)
 
 
+def test_a_checkpoint_from_before_there_was_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did what is the default now."""
+    Training(tmp_path, Plan(5, 10)).run()
+    monkeypatch.setitem(IDENTITY, "sampling", "rotate")
+    with pytest.raises(ValueError, match="expected to go on with sampling 'rotate', found 'random'"):
+        resumed(tmp_path)
+    monkeypatch.setitem(IDENTITY, "sampling", "random")
+    assert resumed(tmp_path).trainer.state.iteration == 10
+
+
 @pytest.mark.parametrize("damage", ["a byte", "the end", "all", "an object"])
 def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path: Path, damage: str) -> None:
     Training(tmp_path, Plan(5, 10)).run()

@@ -11,7 +11,15 @@ from PIL import Image
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from lessismore_transforms.volumes import find_volumes, read_slices
-from lessismore_transforms.volumes.pictures import list_pictures, patient_id, read_image, read_picture, with_channels
+from lessismore_transforms.volumes.pictures import (
+    PictureHeader,
+    list_pictures,
+    patient_id,
+    read_header,
+    read_image,
+    read_picture,
+    with_channels,
+)
 
 GREY = np.array([[0, 10, 200], [255, 7, 99]], np.uint8)
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
@@ -47,6 +55,21 @@ def test_modes(tmp_path, image, colour):
     assert grey.dtype == np.uint8
     np.testing.assert_allclose(grey, luma(colour), atol=1)  # Pillow counts in 16-bit fixed point
     np.testing.assert_array_equal(read_image(path, 3), colour)
+    grey_values = image.mode not in ("RGB", "RGBA")
+    assert read_header(path) == PictureHeader(*GREY.shape, channels=1 if grey_values else 3)
+
+
+def test_a_tiff_is_read_by_its_name_alone(tmp_path):
+    """As a picture; among the slices of volumes there is none."""
+    Image.fromarray(COLOUR).save(tmp_path / "a_1.tif", compression="tiff_lzw")
+    np.testing.assert_array_equal(read_image(tmp_path / "a_1.tif", 3), COLOUR)
+    assert read_header(tmp_path / "a_1.tif") == PictureHeader(*GREY.shape, channels=3)
+    assert list_pictures(tmp_path) == list_pictures(tmp_path, with_dicom=True) == []
+    assert list_pictures(tmp_path, with_tiff=True) == ["a_1.tif"]
+    (tmp_path / "a_1.tif").rename(tmp_path / "a_1.png")
+    with pytest.raises(ValueError, match=r"a_1.png cannot be read as an image \(.*: no PNG or JPEG\)"):
+        read_image(tmp_path / "a_1.png")
+    assert find_volumes(tmp_path, patterns=["numbered"]).volumes == []
 
 
 def test_a_palette_is_looked_up_transparent_or_not(tmp_path):

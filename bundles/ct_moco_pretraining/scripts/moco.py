@@ -20,6 +20,7 @@ from torch import nn
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.pretraining.momentum import momentum_copy, update_copy
+from lessismore_transforms.pretraining.near_copy_mask import NearCopyMask
 from lessismore_transforms.training.precision import at_least_float32
 from lessismore_transforms.training.processes import all_gather, own_rows, process_count
 from lessismore_transforms.weights.backbones import three_channels
@@ -43,6 +44,7 @@ class MoCo(nn.Module):
             keys are shuffled between the groups, as between that many processes. There are fewer groups where they
             would have less than 8 pictures.
         seed: of the random keys that fill the queue at first.
+        near_copies: tells which slices are near copies of each other, whose keys are no negatives; None where all are.
 
     Raises:
         UserError: a setting is not positive.
@@ -59,6 +61,7 @@ class MoCo(nn.Module):
         temperature: float = 0.07,
         key_groups: int = 2,
         seed: int = 0,
+        near_copies: NearCopyMask | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"queue_length": queue_length, "temperature": temperature, "key_groups": key_groups}.items():
@@ -69,7 +72,7 @@ class MoCo(nn.Module):
             projection_head(features, features, embedding, norm=False) if mlp else nn.Linear(features, embedding)
         )
         self.key_encoder = momentum_copy(nn.Sequential(self.backbone, self.head))
-        self.temperature, self.key_groups = temperature, key_groups
+        self.temperature, self.key_groups, self.near_copies = temperature, key_groups, near_copies
         noise = torch.randn(embedding, queue_length, generator=torch.Generator().manual_seed(seed))
         self.queue: torch.Tensor  # (D, K), the same in all processes, as are the next two
         self.queue_index: torch.Tensor  # (K,), number of each key's picture, -1 where that is not known
@@ -144,6 +147,8 @@ class MoCo(nn.Module):
             UserError: the queue does not hold whole batches.
         """
         own = (index[:, None] == self.queue_index) & (self.queue_index >= 0)  # (B, K)
+        if self.near_copies is not None:
+            own |= self.near_copies(index, self.queue_index)
         queue = self.queue.clone()  # gradients need the keys that are about to be replaced
         logits = moco_logits(q, keys[own_rows(q)], queue, own, self.temperature)
         if self.training:
@@ -174,8 +179,8 @@ def moco_logits(
         q: (B, D), of length 1, as all keys are.
         k: (B, D), the key of each query.
         queue: (D, K).
-        own: (B, K) bool, True for an earlier key of the query's own picture. It is no negative: its logit becomes -inf,
-            so that it has no weight.
+        own: (B, K) bool, True for an earlier key of the query's own picture, or of a near copy that is left out. It is
+            no negative: its logit becomes -inf, so that it has no weight.
         temperature: divisor of the cosines.
 
     Returns:

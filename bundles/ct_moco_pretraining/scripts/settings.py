@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lessismore_transforms.options import default_of, option
-from lessismore_transforms.pretraining.settings import PretrainingSettings
+from lessismore_transforms.pretraining.settings import ContrastiveSettings
 
 
 @dataclass(frozen=True)
-class Settings(PretrainingSettings):
+class Settings(ContrastiveSettings):
     """Settings of MoCo, by the names that stand at the top of train.json."""
 
-    batch_size: int = default_of(PretrainingSettings, "batch_size", 64)
+    batch_size: int = default_of(ContrastiveSettings, "batch_size", 64)
     mlp: bool = option(True, help="head of two layers, as in version 2; `false`: of one, as in version 1")
     queue_length: int | None = option(None, help="keys in the queue, a multiple of `batch_size`")
     key_momentum: float = option(0.999, help="share of itself that the key encoder keeps in a step")

@@ -42,6 +42,7 @@ class Method:
         paper: whether the paper's tables have it.
         bundle: that trains by it.
         overlay: configuration of that bundle which makes it this method, empty where train.json is it.
+        negatives: whether its loss pushes pictures away from each other, so that near copies can be left out of it.
         layout: of published checkpoints; None where there are none.
     """
 
@@ -50,6 +51,7 @@ class Method:
     paper: bool = False
     bundle: str = ""
     overlay: str = ""
+    negatives: bool = False
     layout: Layout | None = None
 
 
@@ -71,6 +73,7 @@ _ROWS = (
         "MoCoV2",
         paper=True,
         bundle="ct_moco_pretraining",
+        negatives=True,
         layout=Layout("MoCo (encoder_q.*)", mark="encoder_q.", prefix="encoder_q.", heads=("fc.",)),
     ),
     Method(
@@ -93,8 +96,8 @@ _ROWS = (
             entry="is_pretrain",
         ),
     ),
-    Method("simclr", "SimCLR", bundle="ct_simclr_pretraining"),
-    Method("dclw", "DCLW", bundle="ct_simclr_pretraining", overlay="dclw.json"),
+    Method("simclr", "SimCLR", bundle="ct_simclr_pretraining", negatives=True),
+    Method("dclw", "DCLW", bundle="ct_simclr_pretraining", overlay="dclw.json", negatives=True),
     Method("simsiam", "SimSiam", bundle="ct_simsiam_pretraining"),
     Method("vicreg", "VICReg", bundle="ct_vicreg_pretraining"),
 )

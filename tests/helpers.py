@@ -41,6 +41,13 @@ def tiny_settings() -> dict[str, dict[str, Any]]:
     return {name: settings[method.title] for name, method in METHODS.items() if method.bundle}
 
 
+def method_files(method: str, *overlays: str) -> list[str]:
+    """The configuration files that train by a method, then further ones of its bundle."""
+    row = METHODS[method]
+    names = ["train.json", *filter(None, [row.overlay]), *(f"{name}.json" for name in overlays)]
+    return [str(BUNDLES / row.bundle / "configs" / name) for name in names]
+
+
 def tree(folder: Path, *, without: tuple[str, ...] = ("run.jsonl",)) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     return {

@@ -158,7 +158,7 @@ class Collapse(Monitor):
         figures = {"spread": spreads.mean().item(), "rank_me": rank_me(embedding).item()}
         self._first = self._first or figures
         if self.lowest is not None:
-            figures = {**figures, "loss_above_lowest": float(engine.state.output["loss"]) - self.lowest}
+            figures = {**figures, "loss_above_lowest": float(engine.state.output["loss"].detach()) - self.lowest}
         return figures
 
     def trouble(self, figures: Mapping[str, float], iteration: int) -> str | None:

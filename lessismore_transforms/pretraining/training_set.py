@@ -63,8 +63,8 @@ def open_dataset(
         )
     if sampling == "rotate":
         raise UserError(
-            f"expected an output of the reduction for the sampling rotate, found the pictures of {folders[0]}, which no "
-            "selection put into clusters: take the sampling random or spread"
+            f"expected an output of the reduction for the sampling rotate, found the pictures of {folders[0]}, which "
+            "no selection put into clusters: take the sampling random or spread"
         )
     return PictureSet(folders[0], split, channels)
 

@@ -9,7 +9,12 @@ from torch import nn
 
 
 def parameter_groups(
-    network: nn.Module, weight_decay: float, *, without_decay: Sequence[str] = (), constant: Sequence[str] = ()
+    network: nn.Module,
+    weight_decay: float,
+    *,
+    norms_too: bool = False,
+    without_decay: Sequence[str] = (),
+    constant: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Groups for an optimiser: weights decay; biases, norms and what else is named do not.
 
@@ -18,6 +23,7 @@ def parameter_groups(
     Args:
         network: what is trained; parameters without gradient belong to no group.
         weight_decay: of the weights.
+        norms_too: let biases and norms decay as well.
         without_decay: parts of names of further parameters that do not decay.
         constant: with what the names of parameters begin whose learning rate no schedule changes.
 
@@ -28,7 +34,8 @@ def parameter_groups(
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not name.endswith(".bias") and not any(t in name for t in without_decay)
+            weight = norms_too or (parameter.ndim > 1 and not name.endswith(".bias"))
+            decays = weight and not any(text in name for text in without_decay)
             stays = name.startswith(tuple(constant))
             groups.setdefault((stays, not decays), []).append(parameter)
     return [

@@ -20,6 +20,13 @@ TINY = ROOT / "scripts" / "experiments" / "tiny.json"
 
 METHODS = {method.title: method for method in methods.METHODS.values() if method.bundle}
 MEASURES = {"SSIM": "ssim", "MI": "mi", "DeepNet": "deepnet", "HASH": "hash"}
+REMEDIES: dict[
+    str, dict[str, str]
+] = {  # settings of the pre-training that keep near copies and do something about them
+    "rotate": {"sampling": "rotate"},
+    "spread": {"sampling": "spread"},
+    "mask": {"near_copies": "mask"},
+}
 STAGES = ("reduce", "pretrain", "evaluate")
 ALL = "all"  # in settings: of every data set, method or task
 
@@ -49,20 +56,29 @@ class Reduction(NamedTuple):
         method: of `reduce` and `select`.
         option: of `select` that says how much, "" where there is none.
         value: of that option.
+        remedy: what is done about near copies in the training, a key of REMEDIES; "" where they are discarded alone.
     """
 
     label: str
     method: str
     option: str
     value: str
+    remedy: str = ""
 
     @classmethod
     def of(cls, label: str) -> Reduction:
-        """Read a label: ALL, EveryN-10%, SSIM-10% (MI, DeepNet, HASH too), HASH-6.
+        """Read a label: ALL, EveryN-10%, SSIM-10% (MI, DeepNet, HASH too), HASH-6; with +rotate, +spread or +mask.
 
         Raises:
             UserError: it is none of these.
         """
+        base, plus, remedy = label.partition("+")
+        if plus:
+            if remedy not in REMEDIES:
+                raise _unknown("a remedy", remedy, tuple(REMEDIES))
+            if remedy == "rotate" and not (base.startswith("HASH-") and cls.of(base).option == "threshold"):
+                raise UserError(f"expected a HASH threshold to rotate, such as HASH-6+rotate, found {label}")
+            return cls.of(base)._replace(label=label, remedy=remedy)
         if label == "ALL":
             return cls(label, "all", "", "")
         if match := re.fullmatch(r"EveryN-(\d+)%", label):
@@ -85,8 +101,13 @@ class Reduction(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The label where file names want letters, digits, points and dashes."""
+        """The label where file names want no percent sign."""
         return self.label.replace("%", "pct")
+
+    @property
+    def selection(self) -> str:
+        """Name of the selection, which is the same with and without a remedy."""
+        return self.name.partition("+")[0]
 
 
 class Pretraining(NamedTuple):
@@ -299,7 +320,11 @@ def _check_names(experiment: Experiment) -> None:
             if value not in known:
                 raise _unknown(what, value, known)
     for label in experiment.reductions:
-        Reduction.of(str(label))
+        if Reduction.of(str(label)).remedy == "mask":
+            for title in experiment.methods:
+                if not METHODS[title].negatives:
+                    having = ", ".join(name for name, method in METHODS.items() if method.negatives)
+                    raise UserError(f"expected methods with negatives for {label} ({having}), found {title}: drop one")
     _check_contrasts(experiment)
     for name in experiment.pretrain_datasets:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", name) or name in (*TASKS, ALL):

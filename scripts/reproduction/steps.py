@@ -26,7 +26,7 @@ from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.cli.reduce import Reduce
 from lessismore_transforms.options import names
 from lessismore_transforms.pretraining.settings import PretrainingSettings
-from reproduction.experiment import BUNDLES, METHODS, Experiment, Pretraining, Reduction, settings_of
+from reproduction.experiment import BUNDLES, METHODS, REMEDIES, Experiment, Pretraining, Reduction, settings_of
 
 # Of a run: its network, and what a training can go on from; importing them from there would import torch.
 MODEL, LAST = "model.safetensors", Path("checkpoints", "last.pt")
@@ -194,13 +194,15 @@ def _reduce(
         (output / "manifest.json",),
         data=(dataset,),
     )
-    for reduction in chosen:
-        product = output / "selections" / f"{reduction.name}.json"
+    if any(reduction.remedy == "rotate" for reduction in chosen):  # it draws what was removed, too
+        chosen = [*chosen, Reduction.of("ALL")]
+    for reduction in {each.selection: each for each in chosen}.values():
+        product = output / "selections" / f"{reduction.selection}.json"
         amount = [f"--{reduction.option}", reduction.value] if reduction.option else []
         yield Step(
-            f"{name}/{reduction.name}",
+            f"{name}/{reduction.selection}",
             (
-                *("lessismore_transforms", "select", str(output), "--name", reduction.name),
+                *("lessismore_transforms", "select", str(output), "--name", reduction.selection),
                 *("--method", reduction.method, *amount, "--fill_store", "--dataset_dir", place),
             ),
             product,
@@ -223,19 +225,22 @@ def _pretrain_steps(experiment: Experiment, folder: Path, data: Mapping[str, Pat
             length["export_epochs"] = math.gcd(*experiment.checkpoint_epochs)
         settings = {
             "dataset_dir": reduced,
-            "selection": pretraining.reduction.name,
+            "selection": pretraining.reduction.selection,
             "output_dir": output,
             "seed": pretraining.seed,
             **length,
+            **REMEDIES.get(pretraining.reduction.remedy, {}),
             **settings_of(experiment.pretrain_settings, pretraining.method),
         }
+        overlay = METHODS[pretraining.method].overlay
+        selections = [pretraining.reduction.selection, *(["ALL"] if pretraining.reduction.remedy == "rotate" else [])]
         yield Step(
             f"pretrain/{output.name}",
-            _bundle(METHODS[pretraining.method].bundle, "pretrain" in experiment.as_released, settings),
+            _bundle(METHODS[pretraining.method].bundle, "pretrain" in experiment.as_released, settings, overlay),
             output,
             tuple(_weights(experiment, folder, pretraining, epoch) for epoch in experiment.epochs),
             resumable=True,
-            needs=(f"reduce/{reduced.name}/{pretraining.reduction.name}",),
+            needs=tuple(f"reduce/{reduced.name}/{name}" for name in selections),
         )
 
 
@@ -288,7 +293,7 @@ def _encoder(
         "ssl_method": pretraining.method,
         "reduction": pretraining.reduction.label,
         "pretraining": _reduced(folder, pretraining.dataset, pretraining.reduction),
-        "pretraining_selection": pretraining.reduction.name,
+        "pretraining_selection": "ALL" if pretraining.reduction.remedy == "rotate" else pretraining.reduction.selection,
     }
 
 
@@ -318,10 +323,12 @@ def _flags(experiment: Experiment, dataset: str) -> list[str]:
     return flags
 
 
-def _bundle(name: str, as_released: bool, settings: Mapping[str, object]) -> tuple[str, ...]:
-    """The command that runs a bundle with these settings."""
+def _bundle(name: str, as_released: bool, settings: Mapping[str, object], overlay: str = "") -> tuple[str, ...]:
+    """The command that runs a bundle with these settings, and with an overlay that makes it another method."""
     configs = BUNDLES / name / "configs"
-    files = [str(configs / "train.json"), *([str(configs / "as_released.json")] if as_released else [])]
+    released = ["as_released.json", *([overlay.replace(".json", "_as_released.json")] if overlay else [])]
+    names = ["train.json", *([overlay] if overlay else []), *(released if as_released else [])]
+    files = [str(configs / each) for each in names]
     options = [part for option, value in settings.items() for part in (f"--{option}", _as_typed(value))]
     return ("monai.bundle", "run", "--config_file", files[0] if len(files) == 1 else repr(files), *options)
 

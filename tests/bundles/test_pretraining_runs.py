@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, bundle_environment, in_bundle, tiny_settings, workflows
+from helpers import bundle_environment, in_bundle, method_files, tiny_settings, workflows
 from PIL import Image
 
 from lessismore_transforms.cli.main import main
@@ -24,6 +24,7 @@ from lessismore_transforms.weights.backbones import build_backbone, read_metadat
 
 SMALL = {"backbone": "resnet18", "batch_size": 8, "workers": 0, "log_interval": 1, "health_interval": 2}
 TINY = tiny_settings()
+WHOLE = ["moco", "spark", "swav"]  # in processes of their own, stopped from outside
 METHODS = sorted(TINY)
 CLOSE = {"moco": 1.0, "spark": 0.002}  # its first keys are noise; its loss begins at 1 and hardly moves
 
@@ -36,12 +37,8 @@ def reduced(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def configs(method: str) -> Path:
-    return ROOT / "bundles" / f"ct_{method}_pretraining" / "configs"
-
-
 def command(method: str, overlays: Sequence[str] = (), processes: int = 1, **overrides: Any) -> list[str]:
-    files = [str(configs(method) / f"{name}.json") for name in ("train", *overlays)]
+    files = method_files(method, *overlays)
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
     line = [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", str(files)]
     for name, value in (SMALL | TINY[method] | overrides).items():
@@ -71,7 +68,7 @@ def losses(lines: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WHOLE)
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduced: Path, method: str) -> None:
     lines = train(tmp_path, method, dataset_dir=reduced, output_dir="whole", max_steps=24)
     assert [step for step, _ in losses(lines)] == list(range(1, 25))
@@ -144,7 +141,10 @@ def test_pictures_in_colour(tmp_path: Path) -> None:
     assert "splits.csv: expected one of the splits test, train, none was named" in sentence(done)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [*WHOLE, "simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("byol", "dclw", "simsiam", "vicreg"))],
+)
 def test_two_processes(tmp_path: Path, reduced: Path, method: str) -> None:
     """Two processes follow the loss of one; their batch norms see half a batch each, so that it is not equal."""
     given = {"dataset_dir": reduced, "max_steps": 4}
@@ -179,17 +179,17 @@ def test_all_processes_and_their_workers_are_asked_to_end(tmp_path: Path, reduce
     assert read_lines(tmp_path / "run")[-1]["event"] == "stop"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WHOLE)
 def test_what_monai_asks_for_and_the_released_settings(tmp_path: Path, reduced: Path, method: str) -> None:
     """The properties that MONAI checks; then the released settings run, in the same process to save its start."""
     more = {"queue_length": 64} if method == "moco" else {}
     overrides = {"dataset_dir": str(reduced), "output_dir": str(tmp_path / "released"), "max_steps": 3, **more}
     code = f"""
 from monai.bundle import ConfigWorkflow
-folder = {str(configs(method))!r}
-for files in (["train.json"], ["train.json", "as_released.json"]):
+folder = {str(Path(method_files(method)[0]).parent)!r}
+for files in ({method_files(method)!r}, {method_files(method, "as_released")!r}):
     workflow = ConfigWorkflow(
-        workflow_type="train", config_file=[f"{{folder}}/{{name}}" for name in files],
+        workflow_type="train", config_file=files,
         meta_file=f"{{folder}}/metadata.json", logging_file=f"{{folder}}/logging.conf",
         **{SMALL | TINY[method] | overrides!r},
     )
@@ -204,6 +204,57 @@ workflow.finalize()
     assert len(rates) == 3
     if method == "swav":
         assert rates == pytest.approx([0, 0.015, 0.03])  # ten steps of warm-up, whatever the epochs
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - {*WHOLE}))
+def test_properties_a_stop_and_the_released_settings(tmp_path: Path, reduced: Path, method: str) -> None:
+    """In one process, to save its start: MONAI's properties; a run that is stopped goes on to the bit; as released."""
+    given = SMALL | TINY[method] | {"dataset_dir": str(reduced), "max_steps": 6}
+    overlays = ["as_released", "dclw_as_released"] if method == "dclw" else ["as_released"]
+    code = f"""
+import os, signal
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
+
+def started(files, **more):
+    folder = {str(Path(method_files(method)[0]).parent)!r}
+    workflow = ConfigWorkflow(
+        workflow_type="train", config_file=files, meta_file=f"{{folder}}/metadata.json",
+        logging_file=f"{{folder}}/logging.conf", **({given!r} | more),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == [], workflow.check_properties()
+    return workflow
+
+def ended(workflow):
+    workflow.run()
+    workflow.finalize()
+
+def stop(engine):
+    if engine.state.iteration == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+ended(started({method_files(method)!r}, output_dir="whole"))
+workflow = started({method_files(method)!r}, output_dir="parts")
+workflow.parser.get_parsed_content("train#trainer").add_event_handler(Events.ITERATION_STARTED, stop)
+try:
+    ended(workflow)
+    raise AssertionError("expected a stop")
+except SystemExit as end:
+    assert end.code == 128 + signal.SIGTERM, end.code
+ended(started({method_files(method)!r}, output_dir="parts", resume=True))
+ended(started({method_files(method, *overlays)!r}, output_dir="released"))
+"""
+    in_bundle(tmp_path, Path(method_files(method)[0]).parents[1].name, code)
+    whole, parts = (read_lines(tmp_path / name) for name in ("whole", "parts"))
+    assert [line["event"] for line in parts if "event" in line] == ["begin", "stop", "resume", "end"]
+    assert losses(parts) == losses(whole)  # bit for bit
+    assert [step for step, _ in losses(whole)] == [1, 2, 3, 4, 5, 6]
+    assert len(losses(read_lines(tmp_path / "released"))) == 6
+    assert any("spread" in line for line in whole)
+    metadata = read_metadata(tmp_path / "whole" / "backbone.safetensors")
+    assert metadata["method"] == method
+    build_backbone("resnet18", weights=tmp_path / "whole" / "backbone.safetensors")
 
 
 def sentence(done: subprocess.CompletedProcess) -> str:
@@ -263,7 +314,7 @@ def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
         ({"backbone": "vit_b_16"}, "take a ResNet"),
     ]
     given = [SMALL | TINY["swav"] | {"dataset_dir": str(reduced), "output_dir": "run"} | more for more, _ in mistakes]
-    files = [str(configs("swav") / "train.json")]
+    files = method_files("swav")
     code = workflows(*((files, overrides) for overrides in given))
     code += """
 print("SAID" + json.dumps([run(workflow) for workflow in workflows]))

@@ -209,7 +209,8 @@ def test_a_new_pretraining_bundle(
     assert json.loads(config["metadata.json"])["name"] == "CT RotNet pre-training"
     page = (folder / "scripts" / "rotation.py").read_text()
     compile(page, "rotation.py", "exec")
-    assert "class Settings(PretrainingSettings):" in (folder / "scripts" / "settings.py").read_text()
+    settings = (folder / "scripts" / "settings.py").read_text()
+    assert re.search(r"class Settings\((Pretraining|Contrastive)Settings\):", settings)
     assert (
         (folder / "scripts" / "__init__.py")
         .read_text()
@@ -268,7 +269,7 @@ REFUSED = {
     "a path": (["../ct_x_pretraining"], "a name of small letters, digits and _ that ends with"),
     "no ct_": (["rotation_pretraining"], "expected ct_METHOD_pretraining, found 'rotation_pretraining'"),
     "there already": (["ct_swav_pretraining"], "ct_swav_pretraining: choose another name, or delete it"),
-    "unknown model": (["ct_x_pretraining", "--like", "x"], "expected --like out of ct_moco_pretraining, "),
+    "unknown model": (["ct_x_pretraining", "--like", "x"], "expected --like out of ct_byol_pretraining, ct_moco_"),
     "model of another family": (
         ["ct_x_pretraining", "--like", "covid19_ct_classification"],
         "expected --like out of ct_",

@@ -118,12 +118,18 @@ def _check_found(output_dir: Path, records: Sequence[dict[str, Any]], found: Fou
     Raises:
         RunError: finished volumes are no longer in the data set.
     """
-    there = {volume.volume for volume in found.volumes}
+    there, known = {volume.volume for volume in found.volumes}, {record["volume"] for record in records}
     if gone := [record["path"] for record in records if record["volume"] not in there]:
+        who = f"{counted(len(gone), 'volume')} of {output_dir} (the first: {gone[0]})"
+        if {*gone} <= {volume.path for volume in found.volumes if volume.volume not in known}:
+            raise RunError(
+                f"{who} {plural(len(gone), 'has another id', 'have other ids')} than before, maybe because another "
+                "volume of the same name or series UID was added to the data set: take that out again, or name another "
+                "folder"
+            )
         raise RunError(
-            f"{counted(len(gone), 'volume')} of {output_dir} (the first: {gone[0]}) "
-            f"{plural(len(gone), 'is', 'are')} no longer in the data set: bring {plural(len(gone), 'it', 'them')} back "
-            "or name another folder"
+            f"{who} {plural(len(gone), 'is', 'are')} no longer in the data set: bring "
+            f"{plural(len(gone), 'it', 'them')} back or name another folder"
         )
 
 

@@ -218,3 +218,12 @@ def test_pictures_of_sixteen_bit_colour_and_of_several_frames(tmp_path: Path) ->
     np.testing.assert_array_equal(colour.hu, grey >> 8)  # the high bytes, as every viewer shows them
     (animation,) = read_slices(volumes["b_1.png"], tmp_path)
     assert "an animation or several pictures in one file" in animation.reason
+
+
+def test_itk_writes_no_lines_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    header = META.format(packed=False, data="LOCAL").replace("NDims = 3", "NDims = x")
+    (tmp_path / "ct.mha").write_bytes(header.encode() + VOXELS.tobytes())
+    (item,) = find_volumes(tmp_path).skipped
+    assert "damaged header: no NRRD or MetaImage that ITK can read" in item.reason
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"

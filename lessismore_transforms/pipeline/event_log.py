@@ -9,6 +9,7 @@ from typing import Any
 
 from lessismore_transforms.atomic import lock, writing
 from lessismore_transforms.errors import OutputError, RunError
+from lessismore_transforms.pipeline.output_folder import RUNNING
 from lessismore_transforms.reduced.store import RUN_LOG
 
 
@@ -26,7 +27,8 @@ class EventLog:
     def __init__(self, output_dir: Path) -> None:
         self._path = output_dir / RUN_LOG
         with writing(output_dir):
-            if output_dir.is_dir() and any(output_dir.iterdir()) and not self._path.is_file():
+            known = any((output_dir / name).is_file() for name in (RUN_LOG, RUNNING, "manifest.json"))
+            if output_dir.is_dir() and any(output_dir.iterdir()) and not known:
                 raise RunError(f"{output_dir} is not empty and holds no reduction: name a new folder")
             output_dir.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a+", encoding="utf-8")

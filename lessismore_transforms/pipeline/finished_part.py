@@ -105,9 +105,10 @@ def _notes(streamed: Streamed) -> list[str]:
         slices = plural(replaced, "its slice", "their slice")
         notes.append(f"{replaced} {odd} NaN or infinite: set to the lowest value of {slices}")
     settings = streamed.task.settings
-    if streamed.padding and not (settings.as_released and settings.pixels == "released"):
+    if streamed.padding and not settings.as_released:
         share = percent(streamed.padding / math.prod(streamed.task.volume.shape))
-        notes.append(f"{share} of the voxels are padding below -1024 HU: they count as -1024 HU")
+        where = " where slices are compared, and stay in the pictures" if settings.pixels == "released" else ""
+        notes.append(f"{share} of the voxels are padding below -1024 HU: they count as -1024 HU{where}")
     if broken := len(streamed.candidate) - int(streamed.candidate.sum()) - bodiless:
         tell = plural(broken, "slice cannot be read; its row tells", "slices cannot be read; their rows tell")
         notes.append(f"{broken} {tell} why")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -53,9 +53,9 @@ def prepare(output_dir: Path, described: dict[str, Any], found: Found, png_dir: 
         crc32 = before.pop("crc32", None)
         if before.get("version") == _VERSION and crc32 != content_crc32(before):
             raise ManifestError(f"{record} was changed since it was written: undo the edit, or name another folder")
+        _check_found(output_dir, list(_records_before(output_dir).values()), found)
         if before.pop("version", None) != _VERSION:
             shutil.rmtree(output_dir / PARTS)
-        _check_found(output_dir, list(_records_of_parts(output_dir)), found)
     elif (output_dir / "manifest.json").is_file():
         info = read_info(output_dir)
         if damaged := changed_tables(output_dir, info):
@@ -96,12 +96,20 @@ def _difference(output_dir: Path, before: dict[str, Any], described: dict[str, A
     )
 
 
-def _records_of_parts(output_dir: Path) -> Iterator[dict[str, Any]]:
-    """The records of the volumes that an interrupted run has finished; damaged parts count as not finished."""
+def _records_before(output_dir: Path) -> dict[str, dict[str, Any]]:
+    """The volumes that were finished before an interrupted run or by it, by their ids.
+
+    Of a damaged part, which is made anew, the id is left; the manifest may know its path.
+    """
+    records: dict[str, dict[str, Any]] = {}
+    with suppress(ManifestError):
+        records = {record["volume"]: record for record in read_info(output_dir)["volumes"]}
     for path in sorted((output_dir / PARTS).glob("*.json")):
         if path != output_dir / RUNNING:
+            records.setdefault(path.stem, {"volume": path.stem, "path": path.stem})
             with suppress(ManifestError):
-                yield part_record(path)
+                records[path.stem] = part_record(path)
+    return records
 
 
 def _check_found(output_dir: Path, records: Sequence[dict[str, Any]], found: Found) -> None:
@@ -110,12 +118,18 @@ def _check_found(output_dir: Path, records: Sequence[dict[str, Any]], found: Fou
     Raises:
         RunError: finished volumes are no longer in the data set.
     """
-    there = {volume.volume for volume in found.volumes}
+    there, known = {volume.volume for volume in found.volumes}, {record["volume"] for record in records}
     if gone := [record["path"] for record in records if record["volume"] not in there]:
+        who = f"{counted(len(gone), 'volume')} of {output_dir} (the first: {gone[0]})"
+        if {*gone} <= {volume.path for volume in found.volumes if volume.volume not in known}:
+            raise RunError(
+                f"{who} {plural(len(gone), 'has another id', 'have other ids')} than before, maybe because another "
+                "volume of the same name or series UID was added to the data set: take that out again, or name another "
+                "folder"
+            )
         raise RunError(
-            f"{counted(len(gone), 'volume')} of {output_dir} (the first: {gone[0]}) "
-            f"{plural(len(gone), 'is', 'are')} no longer in the data set: bring {plural(len(gone), 'it', 'them')} back "
-            "or name another folder"
+            f"{who} {plural(len(gone), 'is', 'are')} no longer in the data set: bring "
+            f"{plural(len(gone), 'it', 'them')} back or name another folder"
         )
 
 

@@ -15,7 +15,7 @@ from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.volumes import Crc32, Slice, Volume, read_slices
 from lessismore_transforms.volumes.pixels import padding_voxels, to_pixels
-from lessismore_transforms.wording import counted
+from lessismore_transforms.wording import counted, printable
 
 THUMBNAIL_SIZE = 96  # pixels
 
@@ -116,9 +116,11 @@ def stream_slices(task: Task, spool: IO[bytes]) -> Streamed:
         else:
             streamed.add(ct_slice)
     if not streamed.candidate.any() and not streamed.bodiless:
+        first = streamed.reasons[0]
+        for path in (volume.slice_path(0), printable(volume.slice_path(0))):  # the page that shows this names no file
+            first = first.removeprefix(f"{path}: ")
         raise VolumeError(
-            f"{volume.path}: none of its {counted(volume.shape[0], 'slice')} can be read; "
-            f"the first: {streamed.reasons[0]}"
+            f"{volume.path}: none of its {counted(volume.shape[0], 'slice')} can be read; the first: {first}"
         )
     return streamed
 

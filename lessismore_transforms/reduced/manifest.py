@@ -24,7 +24,9 @@ from lessismore_transforms.reduced.table_files import (
     file_crc32,
     open_array,
     parse_column,
+    parse_finite,
     parse_slice_id,
+    parse_whole,
     read_record,
     read_table,
     slice_id,
@@ -96,13 +98,13 @@ class Manifest:
         info = read_info(Path(output_dir))
         slices = read_table(table, COLUMNS)
         for column, parse, dtype in (
-            ("index", int, np.int64),
-            ("height", int, np.int64),
-            ("width", int, np.int64),
-            ("position_mm", float, np.float64),
+            ("index", parse_whole, np.int64),
+            ("height", parse_whole, np.int64),
+            ("width", parse_whole, np.int64),
+            ("position_mm", parse_finite, np.float64),
             ("hash", lambda text: int(parse_hash(text)) if text else 0, np.uint64),
-            ("removed_at", lambda text: float(text or "nan"), np.float64),
-            ("rank", lambda text: int(text or 0), np.int64),
+            ("removed_at", lambda text: parse_finite(text) if text else math.nan, np.float64),
+            ("rank", lambda text: parse_whole(text or "0"), np.int64),
         ):
             slices[column] = np.asarray(parse_column(slices[column].tolist(), parse, table, column), dtype=dtype)
         _check(slices, info["volumes"], table)

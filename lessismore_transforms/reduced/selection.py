@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -16,10 +17,12 @@ from lessismore_transforms.errors import ManifestError, UserError, reading
 from lessismore_transforms.reduced.table_files import (
     format_number,
     parse_column,
+    parse_finite,
     read_record,
     read_table,
     write_table,
 )
+from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
 
 if TYPE_CHECKING:
@@ -69,8 +72,17 @@ class Selection:
             raise ManifestError(f"no selection {name!r} in {folder} (there: {names}): make it with `select`")
         slices = read_table(table, SELECTION_COLUMNS)
         slices["kept"] = parse_column(slices["kept"].tolist(), _parse_kept, table, "kept")
-        slices["distance"] = parse_column(slices["distance"].tolist(), _parse_distance, table, "distance")
-        return cls(slices, cls.read_target(output_dir, name))
+        target = cls.read_target(output_dir, name)
+        measure = MEASURES[target.measure]
+
+        def parse_distance(text: str) -> float:
+            value = parse_finite(text) if text else math.nan
+            if measure.whole and not (not text or measure.low <= value <= measure.high):
+                raise ValueError
+            return value
+
+        slices["distance"] = parse_column(slices["distance"].tolist(), parse_distance, table, "distance")
+        return cls(slices, target)
 
     @staticmethod
     def read_target(output_dir: str | Path, name: str) -> Target:
@@ -123,7 +135,3 @@ def check_name(name: str) -> str:
 
 def _parse_kept(text: str) -> bool:
     return bool(("0", "1").index(text))
-
-
-def _parse_distance(text: str) -> float:
-    return float(text or "nan")

@@ -194,8 +194,10 @@ def last_dataset_dir(output_dir: Path) -> Path:
         with reading(log, ManifestError):
             lines = log.read_text(encoding="utf-8").splitlines()
         for line in lines:
-            with suppress(ValueError):  # a killed run may have left half a line
-                folders += [event["dataset_dir"]] if "dataset_dir" in (event := json.loads(line)) else []
+            with suppress(ValueError, RecursionError):  # a killed run may have left half a line
+                event = json.loads(line)
+                if isinstance(event, dict) and isinstance(event.get("dataset_dir"), str):
+                    folders.append(event["dataset_dir"])
     if not folders:
         raise ManifestError(f"{log} does not tell where the volumes are: give dataset_dir")
     return Path(folders[-1])

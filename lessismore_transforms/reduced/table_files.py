@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -77,6 +78,20 @@ def parse_column(texts: list[str], parse: Callable[[str], Any], path: Path, colu
     return values
 
 
+def parse_whole(text: str) -> int:
+    """A number of rows, pixels or slices."""
+    if not -(2**31) < (value := int(text)) < 2**31:
+        raise ValueError
+    return value
+
+
+def parse_finite(text: str) -> float:
+    """A position or a distance."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError
+    return value
+
+
 def _in_one_line(cells: Iterable[str]) -> list[str]:
     r"""Cells of a table with `\x..` for each control character, so that every reader finds the same rows."""
     return [text if text.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], text) for text in cells]
@@ -99,8 +114,8 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         with reading(path, ManifestError):
             content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{path} is no JSON ({error}): it was damaged, reduce again") from error
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or brackets in brackets
+        raise ManifestError(f"{path} is no JSON ({first_line(error)}): it was damaged, reduce again") from error
     if not isinstance(content, dict):
         raise ManifestError(f"{path}: expected an object, found {type(content).__name__}: reduce again")
     return content

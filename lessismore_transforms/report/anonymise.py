@@ -11,6 +11,10 @@ from lessismore_transforms.reduced.manifest import Manifest
 _QUOTED = re.compile(r"(?<!\w)[bru]?(['\"]).*?\1(?!\w)")
 _SLASHES = re.compile(r"\S*[/\\](?:.*[/\\])?[^\s:,;)]*")  # from the first word with a slash to the last
 _UID = re.compile(r"\d+(?:\.\d+){3,}")
+_NAMED = re.compile(  # what our own messages name, whatever it is called
+    r"(?<=a copy of ).*(?= \(same SOPInstanceUID\))|(?<= as ).*(?=, which was kept)|(?<=by another path: ).*"
+    r"|(?<=cannot be read: ).*(?= is not there)"
+)
 _BRACKETS = "'\"`()[]{}<>,;:"
 
 
@@ -25,23 +29,37 @@ def anonymiser(manifest: Manifest) -> Callable[[str], str]:
     names = paths | {PurePosixPath(path).name for path in paths}
     names.update(*(manifest.slices[column] for column in ("patient", "series")))
     private = {" ".join(name.split()) for name in names if len(name) > 3}
-    longest = max((len(name.split()) for name in private), default=0)
+    # A volume that failed has no rows: of its slices the folder alone is known.
+    folders = {" ".join(str(folder).split()) for path in paths for folder in (path, *PurePosixPath(path).parents)}
+    longest = max((len(name.split()) for name in private | folders), default=0)
+
+    def hide(phrase: str) -> str:
+        """A phrase without the name that it is, or without the folder that it begins with."""
+        for name in (phrase, phrase.strip(_BRACKETS)):
+            if name in private or name.rstrip(".") in private:
+                return phrase.replace(name, "…")
+        for start in (phrase, phrase.lstrip(_BRACKETS)):
+            while "/" in start:
+                start, _, _ = start.rpartition("/")
+                if start in folders:
+                    return phrase.replace(start, "…", 1)
+        return phrase
 
     def public(message: str) -> str:
-        words = _QUOTED.sub("…", message).split()
+        words = _NAMED.sub("…", " ".join(message.split())).split()
         result = []
         while words:
             for length in range(min(longest, len(words)), 0, -1):
                 phrase = " ".join(words[:length])
-                name = phrase.strip(_BRACKETS)
-                if name in private or name.rstrip(".") in private:
-                    result.append(phrase.replace(name, "…"))
+                if (hidden := hide(phrase)) != phrase:
+                    result.append(hidden)
                     break
             else:
                 length = 1
                 result.append(words[0])
             del words[:length]
-        message = _UID.sub("…", _SLASHES.sub("…", " ".join(result)))
+        message = _QUOTED.sub("…", " ".join(result))
+        message = _UID.sub("…", _SLASHES.sub("…", message))
         return re.sub(r"^(?:…[:,;]?\s*)+", "", message) or "no reason given"
 
     return public

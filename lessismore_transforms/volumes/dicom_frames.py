@@ -105,8 +105,8 @@ def _frame_header(
     check_place(position, directions)
     (rows, columns), dtype, bits, _ = pixel_layout(elements)
     content = [
-        groups.value("FrameContentSequence", name)
-        for name in ("FrameAcquisitionNumber", "TemporalPositionIndex", "StackID")
+        str(groups.value("FrameContentSequence", name))
+        for name in ("TemporalPositionIndex", "StackID", "FrameAcquisitionNumber")
     ]
     slope = groups.numbers("PixelValueTransformationSequence", "RescaleSlope")
     intercept = groups.numbers("PixelValueTransformationSequence", "RescaleIntercept")
@@ -116,7 +116,7 @@ def _frame_header(
         patient=patient,
         series=uid(elements.text(TAGS["SeriesInstanceUID"])),
         instance_uid=uid(elements.text(TAGS["SOPInstanceUID"])),
-        acquisition="/".join(str(part) for part in content),
+        phases=(*content, "/".join(content)),
         number=float(number),
         position=position,
         directions=directions,

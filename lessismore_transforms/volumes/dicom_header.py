@@ -57,7 +57,7 @@ class Header:
     patient: str
     series: str
     instance_uid: str
-    acquisition: str
+    phases: tuple[str, ...]  # what may tell slices at one place apart, the surest first
     number: float
     position: tuple[float, ...]
     directions: tuple[float, ...]  # of a row (to higher columns), then of a column
@@ -106,7 +106,7 @@ def slice_header(path: str, elements: Elements, patient: str) -> Header:
         patient=patient,
         series=uid(elements.text(TAGS["SeriesInstanceUID"])),
         instance_uid=uid(elements.text(TAGS["SOPInstanceUID"])),
-        acquisition=elements.text(TAGS["AcquisitionNumber"]),
+        phases=(elements.text(TAGS["AcquisitionNumber"]),),
         number=elements.number(TAGS["InstanceNumber"]),
         position=position,
         directions=directions,

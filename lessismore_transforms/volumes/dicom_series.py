@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -33,8 +33,8 @@ _TILT_DEGREES = 0.5
 def build_volumes(headers: Sequence[Header], *, stored: bool = False) -> tuple[list[Volume], list[Skipped]]:
     """Volumes from the slices of any number of series, and the slices that are in no volume.
 
-    A volume is a series. It is split by orientation and matrix size where one UID mixes them, and by
-    AcquisitionNumber where positions repeat; the largest part keeps the series' own id.
+    A volume is a series. It is split by orientation and matrix size where one UID mixes them, and by temporal position,
+    acquisition or turns where positions repeat (`_phases`); the largest part keeps the series' own id.
 
     Args:
         headers: what `read_headers` returned.
@@ -58,10 +58,7 @@ def build_volumes(headers: Sequence[Header], *, stored: bool = False) -> tuple[l
                 skipped.append(_left_out(header, f"a copy of {first.path} (same SOPInstanceUID)"))
         parts: list[list[Header]] = []
         for group in _grids(list(unique.values())):
-            if _repeats(group) and not any(map(_repeats, by_acquisition := _split(group, _acquisition))):
-                parts.extend(by_acquisition)
-            else:
-                parts.append(group)
+            parts.extend(_phases(group))
         parts.sort(key=len, reverse=True)
         for number, part in enumerate(parts):
             try:
@@ -88,15 +85,38 @@ def _grids(headers: list[Header]) -> list[list[Header]]:
     return sorted(groups, key=lambda group: (group[0].size, group[0].directions))
 
 
-def _acquisition(header: Header) -> str:
-    return header.acquisition
+def _phases(headers: list[Header]) -> list[list[Header]]:
+    """The slices parted so that no place is in a part twice; together where nothing tells those at one place apart.
+
+    A number that runs on from slice to slice tells them apart, but not which belong together: where it makes more parts
+    than there are slices at a place, these take turns by their instance numbers.
+    """
+    if not _repeats(headers):
+        return [headers]
+    turns = _turns(headers)
+    told = False
+    for number in range(len(headers[0].phases)):
+        groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
+        for header in headers:
+            groups[header.phases[number : number + 1]].append(header)
+        parts = [groups[name] for name in sorted(groups)]
+        if not any(map(_repeats, parts)):
+            if len(parts) <= len(turns):
+                return parts
+            told = True
+    return turns if told else [headers]
 
 
-def _split(headers: list[Header], key: Callable[[Header], Any]) -> list[list[Header]]:
-    groups: dict[Any, list[Header]] = defaultdict(list)
-    for header in headers:
-        groups[key(header)].append(header)
-    return [groups[name] for name in sorted(groups)]
+def _turns(headers: list[Header]) -> list[list[Header]]:
+    """The first slice of each place, then the second of those that have one, and so on."""
+    depths = _depths(headers)
+    order = np.argsort(depths, kind="stable")
+    starts = np.flatnonzero(np.diff(depths[order]) >= _SAME_PLACE_MM) + 1
+    places = [
+        sorted((headers[i] for i in place), key=lambda header: (header.number, header.path, header.frame))
+        for place in np.split(order, starts)
+    ]
+    return [[header for header in turn if header is not None] for turn in itertools.zip_longest(*places)]
 
 
 def _depths(headers: list[Header]) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ def find(path: str, root: Path, *, stored: bool = False, labels: bool = False) -
     try:
         header: Any = (itk.NrrdImageIO if nrrd else itk.MetaImageIO).New()
         header.SetFileName(str(root / path))
-        header.ReadImageInformation()
+        with _silenced():
+            header.ReadImageInformation()
         dimensions, components = header.GetNumberOfDimensions(), header.GetNumberOfComponents()
         shape = tuple(header.GetDimensions(axis) for axis in range(dimensions))
         width = header.GetComponentSize()
@@ -62,6 +65,23 @@ def find(path: str, root: Path, *, stored: bool = False, labels: bool = False) -
     if not labels and (reason := why_label_map(voxels, shape)):
         return Skipped(path, reason)
     return volume_of_file(path, "itk", (shape[0], shape[1], shape[2]), LPS_TO_RAS @ affine, stored=stored)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Without the lines that ITK's C++ writes to the error stream by itself, which do not name the file."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no error stream
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:

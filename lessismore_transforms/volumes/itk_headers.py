@@ -13,6 +13,7 @@ from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.volumes.voxel_stream import Encoding
 
 _HEADER_BYTES = 1 << 20  # of text at most
+_MOST_DIGITS = 19  # of 64 bits
 _META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
@@ -86,7 +87,7 @@ def _meta(path: str, start: bytes) -> Place:
     order = next((fields[key] for key in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB") if key in fields), "False")
     name = fields["ElementDataFile"]
     local = name.upper() == "LOCAL"
-    skipped = int(fields.get("HeaderSize", "0"))
+    skipped = _number(fields.get("HeaderSize", "0"))
     packed = fields.get("CompressedData", "False")[:1] in ("T", "t", "1")
     if skipped < -1 or (packed and skipped):
         raise VolumeError("a HeaderSize before compressed voxels is not read: write it anew without one")
@@ -95,7 +96,7 @@ def _meta(path: str, start: bytes) -> Place:
         offset=skipped if skipped or not local else end.end(),
         encoding="zlib" if packed else "raw",
         dtype=(">" if order[:1] in ("T", "t", "1") else "<") + _META_TYPES[fields["ElementType"]],
-        shape=tuple(map(int, fields["DimSize"].split())),
+        shape=tuple(map(_number, fields["DimSize"].split())),
     )
 
 
@@ -114,8 +115,8 @@ def _nrrd(path: str, start: bytes) -> Place:
     if kind not in _NRRD_TYPES:
         raise VolumeError("voxels of a type that is not read: write whole numbers or floating-point numbers")
     name = fields.get("datafile")
-    skip = int(fields.get("byteskip", "0"))
-    if int(fields.get("lineskip", "0")) or skip < -1 or (skip and encoding != "raw"):
+    skip = _number(fields.get("byteskip", "0"))
+    if _number(fields.get("lineskip", "0")) or skip < -1 or (skip and encoding != "raw"):
         raise VolumeError("a line skip, or a byte skip before packed voxels, is not read: write it anew without one")
     if name is None and end is None:
         raise ValueError
@@ -126,8 +127,15 @@ def _nrrd(path: str, start: bytes) -> Place:
         offset=skip if skip < 0 else skip + (length if name is None else 0),
         encoding=_NRRD_ENCODINGS[encoding],
         dtype=order + dtype,
-        shape=tuple(map(int, fields["sizes"].split())),
+        shape=tuple(map(_number, fields["sizes"].split())),
     )
+
+
+def _number(text: str) -> int:
+    """A whole number that a file can mean: none is of hundreds of digits."""
+    if len(text) > _MOST_DIGITS:
+        raise ValueError
+    return int(text)
 
 
 def _beside(path: str, name: str) -> str:

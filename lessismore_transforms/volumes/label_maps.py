@@ -4,10 +4,10 @@ A file is taken for a label map where
 
 - a word of its name, or of the folder it is in, is label, labelmap, mask, seg or segmentation (or their plural, with
   or without a number: `seg.nii.gz`, `ct_label.nrrd`, `LungMask2.mha`, `labelsTr/a.nii.gz`). Words end where letters
-  end and where a capital begins, so `masked_ct` is none. A folder that also says ct, image, scan or volume does not
-  count: `CT-seg-challenge/a.nii.gz` is a CT;
-- or its voxels are whole numbers, at most 64 different ones, and none of them is air (-500 HU or less). Reading stops
-  at the 65th value, in a CT within its first slices.
+  end and where a capital begins, so `masked_ct` is none; behind capitals they need none: `GTVmask`. A folder that also
+  says ct, image, scan or volume does not count: `CT-seg-challenge/a.nii.gz` is a CT;
+- or its voxels are whole numbers, of whatever type, at most 64 different ones, and none of them is air (-500 HU or
+  less). Reading stops at the 65th value, in a CT within its first slices.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lessismore_transforms.volumes.voxel_stream import Voxels, unpack
 
 ADVICE = "to take it all the same, name it with --include"
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_WORD = re.compile(r"[A-Z]{2,}(?=(?:label(?:map)?|mask|seg(?:mentation)?)s?(?![a-z]))|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LABEL_WORDS = {"label", "labels", "labelmap", "labelmaps", "mask", "masks", "seg", "segs", "segmentation"}
 _LABEL_WORDS.add("segmentations")
 _IMAGE_WORDS = {"ct", "image", "images", "img", "imgs", "scan", "scans", "volume", "volumes"}
@@ -42,7 +42,7 @@ def why_label_name(path: str) -> str:
         path: relative to the data set's root.
     """
     file = PurePosixPath(path)
-    stem = file.name.split(".")[0] if file.suffix.lower() == ".gz" else file.stem
+    stem = PurePosixPath(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
     folder = _words(file.parent.name)
     if word := _words(stem) & _LABEL_WORDS:
         return f"a label map by the word {min(word)!r} in its name, not CT: {ADVICE}"
@@ -63,7 +63,7 @@ def why_label_map(voxels: Voxels, shape: tuple[int, ...]) -> str:
         shape: of the grid.
     """
     dtype = np.dtype(voxels.dtype)
-    if dtype.kind not in "iu":
+    if dtype.kind not in "iuf":
         return ""
     left = min(int(np.prod(shape, dtype=object)) * dtype.itemsize, _MOST_BYTES)
     seen: set[int] = set()
@@ -87,7 +87,9 @@ def why_label_map(voxels: Voxels, shape: tuple[int, ...]) -> str:
 
 
 def _distinct(values: Array) -> set[int] | None:
-    """The different values among whole numbers; None where they are many."""
+    """The different values among whole numbers; None where they are many, or where some are no whole numbers."""
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
+        return None
     low, high = int(values.min()), int(values.max())
     if high - low > 1 << 16 or max(-low, high) > 1 << 62:
         return None

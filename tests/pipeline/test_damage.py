@@ -220,6 +220,32 @@ def test_a_resumed_run_does_not_drop_finished_volumes(
     assert reduce_dataset(root, out, SETTINGS, workers=0).volumes == 4
 
 
+@pytest.mark.parametrize("what", ["another version", "a damaged part", "a damaged part and no manifest"])
+def test_no_finished_volume_is_dropped_with_the_parts(
+    data: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    out = tmp_path / "out"
+    reduce_dataset(root, out, SETTINGS, workers=0)
+    gone = next(record["volume"] for record in Manifest.read(out).volumes if record["path"] == "p0/ct.nii.gz")
+    write_nifti(phantom_scan(2, slices=6, size=40), root / "q2" / "ct.nii.gz")
+    interrupted(root, out, 0, monkeypatch)
+    if what == "another version":
+        settings = json.loads((out / "parts" / "settings.json").read_text())
+        (out / "parts" / "settings.json").write_text(json.dumps({**settings, "version": "0.0.9, format 2"}))
+    else:
+        HOW["short"](out / "parts" / f"{gone}.json")
+    if what == "a damaged part and no manifest":
+        (out / "manifest.json").unlink()
+    shutil.move(root / "p0", tmp_path / "p0")
+    before = tree(out)
+    with pytest.raises(RunError, match=r"1 volume of .*is no longer in the data set: bring it back"):
+        reduce_dataset(root, out, SETTINGS, workers=0)
+    assert tree(out) == before
+    shutil.move(tmp_path / "p0", root / "p0")
+    assert reduce_dataset(root, out, SETTINGS, workers=0).volumes == 3
+
+
 @pytest.mark.parametrize("how", ["empty", "short", "flipped"])
 def test_a_damaged_part_is_made_anew(
     data: Path, whole: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
@@ -229,6 +255,20 @@ def test_a_damaged_part_is_made_anew(
     HOW[how](part)
     reduce_dataset(data, tmp_path / "out", SETTINGS, workers=0)
     assert {**tree(tmp_path / "out"), "run.jsonl": b""} == {**tree(whole), "run.jsonl": b""}
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_lost_log_is_begun_anew(
+    data: Path, whole: Path, tmp_path: Path, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if done == 2:
+        shutil.copytree(whole, tmp_path / "out")
+    else:
+        interrupted(data, tmp_path / "out", done, monkeypatch)
+    (tmp_path / "out" / "run.jsonl").unlink()
+    assert reduce_dataset(data, tmp_path / "out", SETTINGS, workers=0).resumed == done
+    assert (tmp_path / "out" / "run.jsonl").is_file()
+    assert tree(tmp_path / "out") == tree(whole)
 
 
 def test_the_manifest_knows_the_mean_of_the_store(whole: Path) -> None:

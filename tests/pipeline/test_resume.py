@@ -11,11 +11,13 @@ import uuid
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from helpers import processes_with, tree
+from PIL import Image
 
 from lessismore_transforms.errors import OutputError, RunError
-from lessismore_transforms.phantom import write_demo_data
+from lessismore_transforms.phantom import phantom_scan, write_demo_data, write_dicom
 from lessismore_transforms.pipeline import pool, run, volume_task
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
@@ -48,6 +50,28 @@ def test_volumes_that_went_away_stop_the_run(small_data: Path, tmp_path: Path) -
     shutil.rmtree(gone)
     with pytest.raises(RunError, match=rf"1 volume of .* \(the first: {gone.name}/ct.nii.gz\) is no longer"):
         reduce_dataset(data, tmp_path / "out", workers=0)
+
+
+@pytest.mark.parametrize("kind", ["pictures", "dicom"])
+def test_a_volume_whose_id_changed_as_the_data_grew_is_not_called_gone(tmp_path: Path, kind: str) -> None:
+    data, settings = tmp_path / "data", Settings(patterns=("numbered",))
+
+    def add(name: str, patient: str) -> None:
+        if kind == "dicom":
+            for path in write_dicom(phantom_scan(0, slices=6, size=32), data / patient):
+                dataset = pydicom.dcmread(path)
+                dataset.PatientID, dataset.SeriesInstanceUID = patient, "1.2.3"
+                dataset.save_as(path)
+        for number in range(3 if kind == "pictures" else 0):
+            path = data / f"{name}{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.random.default_rng(number).integers(0, 255, (16, 16), np.uint8)).save(path)
+
+    add("p1_", "a")
+    reduce_dataset(data, tmp_path / "out", settings, workers=0)
+    add("p1/", "b")
+    with pytest.raises(RunError, match=r"1 volume of .* has another id than before, .* name or series UID was added"):
+        reduce_dataset(data, tmp_path / "out", settings, workers=0)
 
 
 @pytest.mark.parametrize("finished", [0, 1, 3])

@@ -18,6 +18,7 @@ from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.report import write_report
 from lessismore_transforms.volumes import volume_id
 
 
@@ -101,8 +102,19 @@ def test_a_broken_slice_has_a_row_with_its_reason(tmp_path: Path) -> None:
     for path in files:
         path.write_bytes(path.read_bytes()[:-7])
     summary = reduce_dataset(tmp_path / "data", tmp_path / "none", workers=0)
-    assert "none of its 10 slices can be read" in summary.failures[0][1]
+    assert "none of its 10 slices can be read; the first: truncated: 2041 of 2048 bytes" in summary.failures[0][1]
     assert len(Manifest.read(tmp_path / "none").slices) == 0
+
+
+def test_the_report_shows_no_word_of_the_folder_of_a_failed_volume(tmp_path: Path) -> None:
+    for folder in ("Anna Maria Musterfrau", "Zorro 'Maxi' Musterfrau"):
+        for path in write_dicom(phantom_scan(0, slices=4, size=32), tmp_path / "data" / folder):
+            path.write_bytes(path.read_bytes()[:-7])
+    write_nifti(phantom_scan(1, slices=4, size=32), tmp_path / "data" / "p" / "ct.nii.gz")
+    reduce_dataset(tmp_path / "data", tmp_path / "out", workers=0)
+    page = write_report(tmp_path / "out").read_text()
+    assert "none of its 4 slices can be read; the first:" in page
+    assert not [word for word in ("Anna", "Maria", "Musterfrau", "Zorro", "Maxi") if word in page]
 
 
 def test_the_same_scan_in_any_format_and_order_keeps_the_same_slices(tmp_path: Path) -> None:

@@ -172,7 +172,12 @@ def test_padding_is_clipped_but_for_the_released_pixels(tmp_path: Path) -> None:
         manifest = Manifest.read(tmp_path / pixels)
         assert manifest.slices["hash"].tolist() == clipped_hashes  # whatever is stored
         note = "7.5\u00a0% of the voxels are padding below -1024 HU: they count as -1024 HU"
-        assert manifest.volumes[0]["notes"] == [note]
+        where = " where slices are compared, and stay in the pictures" if pixels == "released" else ""
+        assert manifest.volumes[0]["notes"] == [note + where]
+    for number, pixels in enumerate(("released", "lung")):  # hashed with the padding: no note says otherwise
+        out = tmp_path / f"as_released{number}"
+        reduce_dataset(tmp_path / "data", out, Settings(pixels=pixels, as_released=True), workers=0)
+        assert Manifest.read(out).volumes[0]["notes"] == []
     stored = dhash(np.stack([picture[0] for picture in pictures(SliceSelectionDataset(tmp_path / "clipped")).values()]))
     assert stored.tolist() == clipped_hashes[: len(stored)]  # random slices: all are kept
 

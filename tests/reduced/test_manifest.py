@@ -48,6 +48,13 @@ def change_row(row: int, column: str, value: Callable[[str], str]) -> Callable[[
         (change_row(3, "index", lambda _: "24"), "line 4: slice 24 is out of range.* has 24 slices"),
         (change_row(3, "index", lambda _: "-1"), "line 4: slice -1 is out of range"),
         (change_row(3, "index", lambda _: "two"), "line 4: 'two' is no index"),
+        *(
+            (change_row(3, "index", lambda _, text=text: text), f"line 4: '{text}' is no index")  # type: ignore[misc]
+            for text in ("9" * 20, "2147483648")
+        ),
+        (change_row(3, "rank", lambda _: "9" * 20), "line 4: '99999999999999999999' is no rank"),
+        (change_row(3, "removed_at", lambda _: "inf"), "line 4: 'inf' is no removed_at"),
+        (change_row(3, "position_mm", lambda _: "nan"), "line 4: 'nan' is no position_mm"),
         (change_row(3, "path", lambda path: f"../{path}"), "line 4: the path .* leaves the data set's folder"),
         (change_row(3, "path", lambda _: "/etc/passwd"), "line 4: the path '/etc/passwd' leaves"),
         (change_row(3, "hash", lambda _: "0x12"), "line 4: '0x12' is no hash"),

@@ -43,3 +43,13 @@ def test_a_selection_that_is_not_there_names_those_that_are(output: Path) -> Non
 def test_selection_names_stay_in_their_folder(name: str) -> None:
     with pytest.raises(ValueError, match="expected a selection name"):
         check_name(name)
+
+
+@pytest.mark.parametrize("distance", ["inf", "-5", "65", "nan", "1e300"])
+def test_a_distance_that_no_hashes_have_is_refused_by_line(output: Path, distance: str) -> None:
+    select(output, Target.of(threshold=12), "hash12")
+    table = output / "selections" / "hash12.csv"
+    first, second, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([first, f"{second.rpartition(',')[0]},{distance}", *lines]) + "\n")
+    with pytest.raises(ManifestError, match=rf"hash12.csv, line 2: '{distance}' is no distance"):
+        Selection.read(output, "hash12")

@@ -14,7 +14,7 @@ from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.store import fill_store
+from lessismore_transforms.reduced.store import fill_store, last_dataset_dir
 from lessismore_transforms.reduction.target import Target
 
 
@@ -59,3 +59,14 @@ def test_changed_files_are_not_taken_into_a_store(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"ct\.nii\.gz changed since it was reduced: reduce again"):
         fill_store(tmp_path / "out", selection)
     assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "line", ["7", '"dataset_dir"', '["dataset_dir"]', '{"dataset_dir": 5}', "[" * 100_000, '{"data']
+)
+def test_an_odd_line_of_the_log_tells_nothing(tmp_path: Path, line: str) -> None:
+    (tmp_path / "run.jsonl").write_text(f'{{"dataset_dir": "/data"}}\n{line}\n')
+    assert last_dataset_dir(tmp_path) == Path("/data")
+    (tmp_path / "run.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ManifestError, match="does not tell where the volumes are"):
+        last_dataset_dir(tmp_path)

@@ -52,7 +52,13 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: by
 
 
 def test_a_record_is_an_object(tmp_path: Path) -> None:
-    for text, sentence in (("x", "is no JSON"), ("[1]", "expected an object, found list"), ("\u00e4", "is no JSON")):
+    for text, sentence in (
+        ("x", "is no JSON"),
+        ("[1]", "expected an object, found list"),
+        ("\u00e4", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "is no JSON"),
+    ):
         (tmp_path / "a.json").write_text(text, encoding="utf-8")
         with pytest.raises(ManifestError, match=sentence):
             read_record(tmp_path / "a.json")

@@ -30,3 +30,29 @@ from lessismore_transforms.report.anonymise import anonymiser
 )  # fmt: skip
 def test_messages_lose_what_is_private(tmp_path: Path, message: str, expected: str) -> None:
     assert anonymiser(Manifest.read(make_out(tmp_path, [Case([0, 1])])))(message) == expected
+
+
+FOLDER = "Zorro 'Maxi' Musterfrau"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (f"none of its 4 slices can be read; the first: {FOLDER}/IM0.dcm: truncated",
+         "none of its 4 slices can be read; the first: …: truncated"),
+        (f"{FOLDER}/IM0.dcm: the file is truncated", "the file is truncated"),
+        (f"a copy of {FOLDER}/my IM1.dcm (same SOPInstanceUID)", "a copy of … (same SOPInstanceUID)"),
+        ("at the same position as Roe Jane 7.dcm, which was kept", "at the same position as …, which was kept"),
+        ("has the same slice number as Roe Jane/my 7.png, which was kept",
+         "has the same slice number as …, which was kept"),
+        ("a link to what was read before, by another path: Roe Jane",
+         "a link to what was read before, by another path: …"),
+        ("what is in Roe Jane/IM0.dcm is no CT", "what is in … is no CT"),
+        ("the voxels cannot be read: Jane x.raw is not there; copy it",
+         "the voxels cannot be read: … is not there; copy it"),
+    ],
+)  # fmt: skip
+def test_messages_lose_the_folder_of_a_volume_without_rows(tmp_path: Path, message: str, expected: str) -> None:
+    failures = [{"path": FOLDER, "reason": ""}, {"path": "Roe Jane/CT 3", "reason": ""}]
+    out = make_out(tmp_path, [Case([0, 1])], failures=failures)
+    assert anonymiser(Manifest.read(out))(message) == expected

@@ -81,8 +81,12 @@ def test_a_header_that_promises_too_much_and_a_pipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "taken"),
-    [("ct_label", False), ("seg", False), ("LungMask2", False), ("labelsTr/a", False), ("masked_ct", True)],
-)
+    [
+        ("ct_label", False), ("seg", False), ("LungMask2", False), ("labelsTr/a", False), ("masked_ct", True),
+        ("ct.label", False), ("img.mask", False), ("a.b.seg", False), ("GTVmask", False), ("p1_CTseg2", False),
+        ("GTVmasks/a", False), ("CTsegmentations/a", True), ("GTVmasked", True), ("ct.masked", True), ("v1.2_ct", True),
+    ],
+)  # fmt: skip
 def test_label_maps_by_name(tmp_path: Path, name: str, taken: bool) -> None:
     path = tmp_path / f"{name}.nii.gz"
     path.parent.mkdir(exist_ok=True)
@@ -95,6 +99,39 @@ def test_label_maps_by_voxels(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image((VOXELS > 0).astype(np.uint8), np.eye(4)), tmp_path / "b.nii.gz")
     (skipped,) = find_volumes(tmp_path).skipped
     assert "2 different values and no air" in skipped.reason
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64])
+def test_label_maps_of_any_type(tmp_path: Path, dtype: type) -> None:
+    whole = (VOXELS > 0) + (VOXELS > 500).astype(dtype)
+    files = {"whole": whole, "air": whole - 1000}
+    if dtype is not np.int16:
+        files |= {"dose": whole * 1.5, "holes": np.where(whole > 0, whole, np.nan)}
+    for name, voxels in files.items():
+        nibabel.save(nibabel.Nifti1Image(voxels.astype(dtype), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    found = find_volumes(tmp_path)
+    assert {volume.path for volume in found.volumes} == {f"{name}.nii.gz" for name in files if name != "whole"}
+    assert "3 different values and no air" in found.skipped[0].reason
+
+
+@pytest.mark.parametrize("digits", [19, 20, 400])
+@pytest.mark.parametrize("field", ["DimSize", "HeaderSize", "sizes", "byte skip", "line skip"])
+def test_numbers_of_hundreds_of_digits_in_a_header(tmp_path: Path, field: str, digits: int) -> None:
+    number = "9" * digits
+    if field in ("DimSize", "HeaderSize"):
+        header = META.format(packed=False, data="LOCAL").replace("DimSize = 8 8 4", "DimSize = 8 8 4\nHeaderSize = 0")
+        header = header.replace(
+            *(("8 8 4", f"{number} 8 4") if field == "DimSize" else ("Size = 0", f"Size = {number}"))
+        )
+        (tmp_path / "ct.mha").write_bytes(header.encode() + VOXELS.tobytes())
+    else:
+        holder = write_nrrd(tmp_path, "raw", "little", detached=False)
+        old = b"sizes: 8" if field == "sizes" else b"encoding: raw"
+        new = f"sizes: {number}" if field == "sizes" else f"encoding: raw\n{field}: {number}"
+        holder.write_bytes(holder.read_bytes().replace(old, new.encode()))
+    found = find_volumes(tmp_path)
+    assert len(found.skipped) == 1 and not found.volumes  # noqa: PT018
+    assert digits == 19 or field == "line skip" or "damaged header" in found.skipped[0].reason
 
 
 def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -181,3 +218,12 @@ def test_pictures_of_sixteen_bit_colour_and_of_several_frames(tmp_path: Path) ->
     np.testing.assert_array_equal(colour.hu, grey >> 8)  # the high bytes, as every viewer shows them
     (animation,) = read_slices(volumes["b_1.png"], tmp_path)
     assert "an animation or several pictures in one file" in animation.reason
+
+
+def test_itk_writes_no_lines_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    header = META.format(packed=False, data="LOCAL").replace("NDims = 3", "NDims = x")
+    (tmp_path / "ct.mha").write_bytes(header.encode() + VOXELS.tobytes())
+    (item,) = find_volumes(tmp_path).skipped
+    assert "damaged header: no NRRD or MetaImage that ITK can read" in item.reason
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"

@@ -197,6 +197,24 @@ def test_two_acquisitions_at_the_same_positions_are_two_volumes(series: list[Pat
         np.testing.assert_array_equal(stack(found, series[0].parents[2], number), scan.hu)
 
 
+def test_two_phases_whose_acquisition_numbers_run_on_take_turns(series: list[Path], scan: PhantomScan) -> None:
+    """As of sequential scans, with an AcquisitionNumber per slice."""
+    for number, path in enumerate(series):
+        second = path.with_name(f"second_{path.name}")
+        shutil.copy(path, second)
+        for file, later in ((path, 0), (second, SLICES)):
+            edit(file, lambda dataset, later=later: setattr(dataset, "AcquisitionNumber", number + later))  # noqa: B023
+            edit(file, lambda dataset, later=later: setattr(dataset, "InstanceNumber", number + later))  # noqa: B023
+            edit(file, lambda dataset, later=later: setattr(dataset, "RescaleIntercept", -1024 - later))
+        edit(second, lambda dataset: setattr(dataset, "SOPInstanceUID", f"{dataset.SOPInstanceUID}.2"))
+    found = find(series)
+    assert not found.skipped
+    uid = pydicom.dcmread(series[0]).SeriesInstanceUID
+    for number, volume in enumerate((volume_id(uid), volume_id(f"{uid}/1"))):
+        (place,) = [i for i, item in enumerate(found.volumes) if item.volume == volume]
+        np.testing.assert_array_equal(stack(found, series[0].parents[2], place), scan.hu - number * SLICES)
+
+
 def test_a_slice_of_another_size_becomes_a_volume_of_its_own(series: list[Path]) -> None:
     def shrink(dataset: pydicom.Dataset) -> None:
         dataset.PixelData = np.ascontiguousarray(dataset.pixel_array[::2, ::2]).tobytes()

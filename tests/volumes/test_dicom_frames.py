@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,37 @@ def test_scout_frames_other_directions_and_repeated_places(scan: PhantomScan, tm
         ("p1/ct.dcm", "frame 4: at the same position as p1/ct.dcm, which was kept"),
     }
     assert sum(volume.shape[0] for volume in found.volumes) + len(found.skipped) == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("content", "shapes"),
+    [
+        (lambda k, n: {"FrameAcquisitionNumber": k}, [FRAMES, FRAMES]),
+        (lambda k, n: {"FrameAcquisitionNumber": k // n}, [FRAMES, FRAMES]),
+        (lambda k, n: {"FrameAcquisitionNumber": k, "TemporalPositionIndex": k // n + 1}, [FRAMES, FRAMES]),
+        (lambda k, n: {"FrameAcquisitionNumber": 1, "StackID": str(k // n)}, [FRAMES, FRAMES]),
+        (lambda k, n: {"FrameAcquisitionNumber": 1}, [FRAMES]),
+    ],
+)
+def test_two_phases_are_two_volumes(scan: PhantomScan, tmp_path: Path, content: object, shapes: list[int]) -> None:
+    """Whatever tells them apart; the second is darker."""
+    path = enhanced(scan, tmp_path)
+
+    def change(dataset: pydicom.Dataset) -> None:
+        frames = list(dataset.PerFrameFunctionalGroupsSequence)
+        dataset.PerFrameFunctionalGroupsSequence = [copy.deepcopy(frame) for frame in frames * 2]
+        for k, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            frame.FrameContentSequence = group(**content(k, FRAMES))  # type: ignore[operator]
+            if k >= FRAMES:
+                frame.PixelValueTransformationSequence[0].RescaleIntercept -= 7
+        dataset.NumberOfFrames, dataset.PixelData = 2 * FRAMES, dataset.PixelData * 2
+
+    edit(path, change)
+    found = find_volumes(tmp_path / "data")
+    assert [volume.shape[0] for volume in found.volumes] == shapes
+    assert sum(shapes) + len(found.skipped) == 2 * FRAMES
+    means = sorted(stack(found, tmp_path / "data", number).mean() for number in range(len(shapes)))
+    np.testing.assert_allclose(means, [scan.hu.mean() - 7, scan.hu.mean()][-len(shapes) :])
 
 
 def test_frames_of_two_files_may_alternate(scan: PhantomScan, tmp_path: Path) -> None:

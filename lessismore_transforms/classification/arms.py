@@ -69,7 +69,8 @@ def arms_of(evaluations: Mapping[str, FinishedRuns]) -> list[Arm]:
     """The arms in evaluations of one task, in the order of their first ones.
 
     Evaluations are of one arm where all labels are given and equal, settings and test pictures too, and the weights are
-    others, after equally many epochs. Anything else cannot be told from what is compared, and is an arm of its own.
+    others, after equally many epochs and iterations. Anything else cannot be told from what is compared, and is an arm
+    of its own.
 
     Args:
         evaluations: by name.
@@ -123,7 +124,7 @@ def _repeats(one: FinishedRuns, other: FinishedRuns) -> bool:
     """Whether two evaluations are of two pre-trainings of one arm."""
     if one.mode == SCRATCH or one.rescored or other.rescored or None in (*one.labels, *one.weights, *other.weights):
         return False
-    names = ("classes", "positive", "mode", "labels", "epochs")
+    names = ("classes", "positive", "mode", "labels", "epochs", "iterations")
     equal = all(getattr(one, name) == getattr(other, name) for name in names)
     if not equal or comparable_settings(one) != comparable_settings(other) or one.weights & other.weights:
         return False

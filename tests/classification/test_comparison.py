@@ -124,6 +124,8 @@ def test_pretrainings_of_equal_labels_and_settings_are_one_arm(tmp_path: Path) -
     [
         {"weights": "a"},
         {"weights": None},
+        {"epoch": 50},
+        {"epoch": 1, "iteration": 8},  # checkpoints of one pre-training may be of one epoch
         {"labels": ("LIDC", "SwAV", None)},
         {"mode": "linear"},
         {"settings": {"learning_rate": 1}},
@@ -131,8 +133,9 @@ def test_pretrainings_of_equal_labels_and_settings_are_one_arm(tmp_path: Path) -
     ],
 )
 def test_what_may_not_be_repetitions_are_arms_of_their_own(tmp_path: Path, changes: dict[str, Any]) -> None:
+    known = {"labels": ALL, "epoch": 1, "iteration": 4}
     folders = [
-        write_evaluation(tmp_path / name, noisy(1, 1, seed=n), **({"labels": ALL, "weights": name} | change))
+        write_evaluation(tmp_path / name, noisy(1, 1, seed=n), **(known | {"weights": name} | change))
         for n, (name, change) in enumerate((("a", {}), ("b", changes)))
     ]
     table = make_table(folders, samples=5, metrics=["auc"])

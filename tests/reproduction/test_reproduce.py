@@ -310,7 +310,7 @@ class Stub:
         record = {
             "format": 1, "task": output.parent.name, "classes": ["COVID", "NonCOVID"], "positive": 1, "mode": mode,
             "run": int(name[-2:]), "experiment": {key: options.get(key, "none") for key in names},
-            "weights": {"method": None, "id": options.get("pretrained"), "epoch": None},
+            "weights": {"id": options.get("pretrained"), "iteration": Path(options.get("pretrained", "")).stem},
             "settings": {"fold": int(options["fold"])} if "fold" in options else {},
             "val": {"auc": next((value for part, value in self.val.items() if part in str(output / name)), 0.5)},
             "test": test,

@@ -43,9 +43,11 @@ _SHARED = (
 _INTERVAL = (
     "{percent} % interval: the units of the test set, patients, else sources such as papers, else images, are drawn "
     "{samples} times with replacement, each with all its images; where images are drawn and patients have several, "
-    "intervals are too narrow. Where an arm has several networks (pre-trainings, or runs from scratch) their spread is "
-    "added, crossed with the units: the interval is about any networks of this kind. Else it is about these networks "
-    "only, and another pre-training may well be outside."
+    "intervals are too narrow. Where next to nothing is wrong, so that draws reach 1, the exact interval of as many "
+    "units as the smallest class has (of all for accuracy) is joined, which is rather too wide. Where an arm has "
+    "several networks (pre-trainings, or runs from scratch) their spread is added, crossed with units: the interval "
+    "is about any networks of this kind. Else it is about these networks only, and another pre-training may well be "
+    "outside."
 )
 _DIFFERENCE = "difference: of the means of the two arms on the same test images{tests}. Nothing else is compared."
 _TESTS = "; p: two-sided, by the variance of its interval; (Holm): corrected for all comparisons of the task"

@@ -299,7 +299,7 @@ print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
     assert [len(found) for found in mistakes] == [0, 0, 1, 0, 0, 1, 1, 0, 0], mistakes
     assert mistakes[2] == ["error: stopped by SIGTERM after iteration 6: go on with --resume True"]
     assert "expected no learning_rate for mode linear, which fits a logistic regression and takes no" in mistakes[5][0]
-    assert "the run in first/run_00 is finished, 17 of 17 iterations" in mistakes[6][0]
+    assert "the run in first/run_00 is finished, 17 of 17 iterations: name another output_dir" in mistakes[6][0]
     first = tmp_path / "first" / "run_00"
     for other in ("first/run_04", "stopped/run_00", "scored/run_00"):
         assert (tmp_path / other / "predictions.csv").read_bytes() == (first / "predictions.csv").read_bytes()

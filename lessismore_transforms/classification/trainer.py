@@ -218,7 +218,9 @@ def make_trainer(
     )
     handlers = [
         SeedIterations(settings.run_seed, process_rank()),
-        FreezeEncoder(bare_network, settings.frozen, batch_norm=settings.frozen_batch_norm),
+        FreezeEncoder(
+            bare_network, settings.frozen, batch_norm=settings.frozen_batch_norm or settings.mode == "linear"
+        ),
         *([] if schedule is None else [Schedule(optimizer, schedule)]),
         *train_handlers,
         StopOnNan(bare_network),  # before what saves

@@ -318,8 +318,11 @@ print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
     assert found["test"]["auc"] == 1.0
     network, header = load_classifier(first / "model.safetensors")
     assert header["record"]["penalty"] == 1e4
+    released, _ = load_classifier(tmp_path / "released" / "run_00" / "model.safetensors")
+    assert "frozen_batch_norm" not in metrics(tmp_path / "released" / "run_00")["settings"]
     before = build_backbone("resnet18", weights=data / "backbone.safetensors").state_dict()
-    assert all(torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items())
+    for each in (network, released):  # batch norms too
+        assert all(torch.equal(value, before[name]) for name, value in each.backbone.state_dict().items())
     test = Predictions.read(first / "predictions.csv").of("test")
     told = pd.read_csv(tmp_path / "pred" / "predictions.csv").set_index("image_id").loc[test.image_ids]
     np.testing.assert_allclose(told[["p_0", "p_1"]], test.probabilities, atol=1e-4)

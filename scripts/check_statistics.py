@@ -13,13 +13,14 @@ import argparse
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
 from lessismore_transforms.classification.crossed import arm_difference, arm_interval
-from lessismore_transforms.classification.metrics import auc
+from lessismore_transforms.classification.metrics import Metric, accuracy, auc
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.statistics import bootstrap_interval, permutation_test
 from lessismore_transforms.wording import aligned
@@ -61,6 +62,11 @@ class World:
         """The true mean over the networks of an arm."""
         return float(ndtr(self.gain / math.sqrt(2 * self.variance + self.network**2)))
 
+    @property
+    def accuracy(self) -> float:
+        """The true share of pictures on the right side of 1/2, for one network."""
+        return float(ndtr(self.gain / 2 / math.sqrt(self.variance)))
+
     def arms(self, rng: np.random.Generator, *counts: int) -> list[list[list[Predictions]]]:
         """Arms of so many networks each, all scored on one new test set."""
         sizes = 1 + np.arange(self.units) // 2 % (2 * self.pictures - 1)
@@ -83,11 +89,12 @@ def by_picture(runs: list[Predictions]) -> list[Predictions]:
     return [replace(run, patients=[""] * len(run.patients)) for run in runs]
 
 
-def interval_holds(world: World, rng: np.random.Generator, samples: int, *, known: bool) -> bool:
-    """Whether the interval of one network holds its true AUC."""
-    ((runs,),) = replace(world, network=0.0).arms(rng, 1)
-    low, high = bootstrap_interval(runs if known else by_picture(runs), auc, samples=samples)
-    return low <= replace(world, network=0.0).auc <= high
+def interval_holds(world: World, rng: np.random.Generator, samples: int, *, known: bool, metric: Metric = auc) -> bool:
+    """Whether the interval of one network holds its true AUC, or accuracy."""
+    world = replace(world, network=0.0)
+    ((runs,),) = world.arms(rng, 1)
+    low, high = bootstrap_interval(runs if known else by_picture(runs), metric, samples=samples)
+    return low <= (world.auc if metric is auc else world.accuracy) <= high
 
 
 def arm_holds(world: World, rng: np.random.Generator, samples: int, *, networks: int) -> bool:
@@ -116,7 +123,7 @@ def networks_differ(world: World, rng: np.random.Generator, samples: int, *, kno
     return permutation_test(first, second, auc, samples=samples) < 0.05
 
 
-def share(found: Callable[..., bool], world: World, repetitions: int, samples: int, **options: int) -> float:
+def share(found: Callable[..., bool], world: World, repetitions: int, samples: int, **options: Any) -> float:
     """How often something is found, in percent."""
     rng = np.random.default_rng(0)
     return 100 * float(np.mean([found(world, rng, samples, **options) for _ in range(repetitions)]))
@@ -125,13 +132,28 @@ def share(found: Callable[..., bool], world: World, repetitions: int, samples: i
 def lines(repetitions: int, samples: int) -> Iterator[tuple[str, str, str, str]]:
     """What is checked, in which world, what is found, and what it should be."""
 
-    def line(what: str, where: str, wanted: str, found: Callable[..., bool], world: World, **options: int) -> tuple:
+    def line(what: str, where: str, wanted: str, found: Callable[..., bool], world: World, **options: Any) -> tuple:
         return what, where, f"{share(found, world, repetitions, samples, **options):.1f} %", wanted
 
     for units, pictures in ((40, 3), (60, 3), (95, 2)):
         world, where = World(units, pictures), f"{units} units of 1 to {2 * pictures - 1} pictures"
         yield line("one network, interval holds, by unit", where, "93 to 97 %", interval_holds, world, known=True)
         yield line("... by picture", where, "too low", interval_holds, world, known=False)
+    for gain, units, pictures in ((2.5, 60, 3), (2.5, 40, 3), (2.5, 40, 1), (3.5, 40, 3)):
+        world, many = World(units, pictures, gain=gain), f"{units} units of 1 to {2 * pictures - 1} pictures"
+        for name, metric in (("AUC", auc), ("accuracy", accuracy)):
+            where = f"{name} {world.auc if metric is auc else world.accuracy:.3f}, {many}"
+            of_metric = {"known": True, "metric": metric}
+            yield line("one network, interval holds", where, "93 % or more", interval_holds, world, **of_metric)
+        world = replace(world, network=0.1)
+        yield line(
+            "arm of 3 networks, interval holds",
+            f"AUC {world.auc:.3f}, {many}",
+            "93 % or more",
+            arm_holds,
+            world,
+            networks=3,
+        )
     # All that the two networks do not share is their opinion of patients: the null is true, and units are exchangeable.
     world, where = World(60, 3, opinion=0.5, noise=0.1), "60 units of 1 to 5 pictures"
     yield line("two equal networks, permutation test errs, by unit", where, "5 %", networks_differ, world, known=True)

@@ -23,7 +23,8 @@ python -m lessismore_transforms reduce "$folder/probe_data" --output_dir "$folde
 python -m monai.bundle run --config_file bundles/ct_swav_pretraining/configs/train.json \
   --dataset_dir "$folder/out" --selection hash3 --output_dir "$folder/run" \
   --backbone resnet18 --large_size 64 --small_size 32 --small_crops 2 --prototypes 50 --batch_size 32 \
-  --max_steps 120 --warmup_epochs 1 --learning_rate 0.6 --workers 0 --log_interval 2 \
+  --max_steps 120 --max_epochs 12 --warmup_epochs 1 --freeze_prototypes 20 --learning_rate 0.6 --workers 0 \
+  --log_interval 2 --probe_epochs 1 \
   --probe "$folder/probe_data/labels.csv" --probe_label region --probe_output "$folder/probe_out"
 
 echo "== fine-tune, and train from scratch (about a minute)"

@@ -28,9 +28,13 @@ def write_evaluation(
     mode: str = "finetune",
     **changes: Any,
 ) -> Path:
-    """A folder of runs; `folds=True` makes them folds, `numbers` are those of the runs, `weights` their id."""
+    """A folder of runs; `folds=True` makes them folds, `numbers` are those of the runs.
+
+    `weights` is the id of the pre-trained weights; `epoch` and `iteration` are those of the pre-training.
+    """
     folds, numbers = changes.pop("folds", False), changes.pop("numbers", range(len(runs)))
-    weights = changes.pop("weights", None)  # their id
+    weights = {"method": None, "id": changes.pop("weights", None)}
+    weights |= {name: changes.pop(name, None) for name in ("epoch", "iteration")}
     for number, run in zip(numbers, runs, strict=True):
         path = folder / f"run_{number:02d}"
         path.mkdir(parents=True)
@@ -42,7 +46,7 @@ def write_evaluation(
             "run": number,
             "mode": "scratch" if labels == SCRATCH else mode,
             "experiment": dict(zip(("pretrain_dataset", "ssl_method", "reduction"), labels, strict=True)),
-            "weights": {"method": None, "id": weights, "epoch": None},
+            "weights": weights,
             "leakage": {"policy": "warn", "checked": True, "patients": None, "near": 0},
             "settings": {"fold": number} if folds else {},
         } | changes

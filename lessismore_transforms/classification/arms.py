@@ -6,7 +6,7 @@ their seeds. Fine-tuning again, or on another fold, makes no new network of an a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from lessismore_transforms.classification.finished_runs import FinishedRuns, com
 from lessismore_transforms.classification.predictions import Predictions
 
 SCRATCH, ALL = "scratch", "ALL"
+_OF_MODES = ("frozen_epochs", "linear_recipe")  # settings that are others in each mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,8 @@ def arms_of(evaluations: Mapping[str, FinishedRuns]) -> list[Arm]:
     """The arms in evaluations of one task, in the order of their first ones.
 
     Evaluations are of one arm where all labels are given and equal, settings and test pictures too, and the weights are
-    others, after equally many epochs. Anything else cannot be told from what is compared, and is an arm of its own.
+    others, after equally many epochs and iterations. Anything else cannot be told from what is compared, and is an arm
+    of its own.
 
     Args:
         evaluations: by name.
@@ -101,7 +103,50 @@ def contrasts_of(
     """
     if baseline is not None:
         return [(arm, baseline) for arm in arms if arm is not baseline]
-    found = []
+    return [(arm, same[0]) for arm, _, same in _counterparts(arms, pairs) if len(same) == 1]
+
+
+def ambiguous_contrasts(
+    arms: Sequence[Arm], *, pairs: Sequence[tuple[str, str]] | None = None
+) -> list[tuple[Arm, str, list[Arm]]]:
+    """The arms for which there are several to compare with, with the reduction of these and themselves.
+
+    Args:
+        arms: of the task.
+        pairs: as for `contrasts_of`.
+    """
+    return [found for found in _counterparts(arms, pairs) if len(found[2]) > 1]
+
+
+def unlike(arm: Arm, other: Arm) -> list[str]:
+    """In which settings, and lengths of pre-training, two arms differ, but for what their labels and modes say."""
+    ours, theirs = comparable_settings(arm.first), comparable_settings(other.first)
+    names = [name for name in {**ours, **theirs} if name not in ("mode", "method")]
+    if arm.first.mode != other.first.mode:
+        names = [name for name in names if name in ours and name in theirs and name not in _OF_MODES]
+    found = [f"{n} {ours.get(n)}, there {theirs.get(n)}" for n in names if ours.get(n) != theirs.get(n)]
+    if SCRATCH in (arm.first.mode, other.first.mode):
+        return found
+    lengths = {name: (_lengths(arm, name), _lengths(other, name)) for name in ("epochs", "iterations")}
+    # Equal epochs, or equal steps, are a design; an epoch that is the first may be any part of one.
+    if any(one == there and one not in ({None}, {1}) for one, there in lengths.values()):
+        return found
+    differing = {name: pair for name, pair in lengths.items() if pair[0] != pair[1]}
+    return found + [
+        f"{name} of pre-training {_said(one)}, there {_said(there)}" for name, (one, there) in differing.items()
+    ]
+
+
+def _lengths(arm: Arm, name: str) -> set[int | None]:
+    return {length for each in arm.evaluations for length in getattr(each, name)}
+
+
+def _said(lengths: set[int | None]) -> str:
+    return " and ".join("not known" if each is None else str(each) for each in sorted(lengths, key=lambda x: x or 0))
+
+
+def _counterparts(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]] | None) -> Iterator[tuple[Arm, str, list[Arm]]]:
+    """Each arm with a reduction that it is to be compared with, and the arms of that."""
     for arm in arms:
         reduction = arm.first.labels[2]
         if arm.first.mode == SCRATCH or None in arm.first.labels:
@@ -110,9 +155,8 @@ def contrasts_of(
         for other in wanted:
             dataset, method, _, *how = _kind(arm)
             same = [each for each in arms if each is not arm and _kind(each) == (dataset, method, other, *how)]
-            if len(same) == 1 and other != reduction:
-                found.append((arm, same[0]))
-    return found
+            if other != reduction:
+                yield arm, other, same
 
 
 def _kind(arm: Arm) -> tuple[Any, ...]:
@@ -123,7 +167,7 @@ def _repeats(one: FinishedRuns, other: FinishedRuns) -> bool:
     """Whether two evaluations are of two pre-trainings of one arm."""
     if one.mode == SCRATCH or one.rescored or other.rescored or None in (*one.labels, *one.weights, *other.weights):
         return False
-    names = ("classes", "positive", "mode", "labels", "epochs")
+    names = ("classes", "positive", "mode", "labels", "epochs", "iterations")
     equal = all(getattr(one, name) == getattr(other, name) for name in names)
     if not equal or comparable_settings(one) != comparable_settings(other) or one.weights & other.weights:
         return False

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lessismore_transforms.classification import paper as printed
-from lessismore_transforms.classification.arms import Arm, arms_of, contrasts_of
+from lessismore_transforms.classification.arms import Arm, ambiguous_contrasts, arms_of, contrasts_of, unlike
 from lessismore_transforms.classification.crossed import LEAST_NETWORKS, arm_difference, arm_interval
 from lessismore_transforms.classification.finished_runs import (
     METRICS_FILE,
@@ -43,9 +43,11 @@ _SHARED = (
 _INTERVAL = (
     "{percent} % interval: the units of the test set, patients, else sources such as papers, else images, are drawn "
     "{samples} times with replacement, each with all its images; where images are drawn and patients have several, "
-    "intervals are too narrow. Where an arm has several networks (pre-trainings, or runs from scratch) their spread is "
-    "added, crossed with the units: the interval is about any networks of this kind. Else it is about these networks "
-    "only, and another pre-training may well be outside."
+    "intervals are too narrow. Where next to nothing is wrong, so that draws reach 1, the exact interval of as many "
+    "units as the smallest class has (of all for accuracy) is joined, which is rather too wide. Where an arm has "
+    "several networks (pre-trainings, or runs from scratch) their spread is added, crossed with units: the interval "
+    "is about any networks of this kind. Else it is about these networks only, and another pre-training may well be "
+    "outside."
 )
 _DIFFERENCE = "difference: of the means of the two arms on the same test images{tests}. Nothing else is compared."
 _TESTS = "; p: two-sided, by the variance of its interval; (Holm): corrected for all comparisons of the task"
@@ -273,6 +275,7 @@ class _Comparison:
         self._noted: dict[str, list[str]] = {}  # a note: the arms it is about, none where it is about the task
         chosen = next((arm for arm in arms if baseline in [each.folder for each in arm.evaluations]), None)
         self.contrasts = contrasts_of(arms, baseline=chosen, pairs=pairs)
+        self.ambiguous = [] if chosen else ambiguous_contrasts(arms, pairs=pairs)
 
     def table(self, bar: Any) -> TaskTable:
         """The rows and notes of the task; moves the progress bar by one for each arm and metric."""
@@ -287,7 +290,14 @@ class _Comparison:
             for metric in self.metrics:
                 rows += self._rows(arm, metric, others)
                 bar.update()
-        if not self.contrasts and len(self.arms) > 1:
+        for arm, reduction, several in self.ambiguous:
+            names = ", ".join(other.name for other in several)
+            self._note(
+                f"not compared with {reduction}, of which there are {len(several)} arms of the same data set, method "
+                f"and mode ({names}): name one by --baseline EVAL, or leave the others out.",
+                arm.name,
+            )
+        if not self.contrasts and not self.ambiguous and len(self.arms) > 1:
             self._note(
                 "nothing is compared: there is no evaluation with the reduction ALL of the same data set, method and "
                 "mode; name what to compare with by --baseline EVAL."
@@ -382,6 +392,8 @@ class _Comparison:
                 return None
         if folds and folds != test_sets[0].keys() | test_sets[1].keys():
             self._note(f"{with_what} on the folds that both have, {', '.join(map(str, sorted(folds)))}.", arm.name)
+        if unequal := unlike(arm, other):
+            self._note(f"{with_what}, which differs in more: {'; '.join(unequal)}.", arm.name)
         if arm.pretrainings and other.pretrainings and arm.pretrainings != other.pretrainings:
             counts = f"{counted(arm.pretrainings, 'pre-training')}, {other.name} {other.pretrainings}"
             self._note(f"it has {counts}.", arm.name)

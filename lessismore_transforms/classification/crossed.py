@@ -21,7 +21,7 @@ from lessismore_transforms.classification.metrics import Metric
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.statistics import (
     Freedom,
-    log_odds_interval,
+    interval_by_units,
     mean_of_runs,
     resampled,
     t_quantile,
@@ -80,7 +80,8 @@ def arm_interval(
         return math.nan, math.nan
     scores = np.array([mean_of_runs(runs, metric) for runs in arm])
     variance = _variance([scores] if len(arm) > 1 else [], [values], free)
-    return log_odds_interval(float(scores.mean()), math.sqrt(variance.value), variance.freedom, level)
+    error, runs = math.sqrt(variance.value), [run for network in arm for run in network]
+    return interval_by_units(runs, metric, values.mean(axis=0), float(scores.mean()), error, variance.freedom, level)
 
 
 def arm_difference(

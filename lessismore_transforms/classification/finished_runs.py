@@ -65,6 +65,7 @@ class FinishedRuns:
         settings: of the first run, such as backbone and image_size.
         weights: ids of the pre-trained weights, each None where it is not known or there are none.
         epochs: of the pre-training, of those weights.
+        iterations: of the pre-training; checkpoints within one epoch differ in them only.
         leaks: number of leaks of each kind that the leakage gate found, the largest of all runs; None where a run was
             not checked.
     """
@@ -82,6 +83,7 @@ class FinishedRuns:
     settings: dict[str, Any]
     weights: frozenset[str | None]
     epochs: frozenset[int | None]
+    iterations: frozenset[int | None]
     leaks: dict[str, int] | None
 
 
@@ -150,6 +152,7 @@ def _read(folder: Path, finished: Sequence[Path], unfinished: tuple[str, ...], *
         settings=record["settings"],
         weights=frozenset(each["weights"].get("id") for each in records.values()),
         epochs=frozenset(each["weights"].get("epoch") for each in records.values()),
+        iterations=frozenset(each["weights"].get("iteration") for each in records.values()),
         leaks=_leaks([record.get("leakage") or {} for record in records.values()]),
     )
 
@@ -218,7 +221,7 @@ def _comparable(record: dict[str, Any], chosen: bool) -> dict[str, Any]:
     """The values that have to be equal in all runs of one evaluation, the best known first."""
     known = {key: record.get(key) for key in ("task", "classes", "positive", "mode", "rescored")}
     own = record.get("rescored")  # there each run has the weights that its training ended with
-    left_out = record["weights"] if own else ("id", "epoch") if chosen else ()
+    left_out = record["weights"] if own else ("id", "epoch", "iteration") if chosen else ()
     weights = {f"weights {key}": value for key, value in record["weights"].items() if key not in left_out}
     settings = {key: value for key, value in record["settings"].items() if key not in FREE}
     return {**known, **record["experiment"], **weights, **settings}

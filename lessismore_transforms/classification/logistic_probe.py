@@ -286,7 +286,7 @@ def make_sweep(
         settings.run_dir,
         bare_network,
         {"best": best, "log": log, "probe": probe},
-        identity=identity,
+        identity={**identity, "max_epochs": None},  # there is nothing to make longer
         sampler=cast(Any, probe),
         plan=plan,
         resume=settings.resume,

@@ -96,7 +96,7 @@ def build_classifier(
 
 
 def weights_of(weights: str | Path) -> dict[str, Any]:
-    """The origin of an encoder's first weights: method, id and epoch, each None where it is not known.
+    """The origin of an encoder's first weights: method, id, epoch and iteration, each None if it is not known.
 
     Args:
         weights: a file, `imagenet` or `random`.
@@ -105,10 +105,10 @@ def weights_of(weights: str | Path) -> dict[str, Any]:
         UserError: the file is missing, damaged, or of no known layout.
     """
     if weights in ("imagenet", "random"):
-        return {"method": "imagenet" if weights == "imagenet" else None, "id": None, "epoch": None}
+        return {"method": "imagenet" if weights == "imagenet" else None, "id": None, "epoch": None, "iteration": None}
     tensors, method = read_backbone(weights)
-    epoch = read_metadata(weights).get("epoch")
-    return {"method": None if method == PLAIN else method, "id": weights_id(tensors), "epoch": epoch}
+    length = {name: read_metadata(weights).get(name) for name in ("epoch", "iteration")}
+    return {"method": None if method == PLAIN else method, "id": weights_id(tensors), **length}
 
 
 def save_classifier(path: Path, network: Classifier, header: Mapping[str, Any]) -> None:

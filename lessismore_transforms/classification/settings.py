@@ -80,7 +80,9 @@ class ClassificationSettings:
         "freezes always; fewer than `max_epochs`",
         phase=_TRAINING,
     )
-    frozen_batch_norm: bool = option(True, help="whether that holds for its batch norms too", phase=_TRAINING)
+    frozen_batch_norm: bool = option(
+        True, help="whether that holds for its batch norms too; in the mode `linear` it does", phase=_TRAINING
+    )
     batch_size: int = option(64, help="pictures per step, of all processes together")
     learning_rate: float = option(0.0001, help="of Adam, for everything", phase=_TRAINING)
     weight_decay: float = option(0.0005, help="of Adam, added to the gradient", phase=_TRAINING)
@@ -164,8 +166,9 @@ class ClassificationSettings:
     @property
     def unused(self) -> tuple[str, ...]:
         """Names of the settings that have no effect in this mode."""
-        recipe = () if self.mode == "linear" else ("linear_recipe",)
-        return _OF_STEPS if self.regression else recipe
+        if self.regression:
+            return _OF_STEPS
+        return ("frozen_batch_norm",) if self.mode == "linear" else ("linear_recipe",)
 
     @property
     def computed_in(self) -> str:

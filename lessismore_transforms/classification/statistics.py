@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lessismore_transforms.classification.metrics import Metric, auc
+from lessismore_transforms.classification.metrics import Metric, accuracy, auc, f1_micro
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.units import drawn, strata, units
 from lessismore_transforms.errors import UserError
@@ -27,6 +27,7 @@ Ints = npt.NDArray[np.int64]
 Pair = tuple[Ints, Floats, Floats]  # labels (N,), probabilities (N, C) of A and of B
 Statistic = Callable[[npt.NDArray[np.bool_]], Floats]  # exchanges (B, units) to differences (B,)
 
+_ROUNDING = 1e-9
 _CELLS = 2**21  # weights (B, N) held at once
 
 
@@ -77,7 +78,8 @@ def bootstrap_interval(
     AUC when one class was not drawn, is left out: drawing it again would give the same distribution, and might never
     end. The resamples give the standard error, times n / (n - 1) for n units in its square; Student's quantile with
     n - 1 degrees of freedom goes with it, on the scale of log odds, as a metric ends at 0 and 1. Percentiles of the
-    resamples would hold the true AUC too rarely (91 % for 40 patients, this interval 94 %).
+    resamples would hold the true AUC too rarely (91 % for 40 patients, this interval 94 %). Where next to nothing is
+    wrong, or right, it is widened as `interval_by_units` tells.
 
     Args:
         runs: predictions of one test set, of one for each fold, or of several runs of all folds.
@@ -103,7 +105,7 @@ def bootstrap_interval(
     if len(values) == 0:
         return math.nan, math.nan
     error = float(np.std(values)) * math.sqrt(freedom.units / freedom.free)
-    return log_odds_interval(mean_of_runs(runs, metric), error, freedom.free, level)
+    return interval_by_units(runs, metric, values, mean_of_runs(runs, metric), error, freedom.free, level)
 
 
 def resampled(
@@ -146,6 +148,61 @@ def t_quantile(freedom: float, level: float) -> float:
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri((1 + level) / 2) if math.isinf(freedom) else stdtrit(freedom, (1 + level) / 2))
+
+
+def interval_by_units(
+    runs: Sequence[Predictions],
+    metric: Metric,
+    values: Floats,
+    mean: float,
+    error: float,
+    freedom: float,
+    level: float,
+) -> tuple[float, float]:
+    """The interval of log odds, joined with an exact one where resamples show too few of the units that matter.
+
+    That is where they do not differ, or where more of them are 0 or 1 than may lie outside of one end: then nothing, or
+    what one unit or two hold, is wrong (or right), and how seldom that is cannot be told from a resample. The exact
+    interval (Clopper & Pearson 1934) counts as many units as the smallest class has, all units for accuracy. An AUC of
+    1 pairs each of the smallest class with another one. It is rather too wide.
+
+    Args:
+        runs: all that the mean is of.
+        metric: as for `bootstrap_interval`.
+        values: the mean in each resample (B,).
+        mean: as for `log_odds_interval`.
+        error: as for `log_odds_interval`.
+        freedom: as for `log_odds_interval`.
+        level: as for `log_odds_interval`.
+    """
+    low, high = log_odds_interval(mean, error, freedom, level)
+    ends = np.mean((values < _ROUNDING) | (values > 1 - _ROUNDING))
+    if math.isnan(mean) or (error > _ROUNDING and ends <= (1 - level) / 2):
+        return low, high
+    exact = exact_interval(mean, _units_that_count(runs, metric), level)
+    return min(low, exact[0]), max(high, exact[1])
+
+
+def exact_interval(share: float, count: int, level: float) -> tuple[float, float]:
+    """The interval of a share of so many units by Clopper & Pearson (1934): of 20 of 20 it is 0.83 to 1."""
+    from scipy.special import betaincinv
+
+    hits, outside = share * count, (1 - level) / 2
+    low = float(betaincinv(hits, count - hits + 1, outside)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, count - hits, 1 - outside)) if hits < count else 1.0
+    return low, high
+
+
+def _units_that_count(runs: Sequence[Predictions], metric: Metric) -> int:
+    """The number of units of the smallest class, of all classes for accuracy."""
+    found, count = units(runs)
+    if metric in (accuracy, f1_micro):
+        return count
+    of_class: dict[int, set[int]] = {}
+    for run, unit in zip(runs, found, strict=True):
+        for label in np.unique(run.labels).tolist():
+            of_class.setdefault(label, set()).update(unit[run.labels == label].tolist())
+    return min(map(len, of_class.values()))
 
 
 def log_odds_interval(mean: float, error: float, freedom: float, level: float) -> tuple[float, float]:

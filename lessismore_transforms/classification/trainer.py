@@ -36,6 +36,7 @@ from lessismore_transforms.options import names
 from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
 from lessismore_transforms.training.curves import Curves
+from lessismore_transforms.training.identity import parts_identity, plain_parts
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer
 from lessismore_transforms.training.processes import process_count, process_rank
@@ -57,6 +58,8 @@ __all__ = [
     "training_statistics",
     "weights_of",
 ]
+
+_POINTS = 1000  # iterations and epochs from the first on in which the schedules of two trainings are compared
 
 
 def make_plan(settings: ClassificationSettings, dataset: Split) -> Plan:
@@ -174,7 +177,9 @@ def make_trainer(
         UserError: settings, data and a checkpoint that is resumed do not fit each other.
         OutputError: the output folder cannot be written.
     """
-    identity = _identity(settings, examples, origin) | {"schedule": schedule is not None}
+    identity = _identity(settings, examples, origin) | _of_parts(
+        plan, dataset, bare_network, loss_function, optimizer, schedule
+    )
     if settings.regression:
         return make_sweep(
             settings,
@@ -213,7 +218,9 @@ def make_trainer(
     )
     handlers = [
         SeedIterations(settings.run_seed, process_rank()),
-        FreezeEncoder(bare_network, settings.frozen, batch_norm=settings.frozen_batch_norm),
+        FreezeEncoder(
+            bare_network, settings.frozen, batch_norm=settings.frozen_batch_norm or settings.mode == "linear"
+        ),
         *([] if schedule is None else [Schedule(optimizer, schedule)]),
         *train_handlers,
         StopOnNan(bare_network),  # before what saves
@@ -316,6 +323,38 @@ def _identity(settings: ClassificationSettings, examples: Examples, origin: Mapp
         **{name: getattr(settings, name) for name in names(settings, "identity")},
         "seed": settings.run_seed,
     }
+
+
+def _of_parts(
+    plan: Plan,
+    dataset: Split,
+    network: Classifier,
+    loss_function: Any,
+    optimizer: Optimizer,
+    schedule: Callable[[int], float] | None,
+) -> dict[str, Any]:
+    """The same of what the parts really hold, wherever it was configured; a training may go on for more epochs."""
+    epochs = range(0, _POINTS * plan.batches_per_epoch, plan.batches_per_epoch)
+    parts = parts_identity(
+        points=[*range(_POINTS), *epochs],
+        optimizer=optimizer,
+        schedule=schedule,
+        loss_function=loss_function,
+        network=network,
+    )
+    if isinstance(loss_function, nn.Module):
+        parts |= {f"loss {name}": value.tolist() for name, value in loss_function.named_buffers()}  # weights of classes
+    made_by = type(dataset.transform).__name__
+    values = plain_parts(getattr(dataset.transform, "__dict__", {}))
+    # Computed means and deviations may differ in late digits, as pictures are added up on another number of cores.
+    return (
+        parts
+        | {f"preprocessing {made_by}": True}
+        | {
+            f"preprocessing {name}": [float(f"{x:.6g}") for x in value] if name in ("mean", "std") else value
+            for name, value in values
+        }
+    )
 
 
 def _header(

@@ -52,7 +52,8 @@ class Checkpoint:
         folder: of the run.
         network: without wrappers.
         state: other objects to save, by name: the optimizer, handlers with a state.
-        identity: plain values that must be equal in a resumed run, such as the method and the checksum of its slices.
+        identity: plain values that must be equal in a resumed run, such as the method and the checksum of its slices;
+            a run whose `max_epochs` is among them cannot be made longer.
         sampler: gets the iteration from which a resumed run goes on.
         plan: length of the run.
         resume: go on from `checkpoints/last.pt` instead of starting anew.
@@ -170,9 +171,10 @@ class Checkpoint:
         iteration = content["iteration"]
         to_write = self.after is not None and not self.after.exists()
         if iteration > self.plan.iterations or (iteration == self.plan.iterations and not to_write):
+            longer = "" if "max_epochs" in self.identity else "give a larger max_epochs, or "
             raise UserError(
                 f"the run in {self.path.parents[1]} is finished, {iteration} of {self.plan.iterations} iterations: "
-                "give a larger max_epochs or max_steps, or name another output_dir"
+                f"{longer}name another output_dir"
             )
         for name, item in self.state.items():
             try:

@@ -86,11 +86,13 @@ class Plan:
         """The iterations that a setting of so many epochs means, in whole steps.
 
         Where the length of the training is given in steps, an epoch is the `max_epochs`-th part of it, rounded down: 10
-        of 800 epochs are 1.25 % of the steps, whatever the size of the set.
+        of 800 epochs are 1.25 % of the steps, whatever the size of the set. A setting above 0 means at least one step,
+        where the training has more than one.
         """
         if self.parts is None:
             return epochs * self.batches_per_epoch
-        return epochs * self.steps // self.parts * self.accumulation
+        least = min(1, self.steps - 1) if epochs > 0 else 0
+        return max(least, epochs * self.steps // self.parts) * self.accumulation
 
     def interval_of(self, epochs: int) -> int:
         """The iterations between what happens every so many epochs: at least one step."""

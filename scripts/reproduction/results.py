@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from lessismore_transforms.classification.finished_runs import (
     read_finished_runs,
 )
 from lessismore_transforms.classification.paper import paper_value
+from lessismore_transforms.classification.statistics import mean_std
 from lessismore_transforms.classification.tables import as_text, write_table
 from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.errors import UserError
@@ -78,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Run:
-    """A finished run, with its AUC on both splits."""
+    """A finished run, with its AUC on both splits, nan where a split lacks a class."""
 
     place: Path
     val: float
@@ -118,6 +120,8 @@ def _choose_for_all(finished: _Finished, names: Sequence[str]) -> dict[str, tupl
     candidates = {epoch: runs for epoch, runs in started.items() if len(runs) == len(names)} or started
     if not candidates:
         return {}
+    if len(candidates) > 1:
+        _refuse_unknown(run for runs in candidates.values() for run in runs.values())
     best = max(candidates, key=lambda epoch: statistics.fmean(run.val for run in candidates[epoch].values()))
     return {name: (best, run) for name, run in candidates[best].items()}  # the first of equals
 
@@ -127,9 +131,21 @@ def _choose_by_fold(finished: _Finished, names: Sequence[str]) -> dict[str, tupl
     chosen = {}
     for name in names:
         candidates = [(epoch, runs[name]) for epoch, runs in finished.items() if name in runs]
+        if len(candidates) > 1:
+            _refuse_unknown(run for _, run in candidates)
         if candidates:
             chosen[name] = max(candidates, key=lambda item: item[1].val)
     return chosen
+
+
+def _refuse_unknown(runs: Iterable[_Run]) -> None:
+    """Nothing can be chosen by an AUC that has no value."""
+    for run in runs:
+        if math.isnan(run.val):
+            raise UserError(
+                f"expected an AUC of the validation split in {run.place / METRICS_FILE}, by which the checkpoint is "
+                "chosen, found none: the split lacks a class; give one that has all, or name one checkpoint only"
+            )
 
 
 def write_results(experiment: Experiment, folder: Path) -> str:
@@ -254,7 +270,8 @@ def _finished(
         place = evaluation_folder(folder, task, pretraining, epoch) / name
         if (place / METRICS_FILE).is_file():
             record = json.loads((place / METRICS_FILE).read_text(encoding="utf-8"))
-            found[name] = _Run(place, record["val"]["auc"], record["test"]["auc"])
+            auc = {split: record[split]["auc"] for split in ("val", "test")}
+            found[name] = _Run(place, *(math.nan if value is None else value for value in auc.values()))
     return found
 
 
@@ -338,7 +355,7 @@ def _draw_points(
     points = sorted(points, key=lambda point: point[0])
     hours = [max(hours, 1 / 3600) for hours, _ in points]  # the log counts seconds
     auc = [statistics.fmean(outcome.auc) for _, outcome in points]
-    spread = [statistics.stdev(outcome.auc) if len(outcome.auc) > 1 else 0.0 for _, outcome in points]
+    spread = [mean_std(outcome.auc)[1] if len(outcome.auc) > 1 else 0.0 for _, outcome in points]
     axes.errorbar(hours, auc, spread, lw=0.8, elinewidth=0.8, capsize=3, label=label, **style)
     names = [each.pretraining.reduction.label for _, each in points if each.pretraining]
     _name_points(axes, hours, auc, names, style, place)

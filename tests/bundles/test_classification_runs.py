@@ -231,6 +231,33 @@ print(*map(run, workflows[-2:]))
         assert (other / "predictions.csv").read_bytes() == (runs[0] / "predictions.csv").read_bytes()
 
 
+def test_a_training_goes_on_with_the_parts_that_it_began_with_only(tmp_path: Path, data: Path) -> None:
+    """For more epochs it may; what was changed below the settings is found in the parts themselves."""
+    begun = {"dataset_dir": str(data / "covid"), "mode": "scratch", "max_epochs": 1, "leakage": "ignore"}
+    begun |= {"schedule": "$lambda iteration: 1 / (1 + iteration)"}
+    changes: list[dict[str, Any]] = [
+        {"optimizer#lr": 0.1},
+        {"optimizer#betas": [0.5, 0.9]},
+        {"loss#label_smoothing": 0.2},
+        {"loss#weight": "$__import__('torch').tensor([1.0, 2.0])"},
+        {"train#preprocessing#size": 48},
+        {"train#preprocessing#mean": [0.25]},
+        {"schedule": "$lambda iteration: 1 / (2 + iteration)"},
+        {},
+    ]
+    given = [(["train"], begun), *((["train"], begun | {"max_epochs": 2, "resume": True} | each) for each in changes)]
+    code = runs_of(COVID, *given) + 'print("SAID" + json.dumps([run(workflow) for workflow in workflows]))'
+    said = json.loads(in_bundle(tmp_path, COVID, code).partition("SAID")[2].splitlines()[0])
+    found = ["".join(line for line in text.splitlines() if line.startswith("error: ")) for text in said]
+    assert found[0] == found[-1] == ""
+    parts = ("optimizer group 1 lr 0.1", "optimizer group 1 betas", "loss CrossEntropyLoss label_smoothing 0.2")
+    parts += ("loss weight [1.0, 2.0]", "preprocessing size 48", "preprocessing mean [0.25]", "schedule ")
+    assert [part in text for part, text in zip(parts, found[1:-1], strict=True)] == [True] * 7, found
+    assert all(text.startswith("error: expected to go on with ") for text in found[1:-1])
+    lines = [json.loads(line) for line in (tmp_path / "eval" / "run_00" / "log.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines if "event" in line][-1] == "end"
+
+
 def test_a_linear_evaluation_depends_on_nothing_but_weights_and_pictures(tmp_path: Path, data: Path) -> None:
     """Runs with other seeds, workers and a stop between are equal; the network that is saved is that of the metrics."""
     common = {name: value for name, value in SMALL.items() if name != "log_interval"} | {"mode": "linear"}
@@ -272,7 +299,7 @@ print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
     assert [len(found) for found in mistakes] == [0, 0, 1, 0, 0, 1, 1, 0, 0], mistakes
     assert mistakes[2] == ["error: stopped by SIGTERM after iteration 6: go on with --resume True"]
     assert "expected no learning_rate for mode linear, which fits a logistic regression and takes no" in mistakes[5][0]
-    assert "the run in first/run_00 is finished, 17 of 17 iterations" in mistakes[6][0]
+    assert "the run in first/run_00 is finished, 17 of 17 iterations: name another output_dir" in mistakes[6][0]
     first = tmp_path / "first" / "run_00"
     for other in ("first/run_04", "stopped/run_00", "scored/run_00"):
         assert (tmp_path / other / "predictions.csv").read_bytes() == (first / "predictions.csv").read_bytes()
@@ -291,8 +318,11 @@ print("SAID" + json.dumps([run(workflow) for workflow in workflows]))
     assert found["test"]["auc"] == 1.0
     network, header = load_classifier(first / "model.safetensors")
     assert header["record"]["penalty"] == 1e4
+    released, _ = load_classifier(tmp_path / "released" / "run_00" / "model.safetensors")
+    assert "frozen_batch_norm" not in metrics(tmp_path / "released" / "run_00")["settings"]
     before = build_backbone("resnet18", weights=data / "backbone.safetensors").state_dict()
-    assert all(torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items())
+    for each in (network, released):  # batch norms too
+        assert all(torch.equal(value, before[name]) for name, value in each.backbone.state_dict().items())
     test = Predictions.read(first / "predictions.csv").of("test")
     told = pd.read_csv(tmp_path / "pred" / "predictions.csv").set_index("image_id").loc[test.image_ids]
     np.testing.assert_allclose(told[["p_0", "p_1"]], test.probabilities, atol=1e-4)

@@ -133,7 +133,7 @@ print("SAID" + json.dumps([seen, [run(workflow) for workflow in workflows[2:]]])
         (sentence,) = [line for line in text.splitlines() if line.startswith("error: ")]
         assert f"expected to go on with {word}" in sentence
         assert "give what the run began with, or name another output_dir" in sentence
-    assert "is finished, 10 of 10 iterations" in said[-1]  # what may change is not in the way
+    assert "is finished, 10 of 10 iterations: name another output_dir" in said[-1]  # what may change is not in the way
 
 
 def test_the_store_tells_mean_and_deviation_of_its_pixels(

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from lessismore_transforms.pretraining.momentum import MomentumUpdate
+from lessismore_transforms.pretraining.near_copy_mask import NearCopyMask
 from lessismore_transforms.training.processes import process_count, process_rank
 
 scripts = bundle_scripts("ct_moco_pretraining")
@@ -470,3 +471,28 @@ def test_the_loss_of_a_network_that_tells_nothing_apart() -> None:
     assert scripts.chance_loss(65_536) == pytest.approx(11.0904, abs=5e-5)
     uniform = F.cross_entropy(torch.zeros(3, 1 + 160), torch.zeros(3, dtype=torch.int64))
     assert scripts.chance_loss(160) == pytest.approx(uniform.item())
+
+
+# Near copies
+
+
+def test_keys_of_near_copies_have_no_weight() -> None:
+    """A queue with planted copies gives the loss of the queue without them; without copies no bit changes."""
+    hashes = torch.tensor([0, 1, 0b111111, -1, 0, 0])
+    mask = NearCopyMask((hashes, torch.tensor([0, 0, 0, 0, 1, 0])), bits=2)
+    assert mask(torch.tensor([0, 4]), torch.tensor([0, 1, 2, 3, 4, 5, -1])).tolist() == [
+        [False, True, False, False, False, True, False],
+        [False, False, False, False, False, False, False],
+    ]
+    q, k, queue = sphere(1, 4).float(), sphere(1, 4, seed=1).float(), sphere(8, 4, seed=2).float()
+    planted = torch.tensor([1, 2, 5, 3, 4, -1, 1, 2])
+    losses = []
+    for near_copies, index in ((mask, planted), (None, planted), (mask, torch.tensor([2, 3, 4, 2, 3, 4, 2, 3]))):
+        network = tiny(near_copies=near_copies).eval()
+        network.queue.copy_(queue.T)
+        network.queue_index.copy_(index)
+        losses.append(InfoNCE()({"logits": network.compare(q, k, torch.tensor([0]))}).item())
+    keep = torch.tensor([1, 3, 4, 5, 7])  # all but 0, 2 and 6, the keys of slices 1 and 5
+    alone = moco_logits(q, k, queue[keep].T, torch.zeros(1, 5, dtype=torch.bool), 0.07)
+    assert losses[0] == pytest.approx(InfoNCE()({"logits": alone}).item(), abs=1e-6)
+    assert losses[1] == losses[2] != losses[0]

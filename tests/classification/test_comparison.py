@@ -124,6 +124,8 @@ def test_pretrainings_of_equal_labels_and_settings_are_one_arm(tmp_path: Path) -
     [
         {"weights": "a"},
         {"weights": None},
+        {"epoch": 50},
+        {"epoch": 1, "iteration": 8},  # checkpoints of one pre-training may be of one epoch
         {"labels": ("LIDC", "SwAV", None)},
         {"mode": "linear"},
         {"settings": {"learning_rate": 1}},
@@ -131,12 +133,41 @@ def test_pretrainings_of_equal_labels_and_settings_are_one_arm(tmp_path: Path) -
     ],
 )
 def test_what_may_not_be_repetitions_are_arms_of_their_own(tmp_path: Path, changes: dict[str, Any]) -> None:
+    known = {"labels": ALL, "epoch": 1, "iteration": 4}
     folders = [
-        write_evaluation(tmp_path / name, noisy(1, 1, seed=n), **({"labels": ALL, "weights": name} | change))
+        write_evaluation(tmp_path / name, noisy(1, 1, seed=n), **(known | {"weights": name} | change))
         for n, (name, change) in enumerate((("a", {}), ("b", changes)))
     ]
     table = make_table(folders, samples=5, metrics=["auc"])
     assert len(table.tasks[0].rows) == len(folders)
+
+
+def test_other_settings_and_lengths_of_what_is_compared_are_named(tmp_path: Path) -> None:
+    def table(name: str, *arms: dict[str, Any]) -> Table:
+        folders = [
+            write_evaluation(tmp_path / name / f"arm{n}", noisy(1, 1, seed=n), weights=str(n), **arm)
+            for n, arm in enumerate(arms)
+        ]
+        return make_table(folders, samples=5, metrics=["auc"])
+
+    usual = {"labels": ALL, "epoch": 800, "iteration": 8000, "settings": {"learning_rate": 1e-4, "image_size": 224}}
+    few = usual | {"labels": HASH6}
+    assert table("equal", usual, few | {"iteration": 900}).tasks[0].notes == ()  # equal epochs
+    assert table("steps", usual, few | {"epoch": 7000}).tasks[0].notes == ()  # equal steps
+    found = table("other", usual, few | {"settings": {"learning_rate": 0.01, "image_size": 224, "flip": 0.5}})
+    words = "arm1: compared with arm0, which differs in more: "
+    assert found.tasks[0].notes == (f"{words}learning_rate 0.01, there 0.0001; flip 0.5, there None.",)
+    length = "epochs of pre-training 50, there 800; iterations of pre-training 90, there 8000."
+    assert table("shorter", usual, few | {"epoch": 50, "iteration": 90}).tasks[0].notes == (f"{words}{length}",)
+    begun = usual | {"epoch": 1}, few | {"epoch": 1, "iteration": 90}
+    assert table("begun", *begun).tasks[0].notes == (f"{words}iterations of pre-training 90, there 8000.",)
+    again = usual | {"settings": {"learning_rate": 3e-4, "image_size": 224}}
+    two = table("two", usual, again, few)
+    assert [row.baseline for row in two.tasks[0].rows] == ["", "", ""]
+    assert two.tasks[0].notes == (
+        "arm2: not compared with ALL, of which there are 2 arms of the same data set, method and mode (arm0, arm1): "
+        "name one by --baseline EVAL, or leave the others out.",
+    )
 
 
 def test_several_runs_from_scratch_are_networks(tmp_path: Path) -> None:

@@ -36,14 +36,14 @@ def test_logits_are_the_linear_layer_on_the_features_of_the_encoder() -> None:
 
 def test_the_encoder_is_filled_from_a_file_and_the_layer_depends_on_the_seed(tmp_path: Path) -> None:
     encoder = build_backbone("resnet18", weights="random", seed=7)
-    save_backbone(tmp_path / "backbone.safetensors", encoder, {"method": "moco", "epoch": 12})
+    save_backbone(tmp_path / "backbone.safetensors", encoder, {"method": "moco", "epoch": 12, "iteration": 60})
     first, second = (build_classifier("resnet18", 2, weights=tmp_path / "backbone.safetensors", seed=s) for s in (0, 1))
     for network in (first, second):
         assert weights_id(network.backbone) == weights_id(encoder)
     assert not torch.equal(first.classifier.weight, second.classifier.weight)
-    expected = {"method": "moco", "id": weights_id(encoder), "epoch": 12}
+    expected = {"method": "moco", "id": weights_id(encoder), "epoch": 12, "iteration": 60}
     assert weights_of(tmp_path / "backbone.safetensors") == expected
-    assert weights_of("random") == {"method": None, "id": None, "epoch": None}
+    assert weights_of("random") == {"method": None, "id": None, "epoch": None, "iteration": None}
     with pytest.raises(ValueError, match=r"expected weights of method swav in .*, found those of moco"):
         build_classifier("resnet18", 2, weights=tmp_path / "backbone.safetensors", method="swav")
     with pytest.raises(ValueError, match=r"expected the 318 tensors of resnet50 \(pooled\), found 97 of them in"):

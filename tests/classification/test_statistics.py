@@ -6,13 +6,14 @@ import math
 import numpy as np
 import pytest
 from scipy.special import expit, logit, softmax
-from scipy.stats import binom, kstest, norm, rankdata, t
+from scipy.stats import beta, binom, binomtest, kstest, norm, rankdata, t
 
 from lessismore_transforms.classification.metrics import METRICS, accuracy, auc
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.statistics import (
     bootstrap_interval,
     delong_test,
+    exact_interval,
     holm,
     log_odds_interval,
     mean_std,
@@ -346,7 +347,13 @@ def test_delong_p_values_are_uniform_where_models_are_alike_and_small_where_not(
 def interval(runs, values, units: int, sets: int) -> tuple[float, float]:
     """The ends of an interval from bootstrapped areas of so many units in so many test sets."""
     mean = np.mean([auc(run.labels, run.probabilities) for run in runs])
-    return log_odds_interval(mean, np.std(values) * math.sqrt(units / (units - sets)), units - sets, 0.95)
+    low, high = log_odds_interval(mean, np.std(values) * math.sqrt(units / (units - sets)), units - sets, 0.95)
+    if np.mean(np.isin(np.round(values, 9), (0, 1))) > 0.025:  # images are the units
+        classes = {name: label for run in runs for name, label in zip(run.image_ids, run.labels, strict=True)}
+        n = np.bincount(list(classes.values())).min()
+        low = min(low, beta.ppf(0.025, mean * n, n - mean * n + 1))
+        high = max(high, beta.ppf(0.975, mean * n + 1, n - mean * n))
+    return low, high
 
 
 def test_an_interval_of_log_odds_by_hand():
@@ -356,6 +363,33 @@ def test_an_interval_of_log_odds_by_hand():
     assert log_odds_interval(0.2, 0.04, 59, 0.95) == (pytest.approx(1 - high), pytest.approx(1 - low))
     assert log_odds_interval(1.0, 0.0, 59, 0.95) == (1, 1)
     assert t_quantile(math.inf, 0.95) == pytest.approx(1.959964)
+
+
+def test_an_exact_interval_against_scipy():
+    assert exact_interval(1.0, 20, 0.95) == (pytest.approx(0.025 ** (1 / 20)), 1)  # 0.8316
+    assert exact_interval(0.0, 20, 0.95) == (0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    for hits in (1, 7, 19):
+        expected = binomtest(hits, 20).proportion_ci(method="exact")
+        assert exact_interval(hits / 20, 20, 0.95) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_a_score_of_1_or_0_is_not_certain():
+    labels = np.arange(50) % 5 // 3  # 30 and 20
+    right = run_of(labels, 4.0 * labels - 1.5)
+    for metric, count in ((auc, 20), (accuracy, 50), (METRICS["f1"], 20)):
+        assert bootstrap_interval([right], metric, samples=50) == (pytest.approx(0.025 ** (1 / count)), 1)
+    wrong = run_of(labels, 2.5 - 4.0 * labels)
+    assert bootstrap_interval([wrong], accuracy, samples=50) == (0, pytest.approx(1 - 0.025 ** (1 / 50)))
+    alike = run_of(labels, 0.0 * labels)  # says nothing
+    assert bootstrap_interval([alike], auc, samples=50) == pytest.approx(exact_interval(0.5, 20, 0.95))
+    scores = 4.0 * labels - 1.5
+    scores[3] = -1.6  # below one image of the other class: a third of the draws have none of the two
+    almost = run_of(labels, scores)
+    low, high = bootstrap_interval([almost], auc, samples=200)
+    assert low < 0.9 < auc(labels, almost.probabilities) < high
+    patients = [n // 5 for n in range(50)]  # with both classes each
+    several = run_of(labels, 4.0 * labels - 1.5, patients)
+    assert bootstrap_interval([several], auc, samples=50)[0] == pytest.approx(0.025 ** (1 / 10))
 
 
 def test_holm_by_hand():

@@ -103,6 +103,13 @@ def test_near_copies_at_the_bound() -> None:
     assert [int(number) for number in found] == [1, 4]  # 6 bits; not 7, nor itself, nor another volume
 
 
+def test_masked_near_copies_are_no_negatives() -> None:
+    hashes, volumes = torch.tensor([0, 0b1, 0b111111, -1]), torch.zeros(4, dtype=torch.int64)
+    images, everyone = torch.tensor([0]), torch.arange(4)
+    for masked, expected in ((-1, [2, 3]), (0, [2, 3]), (1, [1, 2]), (6, [0, 1])):
+        assert [int(number) for number in near_copies(images, everyone, hashes, volumes, masked=masked)] == expected
+
+
 # the handler
 
 

@@ -72,6 +72,8 @@ def test_the_cosine_goes_from_the_start_to_1_and_stays_there():
     rise = math.sqrt(0.5)
     quarters = [0.996, 1 - 0.004 * (1 + rise) / 2, 0.998, 1 - 0.004 * (1 - rise) / 2, 1.0, 1.0, 1.0]
     assert values == pytest.approx(quarters, abs=1e-12)
+    swings = [cosine_momentum(iteration, start=0.996, total=200, clamp=False) for iteration in (200, 300, 400, 600)]
+    assert swings == pytest.approx([1.0, 0.998, 0.996, 1.0], abs=1e-12)
 
 
 def events_of_a_training(handler_of, *, accumulation: int = 1) -> list[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from helpers import ROOT
 from reproduction import steps
 from reproduction.experiment import STAGES, Experiment, Reduction, read_experiment, tiny
 from reproduction.processes import last_error
-from reproduction.results import PAPER_HOURS, outcomes, training_hours
+from reproduction.results import PAPER_HOURS, draw_figure, outcomes, training_hours
 
 from lessismore_transforms.classification import evaluation
 from lessismore_transforms.classification.metrics import METRICS
@@ -250,7 +251,7 @@ class Stub:
     def __init__(self) -> None:
         self.commands: list[tuple[str, ...]] = []
         self.failing = ""  # what is in a command that fails
-        self.val: dict[str, float] = {}  # by what is in the folder of an evaluation
+        self.val: dict[str, float | None] = {}  # by what is in the folder of an evaluation
         self.auc: dict[str, float] = {}
 
     def __call__(self, command: Sequence[str], log: Path) -> int:
@@ -310,7 +311,7 @@ class Stub:
         record = {
             "format": 1, "task": output.parent.name, "classes": ["COVID", "NonCOVID"], "positive": 1, "mode": mode,
             "run": int(name[-2:]), "experiment": {key: options.get(key, "none") for key in names},
-            "weights": {"method": None, "id": options.get("pretrained"), "epoch": None},
+            "weights": {"id": options.get("pretrained"), "iteration": Path(options.get("pretrained", "")).stem},
             "settings": {"fold": int(options["fold"])} if "fold" in options else {},
             "val": {"auc": next((value for part, value in self.val.items() if part in str(output / name)), 0.5)},
             "test": test,
@@ -550,6 +551,28 @@ def test_each_fold_chooses_its_checkpoint_by_its_own_validation_pictures(place: 
     assert "mean validation AUC" not in text
     kept = [path.parent for path in sorted((place / "exp").rglob("model.safetensors"))]
     assert kept == sorted(found.runs)
+
+
+def test_a_validation_split_that_lacks_a_class_chooses_nothing(
+    place: Path, stub: Stub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.val = {"": None}
+    assert drive(place, reductions=["ALL"]) == 0  # there is one checkpoint
+    for run in (place / "exp").rglob("metrics.json"):
+        record = json.loads(run.read_text())
+        run.write_text(json.dumps(record | {"test": {"auc": None}}))
+    experiment = read_experiment(place / "experiment.json")
+    found = outcomes(experiment, place / "exp")
+    assert [len(each.auc) for each in found] == [2]
+    assert all(math.isnan(value) for each in found for value in each.auc)
+    draw_figure(experiment, place / "exp", found, place / "figure.png")
+    for task, data in (("COVID-19", "COVID-19=covid"), ("Brain", "Brain=brain")):
+        changes = {"checkpoint_epochs": [4, 8], "reductions": ["ALL"], "tasks": [task]}
+        capsys.readouterr()
+        assert drive(place, "--output_dir", str(place / "other"), data=("LIDC=lidc", data), **changes) == 2
+        said = capsys.readouterr().err
+        assert "expected an AUC of the validation split in" in said
+        assert "found none: the split lacks a class" in said
 
 
 def test_an_experiment_names_its_comparisons(place: Path, stub: Stub) -> None:

@@ -59,6 +59,7 @@ class Training:
         minutes: float = 0,
         decay: float = 0.0,
         after: Path | None = None,
+        length: dict[str, Any] | None = None,
     ) -> None:
         torch.manual_seed(0)
         self.network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 1))
@@ -69,7 +70,7 @@ class Training:
             folder,
             self.network,
             {"optimizer": self.optimizer, "log": self.log},
-            identity=IDENTITY,
+            identity=IDENTITY | (length or {}),
             sampler=batches,
             plan=plan,
             resume=resume,
@@ -379,10 +380,21 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path: Path, damage:
 
 
 def test_a_longer_plan_goes_on(tmp_path: Path) -> None:
+    """Of a fine-tuning, whose length is no part of what a run is."""
     Training(tmp_path, Plan(5, 10)).run()
     longer = Training(tmp_path, Plan(5, 15), resume=True).run()
     assert longer.trainer.state.iteration == 15
     assert [step for step, _ in losses(tmp_path)] == list(range(1, 16))
+
+
+def test_a_run_that_cannot_be_made_longer_is_not_advised_to_be(tmp_path: Path) -> None:
+    """The plan of a pre-training is a part of it: learning rates follow its length."""
+    length = {"max_epochs": 2, "max_steps": None}
+    Training(tmp_path, Plan(5, 10), length=length).run()
+    with pytest.raises(ValueError, match=r"is finished, 10 of 10 iterations: name another output_dir$"):
+        Training(tmp_path, Plan(5, 10), resume=True, length=length)
+    with pytest.raises(ValueError, match="expected to go on with max_epochs 3, found 2"):
+        Training(tmp_path, Plan(5, 15), resume=True, length=length | {"max_epochs": 3})
 
 
 def test_a_disk_without_room_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,13 @@ def test_an_epoch_of_a_budget_in_steps_is_a_share_of_it_whatever_the_set(slices:
     assert (whole.iterations_of(15), whole.iterations_of(10), whole.interval_of(1)) == (3, 3, 3)  # whole steps
 
 
+def test_a_setting_in_epochs_of_a_short_budget_in_steps_has_an_effect() -> None:
+    plan = Plan.of(1000, batch_size=8, max_epochs=800, max_steps=120, accumulation=2)
+    assert [plan.iterations_of(epochs) for epochs in (0, 1, 6, 7, 20)] == [0, 2, 2, 2, 6]
+    one = Plan.of(1000, batch_size=8, max_epochs=800, max_steps=1)
+    assert (one.iterations_of(10), one.interval_of(10)) == (0, 1)  # a warm-up cannot take the whole training
+
+
 def test_an_epoch_of_a_length_in_epochs_is_one() -> None:
     plan = Plan.of(243_958, batch_size=128, max_epochs=800)
     assert (plan.iterations_of(10), plan.interval_of(50)) == (19_050, 95_250)

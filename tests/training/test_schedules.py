@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from lessismore_transforms.training.parameter_groups import parameter_groups
 from lessismore_transforms.training.schedules import Schedule, warmup_cosine
 
 
@@ -57,3 +60,31 @@ def test_schedule_multiplies_each_group_and_leaves_zero() -> None:
     schedule(engine)  # from the first value, not from the last one
     assert [group["weight_decay"] for group in optimizer.param_groups] == pytest.approx([0.12, 0.0])
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
+
+
+def test_groups_of_parameters() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    network.add_module("token", nn.Embedding(2, 2))
+    (frozen,) = nn.Linear(1, 1, bias=False).requires_grad_(False).parameters()
+    network[2].register_parameter("frozen", frozen)
+    named = dict(network.named_parameters())
+
+    def names(group: dict[str, Any]) -> list[str]:
+        return [name for name, parameter in named.items() if any(parameter is other for other in group["params"])]
+
+    decayed, others = parameter_groups(network, 0.1, without_decay=["token"])
+    assert (names(decayed), decayed["weight_decay"]) == (["0.weight", "2.weight"], 0.1)
+    assert (names(others), others["weight_decay"]) == (["0.bias", "1.weight", "1.bias", "2.bias", "token.weight"], 0)
+    assert [names(group) for group in parameter_groups(network, 0.1, norms_too=True)] == [
+        [name for name in named if name != "2.frozen"]
+    ]
+
+
+def test_a_constant_learning_rate_and_a_decay_that_changes() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    groups = parameter_groups(network, 0.1, norms_too=True, constant=["1."])
+    optimizer = torch.optim.SGD(groups, lr=0.5)
+    engine = SimpleNamespace(state=SimpleNamespace(iteration=2))
+    Schedule(optimizer, lambda iteration: 0.5**iteration)(engine)
+    Schedule(optimizer, lambda iteration: 0.5**iteration, key="weight_decay")(engine)
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.25, 0.05), (0.5, 0.05)]

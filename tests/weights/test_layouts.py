@@ -155,6 +155,12 @@ def spark_bare(tensors: Tensors) -> dict[str, object]:
     return {"arch": "resnet50", "module": OrderedDict(tensors), "is_pretrain": False}
 
 
+def small_data_ssl(tensors: Tensors) -> dict[str, object]:
+    """Its SimCLR, DCLW, SimSiam and VICReg have the same names, so that the file does not tell its method."""
+    projector = {f"projector.{name}": torch.zeros(2) for name in ("0.weight", "0.bias", "1.running_mean", "3.weight")}
+    return {"model": prefixed("backbone.", tensors) | projector, "optimizer": {"state": {}}, "epochs": 249}
+
+
 PUBLISHED = {
     "swav": ("swav", "epoch=799-train_loss=5.90.ckpt", swav),
     "moco without MLP": ("moco", "last.ckpt", lambda x: moco(x, use_mlp=False)),
@@ -167,6 +173,8 @@ PUBLISHED = {
     "byol": ("byol", "last.ckpt", byol),
     "spark with decoder": ("spark", "resnet50_still_pretraining.pth", spark_still),
     "spark for fine-tuning": ("spark", "Epoch_750_Loss_0.5034_resnet50_1kpretrained.pth", spark_bare),
+    "SmallDataSSL": ("plain", "checkpoint.pt", small_data_ssl),
+    "SmallDataSSL, the encoder": ("plain", "encoder.pth", lambda x: OrderedDict(x)),
     "spark as timm": ("plain", "resnet50_1kpretrained_timm_style.pth", lambda x: x),
     "plain of a distributed run": ("plain", "plain.pth", lambda x: prefixed("module.", x)),
     "plain in a training's checkpoint": ("plain", "best.pth.tar", lambda x: {"epoch": 3, "state_dict": x}),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import csv
 import itertools
 import json
@@ -29,6 +30,7 @@ from lessismore_transforms.classification.metrics import METRICS
 from lessismore_transforms.classification.paper import paper_rows, paper_settings, paper_value
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.tasks import TASKS
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.training import checkpoint
 
 EXPERIMENTS = ROOT / "scripts" / "experiments"
@@ -185,6 +187,41 @@ def test_there_is_one_reduce_for_each_measure(tmp_path: Path) -> None:
 
 def option(step: steps.Step, name: str) -> str:
     return step.command[step.command.index(f"--{name}") + 1]
+
+
+def test_remedies_are_arms_beside_the_reductions(tmp_path: Path) -> None:
+    """The selection of a remedy is that of its reduction; what rotates needs all slices in the store."""
+    given = {"methods": ["DCLW"], "reductions": ["HASH-6", "HASH-6+rotate", "ALL+spread", "ALL+mask"]}
+    found = {step.name: step for step in steps_of(tmp_path, tasks=["COVID-19"], as_released=["pretrain"], **given)}
+    selects = [name for name, step in found.items() if step.command[1] == "select"]
+    assert selects == ["reduce/LIDC_hash/HASH-6", "reduce/LIDC_hash/ALL"]
+    arms = {name: found[f"pretrain/LIDC_DCLW_{name}_seed0"] for name in given["reductions"]}
+    assert [option(step, "selection") for step in arms.values()] == ["HASH-6", "HASH-6", "ALL", "ALL"]
+    assert option(arms["HASH-6+rotate"], "sampling") == "rotate"
+    assert arms["HASH-6+rotate"].needs == ("reduce/LIDC_hash/HASH-6", "reduce/LIDC_hash/ALL")
+    assert option(arms["ALL+spread"], "sampling") == "spread"
+    assert option(arms["ALL+mask"], "near_copies") == "mask"
+    assert "--sampling" not in arms["HASH-6"].command
+    files = [Path(name).name for name in ast.literal_eval(option(arms["HASH-6"], "config_file"))]
+    assert files == ["train.json", "dclw.json", "as_released.json", "dclw_as_released.json"]
+    run = found["evaluate/COVID-19/LIDC_DCLW_HASH-6+rotate_seed0_epoch0020/run_00"]
+    assert (option(run, "reduction"), option(run, "pretraining_selection")) == ("HASH-6+rotate", "ALL")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reductions": ["HASH-6+turn"]}, "found 'turn'"),
+        ({"reductions": ["EveryN-10%+rotate"]}, "expected a HASH threshold to rotate, such as HASH-6+rotate, found"),
+        (
+            {"reductions": ["ALL+mask"]},
+            "expected methods with negatives for ALL+mask (MoCoV2, SimCLR, DCLW), found SwAV",
+        ),
+    ],
+)
+def test_remedies_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_experiment(experiment_file(tmp_path, **changes))
 
 
 def test_checkpoints_are_exported_where_they_are_needed(tmp_path: Path) -> None:

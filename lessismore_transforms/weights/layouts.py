@@ -116,7 +116,11 @@ def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor],
         raise _unknown(path, type(content).__name__)
     if own := _own(content):
         return own
-    inner = [content[key] for key in ("module", "state_dict", "model") if isinstance(content.get(key), Mapping)]
+    if isinstance(model := content.get("model"), Mapping) and any(
+        str(key).startswith(SHARED_LAYOUT.mark) for key in model
+    ):
+        return _backbone(_tensors(model), SHARED_LAYOUT), PLAIN
+    inner = [content[key] for key in ("module", "state_dict") if isinstance(content.get(key), Mapping)]
     state = inner[0] if len(inner) == 1 else content
     tensors = _tensors(state)
     if tensors and all(key.startswith("module.") for key in tensors):
@@ -130,8 +134,6 @@ def _recognise(content: Any, path: Path | str) -> tuple[dict[str, torch.Tensor],
     if found:
         ((method, layout),) = found.items()
         return _backbone(tensors, layout), method
-    if any(key.startswith(SHARED_LAYOUT.mark) for key in tensors):
-        return _backbone(tensors, SHARED_LAYOUT), PLAIN
     if not tensors or len(tensors) < len(state):
         raise _unknown(path, ", ".join(itertools.islice(map(str, state or content), 5)) or "nothing")
     told = [name for name, layout in _PUBLISHED.items() if layout.entry and layout.entry in content]

@@ -307,8 +307,8 @@ def test_an_epoch_of_clusters_is_as_long_as_that_of_the_reduced_set(reduced: Pat
     assert len(loader) == len(few) // 4
     for _, indices in loader.sampler_of_steps:
         assert len(set(all_of_them.clusters[indices])) == 4
-    assert len(slices(turning)[0]) == 96
-    assert len(slices(small)[0]) == len(few)
+    assert len(slices(all_of_them)[0]) == 96
+    assert len(slices(few)[0]) == len(few)
 
 
 @pytest.mark.parametrize("given", [{}, {"spread_mm": 60}, {"spread_bits": 6}])

@@ -23,10 +23,13 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from lessismore_transforms.errors import UserError, first_line
+from lessismore_transforms.methods import METHODS
 from lessismore_transforms.options import is_plain, parse_bool
+from lessismore_transforms.wording import listed
 
 # MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
 _MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
+_OF_NEGATIVES = ("near_copies", "mask_bits")  # settings of methods whose loss has negatives
 _SHOW = "LESSISMORE_TRACEBACK"  # in the environment
 _COMPONENT = re.compile(r"Failed to instantiate component '([\w.]+)'")  # MONAI's words
 _SECTIONS = ("imports", "initialize", "run", "finalize")
@@ -67,6 +70,11 @@ def check_overrides() -> None:
         known = known_ids(files, config)
         for unknown in unknown_ids(config, known):
             (closest,) = difflib.get_close_matches(unknown, known, n=1, cutoff=0)
+            if unknown in _OF_NEGATIVES:
+                having = listed([method.title for method in METHODS.values() if method.negatives])
+                raise UserError(
+                    f"the bundle has no setting {unknown!r}, as its loss has no negatives: {having} have it"
+                )
             raise UserError(f"the bundle has no setting {unknown!r}: the closest one is {closest!r}")
         for name, default in _defaults(files, config).items():
             if name in config:

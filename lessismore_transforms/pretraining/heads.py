@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import at_least_float32
 from lessismore_transforms.weights.backbones import three_channels
 
@@ -43,13 +42,5 @@ def project(backbone: nn.Module, head: nn.Module, views: Sequence[torch.Tensor])
         backbone: maps pictures (N, 3, H, W) to features (N, F).
         head: maps features to embeddings (N, D).
         views: (B, 1 or 3, H, W) each, of the same B pictures.
-
-    Raises:
-        UserError: there is one picture alone, which has no statistics.
     """
-    if len(views[0]) < 2 and head.training:
-        raise UserError(
-            f"expected 2 pictures or more for each process and step, found {len(views[0])}: batch norms and losses "
-            "compare the pictures of a batch; give a larger batch_size"
-        )
     return [at_least_float32(head(backbone(three_channels(view)))) for view in views]

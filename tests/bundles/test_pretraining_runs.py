@@ -257,6 +257,24 @@ ended(started({method_files(method, *overlays)!r}, output_dir="released"))
     build_backbone("resnet18", weights=tmp_path / "whole" / "backbone.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("method", "overrides", "expected"),
+    [
+        ("simclr", {"batch_size": 1}, "expected 2 pictures or more in a batch, found 1: the other pictures are the"),
+        ("vicreg", {"batch_size": 1}, "expected 2 slices or more for each process and step, found 1"),
+        ("byol", {"near_copies": "mask"}, "no setting 'near_copies', as its loss has no negatives: MoCoV2, SimCLR and"),
+        ("simsiam", {"sampling": "rotate"}, "expected a selection that removed slices for the sampling rotate"),
+    ],
+)
+def test_mistakes_of_the_methods(
+    tmp_path: Path, reduced: Path, method: str, overrides: dict[str, Any], expected: str
+) -> None:
+    done = run(tmp_path, method, dataset_dir=reduced, output_dir="run", **overrides)
+    assert done.returncode == 2
+    assert expected in sentence(done)
+    assert not (tmp_path / "run").exists()
+
+
 def sentence(done: subprocess.CompletedProcess) -> str:
     """The one sentence of a run that ended with a mistake of its user."""
     assert "Traceback" not in done.stderr, done.stderr[-3000:]

@@ -17,14 +17,13 @@ from lessismore_transforms.weights.backbones import read_metadata
 
 STEPS = 10
 TINY = tiny_settings()
-METHODS = ["byol", "moco", "spark", "swav"]  # the others have nothing that these do not have
+METHODS = ["moco", "spark", "swav"]  # what the others have, these have too
 # A step for an epoch, so that each moment falls on a step of its own.
 GIVEN: dict[str, Any] = {
     "backbone": "resnet18", "batch_size": 8, "workers": 0, "log_interval": 1, "max_steps": STEPS, "max_epochs": STEPS,
     "export_epochs": 4, "probe_epochs": 4, "probe": "labelled",
 }  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {
-    "byol": {"warmup_epochs": 3},
     "moco": {},
     "spark": {"warmup_epochs": 3},
     "swav": {
@@ -87,7 +86,7 @@ def test_sets_of_different_size_are_trained_alike(tmp_path: Path, sets: dict[str
     """And a run goes on only as it began; in the same process, to save its start."""
     assert [len(SliceSelectionDataset(folder)) for folder in sets.values()] == [96, 32]
     labelled(tmp_path / "labelled")
-    rate = "learning_rate_per_256" if method in ("byol", "spark") else "learning_rate"
+    rate = "learning_rate_per_256" if method == "spark" else "learning_rate"
     changes: list[dict[str, Any]] = [
         {rate: 0.5},
         {"max_steps": 2 * STEPS},
@@ -111,7 +110,7 @@ print("SAID" + json.dumps([seen, [run(workflow) for workflow in workflows[2:]]])
     assert len(large) == STEPS
     rates = [rates[0][0] for rates, *_ in large]
     assert len(set(rates)) == STEPS  # it moves in every step
-    assert int(np.argmax(rates)) == {"byol": 3, "moco": 0, "spark": 3, "swav": 3}[method]
+    assert int(np.argmax(rates)) == {"moco": 0, "spark": 3, "swav": 3}[method]
     if method == "moco":
         assert {tuple(queue) for _, _, queue, _ in large} == {(128, 256 * 8)}
     if method == "swav":

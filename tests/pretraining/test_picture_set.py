@@ -22,6 +22,8 @@ from lessismore_transforms.classification.examples import SPLITS, Example, Examp
 from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.errors import ManifestError, UserError
 from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pretraining.sampling import make_order
+from lessismore_transforms.pretraining.settings import PretrainingSettings
 from lessismore_transforms.pretraining.training_set import (
     WritePictures,
     described_set,
@@ -367,3 +369,21 @@ def test_patients_that_were_trained_on_are_found(colour: Path, tmp_path: Path) -
     unknown = check_leakage(here, pretraining=colour)
     assert unknown.counts["pretraining_patients"] is None
     assert any("whether they share any is not known" in sentence for sentence in unknown.sentences)
+
+
+def test_samplings_of_pictures(tmp_path: Path) -> None:
+    """Pictures have no clusters and no places; those of one folder may be near by their hashes."""
+    for number in range(6):
+        noise = np.random.default_rng(number // 2).integers(0, 256, (40, 40), np.uint8)
+        noise[0, 0] = number
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+    with pytest.raises(UserError, match="which no selection put into clusters: take the sampling random or spread"):
+        open_dataset(tmp_path, sampling="rotate")
+    pictures = open_dataset(tmp_path)
+    given = {"dataset_dir": tmp_path, "sampling": "spread", "batch_size": 3}
+    with pytest.raises(UserError, match="which have no places: give --spread_bits 6 instead"):
+        make_order(PretrainingSettings(**given), pictures, 2)
+    order = make_order(PretrainingSettings(**given, spread_bits=6), pictures, 2)
+    for epoch in range(4):
+        first = order.draw(epoch)[:3]
+        assert len({number // 2 for number in first}) == 3  # one of each pair in each batch

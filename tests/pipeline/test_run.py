@@ -112,7 +112,7 @@ def test_the_report_shows_no_word_of_the_folder_of_a_failed_volume(tmp_path: Pat
             path.write_bytes(path.read_bytes()[:-7])
     write_nifti(phantom_scan(1, slices=4, size=32), tmp_path / "data" / "p" / "ct.nii.gz")
     reduce_dataset(tmp_path / "data", tmp_path / "out", workers=0)
-    page = write_report(tmp_path / "out").read_text()
+    page = write_report(tmp_path / "out").read_text(encoding="utf-8")
     assert "none of its 4 slices can be read; the first:" in page
     assert not [word for word in ("Anna", "Maria", "Musterfrau", "Zorro", "Maxi") if word in page]
 

@@ -68,7 +68,7 @@ class SliceSelectionDataset:
         leads: list[str] = []  # the slice that stands for each item, where the removed ones are there too
         for number, folder in enumerate(self._folders):
             manifest, chosen = read_reduction(folder, selection)
-            rows = stored_rows(manifest)
+            rows = stored_rows(manifest, chosen if selection == "default" else None)
             chosen_rows = chosen.rows(removed=removed)
             items = [(number, name, rows.get(name, -1)) for name in chosen.slices.loc[chosen_rows, "slice_id"]]
             lacking = sum(row < 0 for _, _, row in items)

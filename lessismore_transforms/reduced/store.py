@@ -139,8 +139,12 @@ def write_index(output_dir: Path, stored: Iterable[tuple[str, Sequence[int]]]) -
             writer.writerows((slice_id(volume, index), row) for row, index in enumerate(indices))
 
 
-def stored_slices(manifest: Manifest) -> dict[str, list[int]]:
+def stored_slices(manifest: Manifest, default: Selection | None = None) -> dict[str, list[int]]:
     """The indices of the slices in each volume's store, in the order of their rows; none where there is no store.
+
+    Args:
+        manifest: of the output.
+        default: its default selection, where that has been read already.
 
     Raises:
         ManifestError: the tables are missing or were changed since they were written.
@@ -154,7 +158,7 @@ def stored_slices(manifest: Manifest) -> dict[str, list[int]]:
     stored: dict[str, list[int]] = {record["volume"]: [] for record in manifest.volumes}
     if not (folder / STORE).is_dir():
         return stored
-    for name in manifest.read_selection().kept_ids:
+    for name in (manifest.read_selection() if default is None else default).kept_ids:
         volume, index = parse_slice_id(name)
         stored[volume].append(index)
     filled = read_filled(folder)
@@ -172,13 +176,9 @@ def with_filled(entry: Mapping[str, Any] | None, chosen: list[int]) -> list[int]
     return indices
 
 
-def stored_rows(manifest: Manifest) -> dict[str, int]:
-    """Row in its volume's array of every stored slice.
-
-    Raises:
-        ManifestError: as of `stored_slices`.
-    """
-    stored = stored_slices(manifest).items()
+def stored_rows(manifest: Manifest, default: Selection | None = None) -> dict[str, int]:
+    """Row in its volume's array of every stored slice; arguments and errors as of `stored_slices`."""
+    stored = stored_slices(manifest, default).items()
     return {slice_id(volume, index): row for volume, indices in stored for row, index in enumerate(indices)}
 
 

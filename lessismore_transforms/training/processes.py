@@ -93,19 +93,23 @@ class _AllReduceSum(torch.autograd.Function):
         return total
 
 
-def all_gather_with_gradients(x: torch.Tensor) -> torch.Tensor:
+def all_gather_with_gradients(x: torch.Tensor, dim: int = 0) -> torch.Tensor:
     """The tensors of all processes in one, in the order of their ranks, with gradients.
 
     A process gets back the gradients of the losses of all processes. DDP then averages the gradients of the parameters,
     so that the mean of the losses of all processes is minimised, be they shares of one loss or the same loss.
 
     Args:
-        x: (B, ...), of the same shape in every process.
+        x: B entries along `dim`, of the same shape in every process.
+        dim: along which the tensors are put together.
 
     Returns:
-        (world * B, ...), the same in every process.
+        world * B entries along `dim`, the same in every process.
     """
-    return x if process_count() == 1 else _AllGather.apply(x)
+    if process_count() == 1:
+        return x
+    gathered: torch.Tensor = _AllGather.apply(x.movedim(dim, 0))
+    return gathered.movedim(0, dim)
 
 
 class _AllGather(torch.autograd.Function):

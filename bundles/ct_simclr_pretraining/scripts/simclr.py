@@ -77,7 +77,7 @@ def similarities(
         Cosines (2, B, 2N), the first views and then the second ones; the columns of each picture's other view (2, B);
         and what is no negative, bool (2, B, 2N): the view itself, its other view, and masked pictures.
     """
-    everyone = all_gather_with_gradients(z.transpose(0, 1).contiguous()).transpose(0, 1)  # (2, N, D)
+    everyone = all_gather_with_gradients(z, dim=1)  # (2, N, D)
     count = everyone.shape[1]
     rows = torch.arange(count, device=z.device)[own_rows(z[0])]  # (B,), places of the own pictures among all
     others = torch.stack([rows + count, rows])  # (2, B)

@@ -93,7 +93,7 @@ class VICRegLoss(nn.Module):
         """
         z = prediction["projections"]
         with torch.autocast(z.device.type, enabled=False):
-            terms = vicreg_terms(_everyone(z))
+            terms = vicreg_terms(all_gather_with_gradients(z, dim=1))
             return torch.stack([weight * term for weight, term in zip(self.weights, terms, strict=True)]).sum()
 
 
@@ -106,8 +106,3 @@ class Terms(Monitor):
         if z.shape[1] < 2:
             return {}
         return dict(zip(("invariance", "variance", "covariance"), map(float, vicreg_terms(z)), strict=True))
-
-
-def _everyone(z: torch.Tensor) -> torch.Tensor:
-    """The embeddings (2, N, D) of all processes."""
-    return all_gather_with_gradients(z.transpose(0, 1).contiguous()).transpose(0, 1)

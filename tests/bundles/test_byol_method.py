@@ -5,20 +5,13 @@ import math
 import pytest
 import torch
 from helpers import bundle_scripts
+from tiny_networks import FEATURES, flat_backbone, two_views
 from torch import nn
 
 scripts = bundle_scripts("ct_byol_pretraining")
 BYOL, BYOLLoss = scripts.BYOL, scripts.BYOLLoss
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
-
-
-def backbone() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(27, 6))
-
-
-def views(count: int = 5) -> list[torch.Tensor]:
-    return list(torch.randn(2, count, 1, 3, 3, generator=torch.Generator().manual_seed(1)))
 
 
 def test_the_loss_is_that_of_equations_2_and_3() -> None:
@@ -42,8 +35,8 @@ def test_order_of_pictures_and_of_views_changes_nothing() -> None:
 
 
 def test_a_prediction_is_compared_with_the_targets_of_the_other_view() -> None:
-    network = BYOL(backbone(), 6, hidden=5, embedding=3)
-    first, second = views()
+    network = BYOL(flat_backbone(), FEATURES, hidden=5, embedding=3)
+    first, second = two_views()
     output = network([first, second])
     with torch.no_grad():
         torch.testing.assert_close(output["targets"][0], network.target(second.expand(-1, 3, -1, -1)))
@@ -58,7 +51,7 @@ def test_a_prediction_is_compared_with_the_targets_of_the_other_view() -> None:
 
 
 def test_the_target_follows_its_weights_and_keeps_its_own_statistics() -> None:
-    network = BYOL(backbone(), 6, hidden=5, embedding=3)
+    network = BYOL(flat_backbone(), FEATURES, hidden=5, embedding=3)
     before = [parameter.clone() for parameter in network.target.parameters()]
     for parameter in network.backbone.parameters():
         parameter.data += 1
@@ -67,7 +60,7 @@ def test_the_target_follows_its_weights_and_keeps_its_own_statistics() -> None:
     for old, new, follower in zip(before, online, network.target.parameters(), strict=True):
         torch.testing.assert_close(follower, 0.9 * old + 0.1 * new)
     statistics = network.target[1][1].running_mean.clone()
-    network(views())
+    network(two_views())
     assert not torch.equal(network.target[1][1].running_mean, statistics)
 
 

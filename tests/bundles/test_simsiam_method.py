@@ -3,20 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import bundle_scripts
+from tiny_networks import FEATURES, flat_backbone, two_views
 from torch import nn
 
 scripts = bundle_scripts("ct_simsiam_pretraining")
 SimSiam, SimSiamLoss = scripts.SimSiam, scripts.SimSiamLoss
 
 pytestmark = pytest.mark.usefixtures("torch_seed")
-
-
-def backbone() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(27, 6))
-
-
-def views(count: int = 5) -> list[torch.Tensor]:
-    return list(torch.randn(2, count, 1, 3, 3, generator=torch.Generator().manual_seed(1)))
 
 
 def test_the_loss_is_that_of_equations_1_to_4() -> None:
@@ -46,8 +39,8 @@ def test_no_gradient_flows_through_what_is_predicted() -> None:
     SimSiamLoss()({"predictions": p, "projections": z}).backward()
     assert p.grad is not None
     assert z.grad is None
-    network = SimSiam(backbone(), 6, hidden=5, embedding=4, bottleneck=3)
-    output = network(views())
+    network = SimSiam(flat_backbone(), FEATURES, hidden=5, embedding=4, bottleneck=3)
+    output = network(two_views())
     assert output["predictions"].shape == output["projections"].shape == (2, 5, 4)
     assert output["projections"].requires_grad
     assert not output["embedding"].requires_grad
@@ -55,8 +48,8 @@ def test_no_gradient_flows_through_what_is_predicted() -> None:
 
 
 def test_the_released_network_has_no_predictor() -> None:
-    network = SimSiam(backbone(), 6, hidden=5, embedding=4, layers=2, output_norm=False, bottleneck=0)
-    output = network(views())
+    network = SimSiam(flat_backbone(), FEATURES, hidden=5, embedding=4, layers=2, output_norm=False, bottleneck=0)
+    output = network(two_views())
     torch.testing.assert_close(output["predictions"], output["projections"])
     assert [type(layer).__name__ for layer in network.head] == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
 

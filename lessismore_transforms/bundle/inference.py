@@ -28,8 +28,8 @@ class Pictures(torch.utils.data.Dataset[Any]):
     One that cannot be read comes as a black pixel, and `error` says why, so that the others go on.
 
     Args:
-        data: a folder, for the PNG and JPEG files below it, by path; or an output of `reduce`, or several, for their
-            slices, by slice_id.
+        data: a folder, for the PNG, JPEG and TIFF files below it, by path; or an output of `reduce`, or several, for
+            their slices, by slice_id.
         selection: of the outputs.
         transform: called with each item.
         channels: 1 for grey, or 3.
@@ -63,11 +63,12 @@ class Pictures(torch.utils.data.Dataset[Any]):
             self.names = self._slices.slice_ids
         else:
             self._folder = outputs[0]
-            self.names = list_pictures(self._folder, with_dicom=dicom) if self._folder.is_dir() else []
+            self.names = list_pictures(self._folder, with_dicom=dicom, with_tiff=True) if self._folder.is_dir() else []
         if not self.names:
+            kinds = "PNG, JPEG, TIFF or DICOM" if dicom else "PNG, JPEG or TIFF"
             raise UserError(
-                f"expected {'PNG, JPEG or DICOM' if dicom else 'PNG or JPEG'} files or an output of `reduce` in "
-                f"{', '.join(map(str, outputs))}, found none: name another folder with dataset_dir"
+                f"expected {kinds} files or an output of `reduce` in {', '.join(map(str, outputs))}, found none: "
+                "name another folder with dataset_dir"
             )
 
     def __len__(self) -> int:

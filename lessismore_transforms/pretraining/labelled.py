@@ -17,11 +17,10 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.picture_list import read_rows
-from lessismore_transforms.reduced.pictures import images_in
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.network_input import resize
-from lessismore_transforms.volumes.pictures import SUFFIXES, read_picture
+from lessismore_transforms.volumes.pictures import list_pictures, read_picture, with_channels
 from lessismore_transforms.wording import counted, plural
 
 GROUPS = ("group", "patient")
@@ -36,7 +35,7 @@ class LabelledSet:
     """Labelled pictures of one size.
 
     Args:
-        images: uint8 (N, 1, size, size).
+        images: uint8 (N, C, size, size), C is 1 for grey, 3 in colour.
         targets: int64 (N,), positions in `classes`.
         groups: int64 (N,), patient or volume of each picture; pictures of the same group are not compared.
         classes: names, sorted.
@@ -56,12 +55,13 @@ def read_labelled(
     output: str | Path | None = None,
     selection: str = "default",
     training: torch.Tensor | None = None,
+    channels: int = 1,
 ) -> LabelledSet:
-    """Read a labelled set: whole pictures, grey, resized (bilinear, antialiased).
+    """Read a labelled set: whole pictures, resized (bilinear, antialiased).
 
-    A folder has a sub-folder of PNG or JPEG files for each class, and each picture is a group of its own. A CSV file
-    has a row per picture: its `path`, relative to the CSV file's folder, or its `slice_id` in `output`; its label; and,
-    optionally, the `group` or `patient` that it belongs to (by default the volume, for a slice of `output`).
+    A folder has a sub-folder of PNG, JPEG or TIFF files for each class, and each picture is a group of its own. A CSV
+    file has a row per picture: its `path`, relative to the CSV file's folder, or its `slice_id` in `output`; its label;
+    and, optionally, the `group` or `patient` that it belongs to (by default the volume, for a slice of `output`).
 
     Args:
         source: the folder or the CSV file.
@@ -71,6 +71,7 @@ def read_labelled(
         selection: name of its selection; rows of slices that are not in it are left out.
         training: int64 (n,), the bits of the difference hashes of the slices of pre-training, as `slice_table` gives
             them: pictures with such a hash are left out.
+        channels: 1 reads grey pictures, 3 colour; slices are grey.
 
     Raises:
         UserError: a file is missing or cannot be read, a label or a column is missing, or what is left has fewer
@@ -78,9 +79,9 @@ def read_labelled(
     """
     source = Path(source)
     if source.is_dir():
-        items = _from_folders(source)
+        items = _from_folders(source, channels)
     elif source.is_file():
-        items = _from_table(source, label, output, selection)
+        items = _from_table(source, label, output, selection, channels)
     else:
         raise UserError(f"expected a folder of class folders or a CSV file at {source}, found nothing: check the path")
     seen = set() if training is None else set(training.cpu().numpy().view(np.uint64).tolist())
@@ -108,18 +109,21 @@ class _Item(NamedTuple):
     picture: Picture
 
 
-def _from_folders(folder: Path) -> Iterator[_Item]:
+def _from_folders(folder: Path, channels: int) -> Iterator[_Item]:
     places = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
-    places = [place for place in places if any(path.suffix.lower() in SUFFIXES for path in place.rglob("*"))]
-    if len(places) < 2:
-        found = ", ".join(place.name for place in places) or "none"
-        raise UserError(f"expected a sub-folder of PNG or JPEG files for each class in {folder}, found {found}")
-    for place in places:
-        for name, picture in images_in(place):
-            yield _Item(place.name, f"{place.name}/{name}", int(dhash(min_max_uint8(picture))), picture)
+    pictures = {place: paths for place in places if (paths := list_pictures(place, with_tiff=True))}
+    if len(pictures) < 2:
+        found = ", ".join(place.name for place in pictures) or "none"
+        raise UserError(f"expected a sub-folder of PNG, JPEG or TIFF files for each class in {folder}, found {found}")
+    for place, paths in pictures.items():
+        for name in paths:
+            picture = read_picture(place / name, channels)
+            yield _Item(place.name, f"{place.name}/{name}", _hash(picture), picture)
 
 
-def _from_table(table: Path, label: str | None, output: str | Path | None, selection: str) -> Iterator[_Item]:
+def _from_table(
+    table: Path, label: str | None, output: str | Path | None, selection: str, channels: int
+) -> Iterator[_Item]:
     rows, columns = read_rows(table)
     key = "slice_id" if "slice_id" in columns and (output is not None or "path" not in columns) else "path"
     if key not in columns:
@@ -137,15 +141,15 @@ def _from_table(table: Path, label: str | None, output: str | Path | None, selec
             raise UserError(f"{table}, line {line}: {row[key]} is in line {first} already: take one of them away")
     named = {row[key]: (row[label], row[group] if group else None) for row in rows}
     if key == "path":
-        yield from _from_files(table.parent, named)
+        yield from _from_files(table.parent, named, channels)
     elif output is not None:
         yield from _from_output(table, named, output, selection)
 
 
-def _from_files(folder: Path, named: Mapping[str, tuple[str, str | None]]) -> Iterator[_Item]:
+def _from_files(folder: Path, named: Mapping[str, tuple[str, str | None]], channels: int) -> Iterator[_Item]:
     for path, (label, group) in named.items():
-        picture = read_picture(folder / path)
-        yield _Item(label, path if group is None else group, int(dhash(min_max_uint8(picture))), picture)
+        picture = read_picture(folder / path, channels)
+        yield _Item(label, path if group is None else group, _hash(picture), picture)
 
 
 def _from_output(
@@ -165,6 +169,11 @@ def _from_output(
             yield _Item(label, volume if group is None else group, bits, dataset[index]["image"][0])
 
 
+def _hash(picture: Picture) -> int:
+    """The difference hash by which a picture of the pre-training set is known, see `PictureSet.hashes`."""
+    return int(dhash(min_max_uint8(with_channels(picture, 1))))
+
+
 def _label_column(table: Path, columns: Sequence[str], label: str | None) -> str:
     if label is not None:
         if label not in columns:
@@ -177,8 +186,9 @@ def _label_column(table: Path, columns: Sequence[str], label: str | None) -> str
 
 
 def _resized(picture: Picture, size: int) -> torch.Tensor:
-    """A picture (H, W) as uint8 (1, size, size)."""
-    small = resize(torch.from_numpy(np.array(picture))[None, None].float(), size)
+    """A picture (H, W) or (H, W, 3) as uint8 (C, size, size)."""
+    planes = torch.from_numpy(np.atleast_3d(picture).transpose(2, 0, 1).copy())  # (C, H, W)
+    small = resize(planes[None].float(), size)
     return small[0].round().clamp(0, 255).to(torch.uint8)
 
 

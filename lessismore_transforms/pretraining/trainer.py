@@ -35,6 +35,7 @@ from lessismore_transforms.pretraining.spreading import Spread
 from lessismore_transforms.pretraining.training_set import (
     TrainingSet,
     WritePictures,
+    channels,
     described_set,
     grey_mean,
     grey_std,
@@ -147,7 +148,13 @@ def make_trainer(
         backbone,
         settings.backbone,
         every=settings.export_epochs,
-        metadata={"method": method, "mean": list(views.mean), "std": list(views.std), "image_size": image_size},
+        metadata={
+            "method": method,
+            "mean": list(views.mean),
+            "std": list(views.std),
+            "image_size": image_size,
+            "channels": channels(dataset),
+        },
         plan=plan,
     )
     checkpoint = Checkpoint(
@@ -224,5 +231,6 @@ def _make_probe(
         label=settings.probe_label,
         output=settings.probe_output,
         training=slices(dataset)[0],
+        channels=channels(dataset),
     )
     return KNNProbe(backbone, labelled, interval=settings.probe_epochs, mean=views.mean, std=views.std, plan=plan)

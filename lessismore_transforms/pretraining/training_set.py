@@ -87,6 +87,11 @@ def smallest(dataset: TrainingSet) -> tuple[int, int]:
     return dataset.smallest()
 
 
+def channels(dataset: TrainingSet) -> int:
+    """Of each item: 1 where it is grey, 3 in colour; a slice is grey."""
+    return 1 if isinstance(dataset, SliceSelectionDataset) else dataset.channels
+
+
 def grey_mean(dataset: TrainingSet) -> list[float]:
     """The mean of the values in 0..1 of each channel; says where grey pictures are stored in colour."""
     if isinstance(dataset, SliceSelectionDataset):

@@ -59,11 +59,11 @@ def test_pictures_of_a_folder_come_by_path_and_grey(tmp_path: Path) -> None:
 
 def test_pictures_come_in_colour_and_dicom_in_a_window_where_wanted(small_data: Path, tmp_path: Path) -> None:
     colour = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
-    Image.fromarray(colour).save(tmp_path / "a.png")
+    Image.fromarray(colour).save(tmp_path / "a.tif")
     (tmp_path / "b.png").write_text("no picture")
     dicom = next(path for path in sorted(small_data.rglob("*")) if path.suffix == ".dcm")
     shutil.copyfile(dicom, tmp_path / "c.dcm")
-    assert Pictures(tmp_path).names == ["a.png", "b.png"]
+    assert Pictures(tmp_path).names == ["a.tif", "b.png"]
     pictures = Pictures(tmp_path, channels=3, dicom=True, window="40/80")
     coloured, damaged, windowed = (pictures[index] for index in range(3))
     np.testing.assert_array_equal(coloured["image"], colour.transpose(2, 0, 1))
@@ -107,5 +107,5 @@ def test_pictures_of_outputs_are_the_kept_slices(small_data: Path, tmp_path: Pat
 def test_no_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(ValueError, match=f"expected PNG or JPEG files or an output of `reduce` in {folder}"):
+        with pytest.raises(ValueError, match=f"expected PNG, JPEG or TIFF files or an output of `reduce` in {folder}"):
             Pictures(folder)

@@ -50,11 +50,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected_embedding(picture: np.ndarray, weights: Path) -> np.ndarray:
-    """What a resnet18 makes of a grey picture (H, W) that Pillow resized."""
-    floats = Image.fromarray(picture.astype(np.float32), mode="F").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    image = torch.from_numpy((np.asarray(floats) / 255 - MEAN) / STD)
+    """What a resnet18 makes of a picture (H, W) or (H, W, 3) that Pillow resized."""
+    planes = np.atleast_3d(picture).astype(np.float32).transpose(2, 0, 1)
+    floats = [Image.fromarray(plane, mode="F").resize((SIZE, SIZE), Image.Resampling.BILINEAR) for plane in planes]
+    image = torch.from_numpy((np.stack(floats) / 255 - MEAN) / STD)
     with torch.no_grad():
-        embedding: np.ndarray = build_backbone("resnet18", weights=weights)(image.expand(1, 3, -1, -1))[0].numpy()
+        embedding: np.ndarray = build_backbone("resnet18", weights=weights)(image.expand(3, -1, -1)[None])[0].numpy()
     return embedding
 
 
@@ -133,12 +134,25 @@ def test_slices_of_an_output_are_embedded_by_slice_id(small_data: Path, place: P
     assert_embeddings(place / "sliced", pictures, place / "r18.safetensors")
 
 
+@pytest.mark.usefixtures("hook")
+def test_weights_of_coloured_pictures_see_colour(place: Path) -> None:
+    colour = np.random.default_rng(1).integers(0, 256, (50, 60, 3), np.uint8)
+    (place / "coloured").mkdir()
+    Image.fromarray(colour).save(place / "coloured" / "a.tif")
+    backbone = build_backbone("resnet18", weights=place / "r18.safetensors")
+    header = {"backbone": "resnet18", "image_size": SIZE, "mean": [MEAN], "std": [STD], "channels": 3}
+    save_backbone(place / "coloured.safetensors", backbone, header)
+    given = {"dataset_dir": str(place / "coloured"), "pretrained": str(place / "coloured.safetensors")}
+    run_workflow(workflow("ct_byol_pretraining", place, "in_colour", **given))
+    assert_embeddings(place / "in_colour", {"a.tif": colour}, place / "coloured.safetensors")
+
+
 MISTAKES = [
     ({"pretrained": "{place}/none.pt"}, "expected a file of weights at {place}/none.pt, found none; fix the path"),
     ({"pretrained": "{place}/none.safetensors"}, "expected a file of weights at {place}/none.safetensors, found none"),
     ({"backbone": "resnet34"}, "expected the 216 tensors of resnet34 (pooled), found 120 of them in {place}/r18"),
     ({"backbone": "resnet19"}, "expected a classification model of torchvision, found 'resnet19'; similar names are"),
-    ({"dataset_dir": "{place}/empty"}, "expected PNG or JPEG files or an output of `reduce` in {place}/empty, found"),
+    ({"dataset_dir": "{place}/empty"}, "TIFF or DICOM files or an output of `reduce` in {place}/empty, found none"),
     ({"batchsize": 2}, "the bundle has no setting 'batchsize': the closest one is 'batch_size'"),
     ({"device": "gpu"}, "expected a device that this machine has, found 'gpu'"),
     ({"mean": "dark"}, "expected 1 or 3 means, and as many standard deviations above 0, found 'dark' and [0.3]"),

@@ -129,6 +129,7 @@ def test_pictures_in_colour(tmp_path: Path) -> None:
     told = config["trainer"]["pictures"]
     assert (told["pictures"], told["channels"], told["split"]) == (8, 3, "splits.csv:train")
     metadata = read_metadata(tmp_path / "run" / "backbone.safetensors")
+    assert metadata["channels"] == 3  # which inference.json reads
     pixels = np.stack([np.asarray(Image.open(tmp_path / "pictures" / f"{n % 2}/{n}.png")) / 255 for n in range(8)])
     assert config["settings"]["mean"] == metadata["mean"] == pytest.approx(pixels.mean((0, 1, 2)), abs=1e-6)
     assert config["settings"]["std"] == pytest.approx(pixels.std((0, 1, 2)), abs=1e-6)

@@ -16,6 +16,7 @@ from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pretraining.labelled import LabelledSet, read_labelled
 from lessismore_transforms.pretraining.probe import KNNProbe, nearest_classes, pooled_features
 from lessismore_transforms.pretraining.slice_table import kept_slices, slice_table
+from lessismore_transforms.reduced.picture_set import PictureSet
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.weights.backbones import build_backbone
@@ -108,6 +109,19 @@ def test_folder_of_class_folders(folder: Path) -> None:
     assert len(set(labelled.groups.tolist())) == 6
     assert labelled.images.shape == (6, 1, 20, 20)
     assert labelled.images.dtype == torch.uint8
+
+
+def test_colour_is_read_in_three_channels_where_training_does(folder: Path) -> None:
+    colour = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(colour).save(folder / "ill" / "0.tif")  # sorted behind 0.png
+    coloured, grey = (read_labelled(folder, 40, channels=channels).images for channels in (3, 1))
+    assert torch.equal(coloured[4], torch.from_numpy(colour.transpose(2, 0, 1).copy()))
+    assert torch.equal(grey[4, 0], torch.from_numpy(np.array(Image.fromarray(colour).convert("L"))))
+    assert torch.equal(coloured[0], grey[0].expand(3, -1, -1))
+
+    pictures = PictureSet(folder / "ill", channels=1)
+    seen = torch.from_numpy(pictures.hashes()[1:2].view(np.int64))
+    assert len(read_labelled(folder, 40, channels=3, training=seen).images) == 6  # all but that one
 
 
 def test_pictures_are_resized_whole(folder: Path) -> None:
@@ -231,7 +245,7 @@ def twice(folder: Path) -> Path:
         (lambda folder: folder / "gone", "gone, found nothing: check the path"),
         (
             lambda folder: folder / "ill",
-            "expected a sub-folder of PNG or JPEG files for each class in .*ill, found none",
+            "expected a sub-folder of PNG, JPEG or TIFF files for each class in .*ill, found none",
         ),
         (bad_png, r"1\.png cannot be read as an image"),
         (no_rows, r"labels\.csv has no rows"),

@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from warm_python import warm_run
 
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.volumes import Found, read_slices
@@ -108,8 +108,7 @@ def bundle_environment(bundle: str | None = None) -> dict[str, str]:
 
 def in_bundle(folder: Path, bundle: str, code: str) -> str:
     """What code prints, with the bundle on the path, as in the zoo's tests: before `run` MONAI needs it there."""
-    line, environment = [sys.executable, "-c", code], bundle_environment(bundle)
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = warm_run(["-c", code], cwd=folder, env=bundle_environment(bundle))
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, bundle_environment
 from monai.bundle import ConfigWorkflow
+from warm_python import warm_run
 
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.cli.reduce import Reduce
@@ -33,18 +33,20 @@ def place(tmp_path_factory):
     return folder
 
 
-def run_bundle(place, *overrides):
+def run_bundle(place, *overrides, anew=False):
     """`python -m monai.bundle run` from another folder than the bundle's, relative paths."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG), "--dataset_dir", "data"]
-    command += ["--patient_key", "key", "--workers", "0", *overrides]
-    env = {**os.environ, "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=300, check=False)
+    line = ["-m", "monai.bundle", "run", "--config_file", str(CONFIG), "--dataset_dir", "data"]
+    line += ["--patient_key", "key", "--workers", "0", *overrides]
+    options = {"cwd": place, "env": bundle_environment()}
+    if not anew:
+        return warm_run(line, **options)
+    return subprocess.run([sys.executable, *line], **options, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_same_bytes_as_the_command_line(place, monkeypatch):
     overrides = "--output_dir bundle --threshold 12 --rule pairs --window 40/400 --include ['ct.nii.gz','*.dcm']"
     overrides += " --keep_patient_ids true --strict False --png_dir bundle_png"
-    done = run_bundle(place, *overrides.split())
+    done = run_bundle(place, *overrides.split(), anew=True)
     assert done.returncode == 0, done.stderr
     assert "2 volumes, 16 slices: kept" in done.stdout
     assert "Traceback" not in done.stderr

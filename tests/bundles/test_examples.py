@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, bundle_environment
 from monai.transforms import Compose, RandAffined
+from warm_python import warm_run
 
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.reduced.manifest import Manifest
@@ -27,9 +25,8 @@ DOCS = ROOT / "bundles" / "ct_slice_reduction" / "docs"
 def run_example(folder: Path, name: str, *arguments: str) -> list[str]:
     """The lines that an example prints, run from an empty folder that it leaves empty."""
     (place := folder / "empty").mkdir()
-    command = [sys.executable, str(DOCS / name), *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "empty")}
-    done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=120, check=False)
+    env = {**bundle_environment(), "TMPDIR": str(folder / "empty")}
+    done = warm_run([str(DOCS / name), *arguments], cwd=place, env=env)
     assert done.returncode == 0, done.stderr
     assert not list(place.iterdir())
     return done.stdout.splitlines()

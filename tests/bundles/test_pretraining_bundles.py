@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import ROOT, bundles, run_workflow
+from helpers import ROOT, bundle_environment, bundles, run_workflow
 from monai.bundle import ConfigWorkflow, ckpt_export
 from PIL import Image
 from safetensors.torch import load_file
+from warm_python import warm_run
 
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
@@ -73,17 +73,18 @@ def grey_pictures(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.asarray(Image.open(folder / name).convert("RGB"))[..., 0] for name in names}
 
 
-def run_bundle(bundle: str, place: Path, *overrides: object) -> subprocess.CompletedProcess[str]:
-    """`python -m monai.bundle run` in a process of its own, from another folder than the bundle's, relative paths."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config(bundle)), *map(str, overrides)]
-    env = {**os.environ, "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=300, check=False)
+def command(bundle: str, *overrides: object) -> list[str]:
+    """For a process of its own, from another folder than the bundle's, with relative paths."""
+    return ["-m", "monai.bundle", "run", "--config_file", str(config(bundle)), *map(str, overrides)]
 
 
 @pytest.mark.parametrize("bundle", BUNDLES[:1])  # test_template holds that all have the same inference.json
 def test_one_embedding_per_picture(bundle: str, place: Path) -> None:
     arguments = f"--dataset_dir pictures --pretrained r18.safetensors --output_dir {bundle}/out --device cpu"
-    done = run_bundle(bundle, place, *arguments.split())
+    line = [sys.executable, *command(bundle, *arguments.split())]
+    done = subprocess.run(
+        line, cwd=place, env=bundle_environment(), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert f"3 embeddings of 512 numbers in {bundle}/out" in done.stdout
     assert "Traceback" not in done.stderr
@@ -95,7 +96,8 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_go_on(place: Path
     (place / "some_bad" / "h_bad.png").write_bytes(b"no picture")
     (place / "some_bad" / "below" / "bad.jpg").touch()
     arguments = "--dataset_dir some_bad --pretrained r18.safetensors --output_dir bad_out --batch_size 2 --format npy"
-    done = run_bundle("ct_moco_pretraining", place, *arguments.split(), "--workers", 1)
+    line = command("ct_moco_pretraining", *arguments.split(), "--workers", 1)
+    done = warm_run(line, cwd=place, env=bundle_environment())
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     lines = done.stderr.strip().splitlines()

@@ -1,0 +1,1 @@
+"""What reduction changes inside a network: similarity of layers, maps of features, attention."""

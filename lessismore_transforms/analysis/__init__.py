@@ -1,0 +1,1 @@
+"""What networks have learned: the similarity of their layers."""

@@ -4,9 +4,9 @@
     python scripts/bench_analysis.py --batches 16 32 64
 
 A1 is the map beside the passes: a ratio of 0.7 says that they are 70 % of its time. A2 is the map beside one by the
-formula, a pair of layers at a time, with the same passes. All sides run in turn (A B A B ...) on one thread; a ratio is
-the median of its rounds. Beside the ratio of wall time stands that of CPU time, by which the goal is judged. Exit code 1
-where results differ; times never fail.
+formula, a pair of layers at a time, with the same passes. A3 is A1 for a part of the positions. All sides run in turn
+(A B A B ...) on one thread; a ratio is the median of its rounds. Beside the ratio of wall time stands that of CPU time,
+by which the goal is judged. Exit code 1 where results differ; times never fail.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def compare_networks(
             8 bytes for each pair of layers and unit are held: 120 KB a unit for two ResNet50.
         layers: "all", "blocks" or names, as for `layer_names`.
         positions: compare layers with more positions (H x W) by so many of them only, drawn once for all pictures.
-            This is faster, and another quantity: the CKA of a part of the features.
+            This is faster for large pictures, and another quantity: the CKA of a part of the features.
         device: where the networks run.
         level: the share of intervals that hold the true value.
         progress: show a bar where there is a terminal.
@@ -338,7 +338,7 @@ def _flat(features: torch.Tensor, positions: int | None) -> torch.Tensor:
     if positions is not None and count > positions:
         drawn = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:positions].sort().values
         maps = features.flatten(2).mT  # (n, H * W, C)
-        return maps[:, drawn.to(features.device)].flatten(1)
+        return maps.index_select(1, drawn.to(features.device)).flatten(1)
     last = features.is_contiguous(memory_format=torch.channels_last)
     return (features.permute(0, 2, 3, 1) if last else features).flatten(1)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.report.figure import BLUE, DASHED, GREY, INK, LABEL, ORANGE, PALE, as_svg
 from lessismore_transforms.report.html import amount
 from lessismore_transforms.report.summary import BITS, RULES, VolumeSummary, removed_at, similarity_counts, spread
 from lessismore_transforms.wording import percent
@@ -26,36 +26,7 @@ MOST_LINES, VOLUMES_FOR_BAND = 30, 5
 _BINS = 40
 _LEAST = 1e-5  # share that stands for none where the axis is logarithmic
 
-_WIDTH = 10.6  # inches; the page shows it at 1080 px
-_BLUE, _ORANGE, _GREY, _PALE, _INK = "#1763b6", "#c2560c", "#66737f", "#b9cbdc", "#1c2733"
-_COLOURS = {"exemplars": _BLUE, "pairs": _ORANGE}
-_DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 3))}
-_LABEL: dict[str, Any] = {
-    "textcoords": "offset points",
-    "bbox": {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
-}
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lessismore",  # makes ids, and so bytes, the same
-    "font.size": 11,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _GREY,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6ebf0",
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "legend.edgecolor": "none",
-    "legend.framealpha": 0.75,
-    "legend.fontsize": 10,
-}
+_COLOURS = {"exemplars": BLUE, "pairs": ORANGE}
 
 
 def curves(volumes: Sequence[VolumeSummary], target: Target) -> bytes:
@@ -76,7 +47,7 @@ def curves(volumes: Sequence[VolumeSummary], target: Target) -> bytes:
         for (name, points), marker in zip(PAPER.items(), "Ds", strict=True):
             numbers = " / ".join(f"{100 * share:.1f}" for share in points)
             axes.plot(
-                PAPER_THRESHOLDS, points, marker, color=_INK, markerfacecolor="white", markersize=7, zorder=4,
+                PAPER_THRESHOLDS, points, marker, color=INK, markerfacecolor="white", markersize=7, zorder=4,
                 label=f"{name} in the paper ({numbers} % at 3 / 6 / 12)",
             )  # fmt: skip
         _mark_cut(axes, target, kept, "hash")
@@ -87,7 +58,7 @@ def curves(volumes: Sequence[VolumeSummary], target: Target) -> bytes:
         _stretch(axes, min(PAPER["PET-CT"][-1], *(float(share.min()) for share in totals.values())))
         axes.legend(loc="upper right")
 
-    return _svg(draw, 5.0)
+    return as_svg(draw, 5.0)
 
 
 def similarity_curves(volumes: Sequence[VolumeSummary], measure: str, target: Target) -> bytes:
@@ -114,7 +85,7 @@ def similarity_curves(volumes: Sequence[VolumeSummary], measure: str, target: Ta
         _stretch(axes, min(kept, float(np.nanmin(total, initial=1))))
         axes.legend(loc="upper right")
 
-    return _svg(draw, 5.0)
+    return as_svg(draw, 5.0)
 
 
 def _range(fallen: NDArray[np.float64], measure: str, chosen: float | None, *, most: float = 1) -> tuple[float, float]:
@@ -134,24 +105,24 @@ def _draw_volumes(axes: Axes, thresholds: NDArray[Any], shares: NDArray[np.float
     if len(shares) > 1:
         for i in spread(range(len(shares)), MOST_LINES):
             label = None if i else f"single volumes, rule {rule}"
-            axes.plot(thresholds, shares[i], color=_PALE, linewidth=0.8, label=label)
+            axes.plot(thresholds, shares[i], color=PALE, linewidth=0.8, label=label)
     if len(shares) >= VOLUMES_FOR_BAND:
         low, high = np.quantile(shares, (0.1, 0.9), axis=0)
         label = "middle 80 % of the volumes"
-        axes.fill_between(thresholds, low, high, color=_PALE, alpha=0.35, linewidth=0, label=label)
+        axes.fill_between(thresholds, low, high, color=PALE, alpha=0.35, linewidth=0, label=label)
 
 
 def _mark_cut(axes: Axes, target: Target, kept: float, measure: str) -> None:
     """The chosen point or, where the choice is no threshold on this axis, the kept share."""
     height = max(kept, _LEAST)
-    colour = _COLOURS[target.rule] if target.method == measure else _INK
-    style: dict[str, Any] = {**_LABEL, "color": colour, "fontweight": "bold", "zorder": 6}
+    colour = _COLOURS[target.rule] if target.method == measure else INK
+    style: dict[str, Any] = {**LABEL, "color": colour, "fontweight": "bold", "zorder": 6}
     if target.threshold is None or target.method != measure:
-        axes.axhline(height, color=colour, **_DASHED)
+        axes.axhline(height, color=colour, **DASHED)
         place = (10, 8 if kept < 0.5 else -16)
         axes.annotate(f"chosen: {percent(kept)}", (0, height), place, xycoords=("axes fraction", "data"), **style)
     else:
-        axes.axvline(target.threshold, color=colour, **_DASHED)
+        axes.axvline(target.threshold, color=colour, **DASHED)
         axes.plot(target.threshold, height, "o", color=colour, markersize=9, zorder=5)
         right = measure == "hash" and target.threshold > BITS / 2
         side, shift = ("right", -10) if right else ("left", 10)
@@ -186,7 +157,7 @@ def histograms(distance: NDArray[np.float64], fallen: NDArray[np.float64], targe
         left, right = figure.subplots(1, 2, width_ratios=(2, 3))
         left.set_title("removed slices: to the slice that " + ("stands for them" if whole else "removed them"))
         right.set_title("all slices: at which they fall by the pair rule")
-        for axes, values, colour in ((left, distance, _COLOURS.get(target.rule, _INK)), (right, fallen, _ORANGE)):
+        for axes, values, colour in ((left, distance, _COLOURS.get(target.rule, INK)), (right, fallen, ORANGE)):
             places, counts, width = bars(values)
             axes.bar(places, counts, width=width, color=colour)
             axes.set_ylim(0, 1.05 * max(1, counts.max()))
@@ -198,11 +169,11 @@ def histograms(distance: NDArray[np.float64], fallen: NDArray[np.float64], targe
             axes.set_ylabel("slices")
         if target.threshold is not None:
             cut = target.threshold + 0.5 * whole
-            right.axvline(cut, color=_INK, **_DASHED)
+            right.axvline(cut, color=INK, **DASHED)
             words = f"chosen: {amount(measure, target.threshold)}"
-            right.annotate(words, (cut, 1), (5, -12), xycoords=("data", "axes fraction"), **_LABEL)
+            right.annotate(words, (cut, 1), (5, -12), xycoords=("data", "axes fraction"), **LABEL)
 
-    return _svg(draw, 3.4)
+    return as_svg(draw, 3.4)
 
 
 def shares_by_spacing(volumes: Sequence[VolumeSummary], outliers: Sequence[int]) -> bytes:
@@ -214,32 +185,19 @@ def shares_by_spacing(volumes: Sequence[VolumeSummary], outliers: Sequence[int])
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         odd = set(outliers)
-        colours = [_ORANGE if i in odd else _BLUE for i in range(len(volumes))]
+        colours = [ORANGE if i in odd else BLUE for i in range(len(volumes))]
         axes.scatter(spacing, share, s=36 if len(volumes) < 100 else 14, c=colours, alpha=0.75, linewidths=0)
-        axes.axhline(median, color=_GREY, **_DASHED)
+        axes.axhline(median, color=GREY, **DASHED)
         axes.annotate(
             f"median {percent(median)}", (1, median), (0, 5), xycoords=("axes fraction", "data"), ha="right",
-            color=_GREY, fontsize=10, **_LABEL,
+            color=GREY, fontsize=10, **LABEL,
         )  # fmt: skip
         for i in outliers[:8] if len(volumes) > 12 else range(len(volumes)):
-            axes.annotate(volumes[i].name[:8], (spacing[i], share[i]), (7, -4), fontsize=9, **_LABEL)
+            axes.annotate(volumes[i].name[:8], (spacing[i], share[i]), (7, -4), fontsize=9, **LABEL)
         axes.set_xlim(0, 1.12 * float(spacing.max()))
         axes.set_ylim(0, min(1.02, 1.2 * float(share.max()) or 1))
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axes.set_xlabel("distance between slices (mm)")
         axes.set_ylabel("slices kept")
 
-    return _svg(draw, 3.4)
-
-
-def _svg(draw: Callable[[Figure], None], height: float) -> bytes:
-    """What `draw` puts on a figure of so many inches."""
-    from matplotlib import style
-    from matplotlib.figure import Figure  # not pyplot: it keeps state and may look for a display
-
-    with style.context(["default", _STYLE]):  # from the defaults, so that nobody's matplotlibrc changes the page
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        draw(figure)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return as_svg(draw, 3.4)

@@ -1,0 +1,53 @@
+"""Figures of the pages, drawn alike, as SVG that is the same for the same numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_WIDTH = 10.6  # inches; the page shows it at 1080 px
+BLUE, ORANGE, GREY, PALE, INK = "#1763b6", "#c2560c", "#66737f", "#b9cbdc", "#1c2733"
+DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 3))}
+LABEL: dict[str, Any] = {
+    "textcoords": "offset points",
+    "bbox": {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lessismore",  # makes ids, and so bytes, the same
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6ebf0",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.75,
+    "legend.fontsize": 10,
+}
+
+
+def as_svg(draw: Callable[[Figure], None], height: float) -> bytes:
+    """What `draw` puts on a figure of so many inches."""
+    from matplotlib import style
+    from matplotlib.figure import Figure  # not pyplot: it keeps state and may look for a display
+
+    with style.context(["default", _STYLE]):  # from the defaults, so that nobody's matplotlibrc changes the page
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        draw(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

@@ -37,6 +37,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from lessismore_transforms.analysis.group_intervals import Estimate, jackknife_reach
 from lessismore_transforms.analysis.layers import ALL, Layers, layer_names, short_names, watching
 from lessismore_transforms.atomic import atomic_write, write_json
 from lessismore_transforms.errors import UserError, reading
@@ -214,10 +215,33 @@ def difference(first: CKA, second: CKA) -> Difference:
                 "compare both pairs of networks with the same arguments"
             )
     value = first.cka - second.cka
-    error = _standard_error(first.replicates - second.replicates)
-    reach = _t_quantile(first.units, first.level) * error
+    reach = jackknife_reach(first.replicates - second.replicates, first.level)
     low, high = np.clip(value - reach, -2, 2), np.clip(value + reach, -2, 2)
     return Difference(first.rows, first.columns, value, low, high, first.pictures, first.units, first.level)
+
+
+def diagonal_mean(result: CKA, *, less: CKA | None = None) -> Estimate | None:
+    """The mean similarity of each layer with the layer of the same name, or how much it is more than in another map.
+
+    Args:
+        result: as `compare_networks` returns it.
+        less: a map of the same layers and pictures, for the difference of both means.
+
+    Returns:
+        Its value and interval; None where the networks have other layers.
+    """
+    if result.rows != result.columns or result.replicates is None:
+        return None
+    values, without = np.diagonal(result.cka), np.diagonal(result.replicates, axis1=1, axis2=2)  # (L,), (units, L)
+    if less is not None and less.replicates is not None:
+        values = values - np.diagonal(less.cka)
+        without = without - np.diagonal(less.replicates, axis1=1, axis2=2)
+    known = ~np.isnan(values)
+    if not known.any():
+        return None
+    value = float(values[known].mean())
+    reach = float(jackknife_reach(without[:, known].mean(axis=1), result.level))
+    return Estimate(value, value - reach, value + reach, result.units, int((~known).sum()))
 
 
 def save_cka(result: CKA, path: Path) -> None:
@@ -469,25 +493,10 @@ def _interval(value: Floats, replicates: Floats, level: float) -> tuple[Floats, 
         level: the share of intervals that hold the true value.
     """
     z = np.arctanh(np.clip(value, -_ONE, _ONE))
-    reach = _t_quantile(len(replicates), level) * _standard_error(np.arctanh(np.clip(replicates, -_ONE, _ONE)))
+    reach = jackknife_reach(np.arctanh(np.clip(replicates, -_ONE, _ONE)), level)
     low, high = np.tanh(z - reach), np.tanh(z + reach)
     equal = np.abs(value) >= _ONE
     return np.where(equal, value, low), np.where(equal, value, high)
-
-
-def _standard_error(replicates: Floats) -> Floats:
-    """The jackknife's standard error (Efron & Tibshirani 1993, Equation 11.5) from (units, ...)."""
-    units = len(replicates)
-    if units < 2:
-        return np.full(replicates.shape[1:], np.nan)
-    error: Floats = np.sqrt((units - 1) * replicates.var(axis=0))
-    return error
-
-
-def _t_quantile(units: int, level: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(units - 1, (1 + level) / 2)) if units > 1 else np.nan
 
 
 # Pictures.

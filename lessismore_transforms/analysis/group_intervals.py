@@ -71,8 +71,8 @@ def mean_by_groups(values: ArrayLike, groups: ArrayLike, *, level: float = 0.95)
     if len(sizes) == 1:
         return Estimate(mean, math.nan, math.nan, 1, undefined)
     without = (sums.sum() - sums) / (sizes.sum() - sizes)  # (G,)
-    low, high = _interval(mean, without, level)
-    return Estimate(mean, low, high, len(sizes), undefined)
+    reach = float(jackknife_reach(without, level))
+    return Estimate(mean, mean - reach, mean + reach, len(sizes), undefined)
 
 
 def difference_by_groups(first: ArrayLike, second: ArrayLike, groups: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -131,16 +131,27 @@ def jackknife(
     blocks = min(blocks, count)
     block = (np.random.default_rng(seed).permutation(count) % blocks)[member]  # (N,)
     without = np.array([statistic(np.flatnonzero(block != left_out)) for left_out in range(blocks)])
-    low, high = _interval(value, without, level)
-    return Estimate(value, low, high, count)
+    reach = float(jackknife_reach(without, level))
+    return Estimate(value, value - reach, value + reach, count)
 
 
-def _interval(value: float, without: Floats, level: float) -> tuple[float, float]:
-    """Ends of the interval from the values (B,) without each of B groups or blocks."""
+def jackknife_reach(without: Floats, level: float = 0.95) -> Floats:
+    """Half the width of intervals: standard errors of the jackknife times Student's quantile.
+
+    Efron & Tibshirani 1993, Equation 11.5.
+
+    Args:
+        without: (B, ...), the values without each of B groups or blocks.
+        level: the share of intervals that hold the true value.
+
+    Returns:
+        (...); nan where there are fewer than two groups.
+    """
     count = len(without)
-    error = math.sqrt((count - 1) / count * float(np.square(without - without.mean()).sum()))
-    reach = t_quantile(count - 1, level) * error
-    return value - reach, value + reach
+    if count < 2:
+        return np.full(without.shape[1:], math.nan)
+    reach: Floats = t_quantile(count - 1, level) * np.sqrt((count - 1) * without.var(axis=0))
+    return reach
 
 
 def _check(level: float, values: NDArray[np.generic], groups: NDArray[np.generic]) -> None:

@@ -60,7 +60,7 @@ def list_split(folder: Path, split: str | Path | None = None) -> PictureList:
         nothing = ("",) * len(paths)
         found = PictureList(tuple(paths), nothing, nothing)
     else:
-        file, name = _find(folder, str(split))
+        file, name = find_table(folder, str(split))
         found = _from_table(file, name) if file.suffix.lower() == ".csv" else _from_lines(file, name)
     _check(folder, found)
     return found
@@ -89,8 +89,12 @@ def read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
     return [dict(zip(columns, line, strict=True)) for line in lines[1:]], columns
 
 
-def _find(folder: Path, text: str) -> tuple[Path, str | None]:
-    """The file that a text names, and the split behind its last colon where the whole text names none."""
+def find_table(folder: Path, text: str) -> tuple[Path, str | None]:
+    """The file that a text names, and the split behind its last colon where the whole text names none.
+
+    Raises:
+        UserError: there is no such file in the working directory or the folder.
+    """
     before, colon, name = text.rpartition(":")
     for path, split in [(text, None), *([(before, name)] if colon and before else [])]:
         for place in (Path(path), folder / path):
@@ -118,7 +122,7 @@ def _from_table(file: Path, split: str | None) -> PictureList:
     if "path" not in columns:
         raise UserError(f"{file}: expected a column path, found {', '.join(columns)}: name the pictures in one")
     if _SPLIT in columns:
-        rows = _of_split(file, rows, split)
+        rows = rows_of_split(file, rows, split)
     elif split is not None:
         raise UserError(f"{file}: expected a column split for {split!r}, found {', '.join(columns)}: add one")
     groups = next((name for name in ("group", "patient") if name in columns), None)
@@ -131,14 +135,18 @@ def _from_table(file: Path, split: str | None) -> PictureList:
     )
 
 
-def _of_split(file: Path, rows: Sequence[dict[str, str]], split: str | None) -> list[dict[str, str]]:
-    """The rows of a split; without a name nothing is read, so that a test part never is by mistake."""
+def rows_of_split(file: Path, rows: Sequence[dict[str, str]], split: str | None) -> list[dict[str, str]]:
+    """The rows of a split; without a name nothing is read, so that a test part never is by mistake.
+
+    Raises:
+        UserError: no split is named, or none of that name is there.
+    """
     chosen = [row for row in rows if row[_SPLIT] == split]
     if split is None or not chosen:
         found = ", ".join(sorted({row[_SPLIT] or "(empty)" for row in rows}))
         wrong = "none was named" if split is None else f"found no {split!r}"
         first = sorted({row[_SPLIT] for row in rows})[-1]
-        raise UserError(f"{file}: expected one of the splits {found}, {wrong}: give --split {file}:{first}, say")
+        raise UserError(f"{file}: expected one of the splits {found}, {wrong}: give {file}:{first}, say")
     return chosen
 
 

@@ -22,8 +22,8 @@ every_bundle = pytest.mark.parametrize("bundle", bundles())
 def configuration(bundle: str) -> dict[str, Any]:
     """What a bundle's main command reads."""
     folder = BUNDLES / bundle / "configs"
-    path = folder / "train.json"
-    content: dict[str, Any] = json.loads((path if path.is_file() else folder / "reduce.json").read_text())
+    path = next(path for name in ("train", "reduce", "inference") if (path := folder / f"{name}.json").is_file())
+    content: dict[str, Any] = json.loads(path.read_text())
     return content
 
 

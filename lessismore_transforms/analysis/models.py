@@ -1,0 +1,178 @@
+"""The networks that an analysis compares, each with a name: encoders and classifiers from their files.
+
+All of them are shown the same pictures, in 0..1 and of one size; each subtracts its own mean and divides by its own
+standard deviation, as in its training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lessismore_transforms.classification.evaluation import MODEL
+from lessismore_transforms.classification.network import load_classifier
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.pretraining.export import BACKBONE, EPOCHS
+from lessismore_transforms.reduction.network_input import normalise
+from lessismore_transforms.training.precision import pick_device
+from lessismore_transforms.weights.backbones import build_backbone, read_metadata, three_channels, weights_id
+from lessismore_transforms.wording import listed
+
+RANDOM = "random"
+_BATCH = 64
+_USUAL = {"image_size": 224, "channels": 1, "resize": "bilinear", "transpose": False, "mean": [0.1806], "std": [0.1907]}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network under its name.
+
+    Args:
+        name: for tables and figures.
+        network: in eval mode; gives features (B, F), or a classifier's logits (B, classes), of pictures (B, 1 or 3, S,
+            S) in 0..1.
+        classes: of a classifier; none of an encoder.
+        settings: how it wants its pictures: image_size, channels, resize, transpose, mean, std and perhaps window.
+        origin: id of the weights, name of the backbone, and the method, epoch and iteration as far as they are known.
+        checkpoints: files of the encoder during its training, in their order.
+    """
+
+    name: str
+    network: nn.Module
+    classes: tuple[str, ...]
+    settings: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    checkpoints: tuple[Path, ...] = ()
+
+    @torch.no_grad()
+    def features(self, images: torch.Tensor, *, outputs: bool = False) -> torch.Tensor:
+        """Features (N, F) of pictures (N, C, S, S), or the outputs (N, classes) of a classifier; float32 on the CPU."""
+        device = next(self.network.parameters()).device
+        found = []
+        for batch in torch.split(images, _BATCH):
+            there = three_channels(batch.to(device))
+            if self.classes and not outputs:
+                there = self.network.backbone(_normalised(self.network, there))  # type: ignore[operator]
+            else:
+                there = self.network(there)
+            found.append(there.float().cpu())
+        return torch.cat(found)
+
+
+def load_models(
+    models: Sequence[str], *, backbone: str = "resnet50", device: torch.device | str = "cpu", **given: Any
+) -> list[Model]:
+    """Load networks.
+
+    Args:
+        models: of each `NAME=FILE`: the backbone.safetensors of a pre-training, the model.safetensors of an evaluation,
+            a published checkpoint, or the folder of either run, which has the checkpoints of a pre-training too; or
+            `NAME=random`, untrained weights of the first encoder's network.
+        backbone: name of the network for a file without a header.
+        device: where they run.
+        given: settings that take the place of those in the headers; None for the header's.
+
+    Raises:
+        UserError: a name is missing or there twice, a file is not there or is of no known layout, or the networks want
+            pictures of different size.
+    """
+    pairs = [_named(text) for text in models]
+    if not pairs:
+        raise UserError("expected one model or more as NAME=FILE, found none: name them with --models")
+    names = [name for name, _ in pairs]
+    if doubled := next((name for number, name in enumerate(names) if name in names[:number]), None):
+        raise UserError(f"expected each name of a model once, found {doubled!r} twice: change one")
+    overriding = {name: value for name, value in given.items() if value is not None}
+    place = pick_device(device)
+    first = next((path for _, path in pairs if path != RANDOM), None)
+    if first is None:
+        raise UserError("expected a model from a file beside the random one, found none: name one with --models")
+    found = [_load(name, first if path == RANDOM else path, backbone, untrained=path == RANDOM) for name, path in pairs]
+    found = [_shown(model, overriding, place) for model in found]
+    for setting in ("image_size", "resize", "transpose", "window"):
+        values = {model.name: model.settings.get(setting) for model in found if setting in model.settings}
+        if len(set(values.values())) > 1:
+            told = listed(f"{value} of {name}" for name, value in values.items())
+            raise UserError(f"expected models of one {setting}, found {told}: give --{setting} for all of them")
+    return found
+
+
+def checkpoints_of(model: Model) -> Iterator[Model]:
+    """The encoder at each of its checkpoints, one after the other, and at the end."""
+    device = next(model.network.parameters()).device
+    for path in model.checkpoints:
+        yield _shown(_load(path.stem, str(path), model.origin["backbone"]), model.settings, device)
+    yield model
+
+
+def common(models: Sequence[Model], setting: str) -> Any:
+    """What the models want of pictures alike: the setting of the first that has it."""
+    wanted = [model.settings[setting] for model in models if setting in model.settings]
+    if setting == "channels":
+        return max(wanted)
+    return wanted[0] if wanted else _USUAL.get(setting)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, sign, path = str(text).partition("=")
+    if not (sign and name.strip() and path.strip()):
+        raise UserError(f"expected a model as NAME=FILE, found {text!r}: give its name in tables, then its file")
+    return name.strip(), path.strip()
+
+
+def _load(name: str, place: str, backbone: str, *, untrained: bool = False) -> Model:
+    path, checkpoints = Path(place), tuple[Path, ...]()
+    if path.is_dir():
+        files = [path / file for file in (BACKBONE, MODEL) if (path / file).is_file()]
+        if not files:
+            raise UserError(
+                f"expected {BACKBONE} or {MODEL} in {path}, found neither: give the folder of a finished run"
+            )
+        checkpoints = tuple(sorted((path / EPOCHS).glob("*.safetensors")))
+        path = files[0]
+    header = read_metadata(path)
+    architecture = header.get("backbone", backbone)
+    told: dict[str, Any] = {key: header[key] for key in ("method", "epoch", "iteration") if key in header}
+    origin = {"backbone": architecture, **told}
+    if "classes" in header and not untrained:
+        network, header = load_classifier(path)
+        wanted = {**_USUAL, **{key: header[key] for key in (*_USUAL, "window") if key in header}}
+        record = header["record"]
+        origin |= {"mode": record.get("mode"), "weights": weights_id(network)}
+        return Model(name, network, tuple(header["classes"]), wanted, origin)
+    encoder = build_backbone(architecture, weights=RANDOM if untrained else path)
+    if untrained:
+        origin, checkpoints = {"backbone": architecture}, ()
+    wanted = {key: header[key] for key in ("image_size", "channels", "mean", "std", "window") if key in header}
+    wanted = {key: _USUAL[key] for key in ("image_size", "channels", "mean", "std")} | wanted
+    return Model(name, encoder, (), wanted, {**origin, "weights": weights_id(encoder)}, checkpoints)
+
+
+def _shown(model: Model, given: Mapping[str, Any], device: torch.device) -> Model:
+    """The model on its device, with its settings, given ones first, and a network that normalises its input."""
+    settings = {**model.settings, **given}
+    network = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.register_forward_pre_hook(_Normalise(settings["mean"], settings["std"]))
+    return Model(model.name, network.eval(), model.classes, settings, model.origin, model.checkpoints)
+
+
+class _Normalise:
+    """Normalise what a network is given; a hook, so that the names of its layers stay."""
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        self.mean, self.std = ([value] if isinstance(value, int | float) else list(value) for value in (mean, std))
+
+    def __call__(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (normalise(given[0], self.mean, self.std), *given[1:])
+
+
+def _normalised(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Pictures as the hook of a network gives them on, for a part of the network."""
+    (hook,) = (hook for hook in network._forward_pre_hooks.values() if isinstance(hook, _Normalise))
+    changed: torch.Tensor = hook(network, (images,))[0]
+    return changed

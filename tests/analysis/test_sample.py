@@ -1,0 +1,100 @@
+"""Which pictures networks are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lessismore_transforms.analysis.sample import read_sample
+from lessismore_transforms.classification.preprocessing import resized
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.pipeline.run import reduce_dataset
+from lessismore_transforms.pipeline.settings import Settings
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.selection import Selection
+from lessismore_transforms.reduction.hashing import dhash
+from lessismore_transforms.reduction.intensity import min_max_uint8
+from lessismore_transforms.reduction.target import Target
+
+
+def test_pictures_of_a_table_come_with_label_and_patient(explained: Path) -> None:
+    sample = read_sample(explained / "pictures", size=32, labels=explained / "plain.csv")
+    assert (len(sample.names), sample.of, sample.unit) == (24, 24, "patient")
+    assert sample.images.shape == (24, 1, 32, 32)
+    for place, name in enumerate(sample.names):
+        patient = int(name[1])
+        assert sample.labels[place] == ("dark", "bright")[patient % 2]
+        assert sample.groups[place] == f"patient {patient}"
+        picture = np.asarray(Image.open(explained / "pictures" / name))
+        expected = resized(torch.from_numpy(picture.copy())[None], 32, "bilinear")
+        assert torch.equal(sample.images[place], expected)
+        assert sample.hashes[place] == dhash(min_max_uint8(picture))
+    assert len(set(zip(sample.volumes.tolist(), sample.groups, strict=True))) == 8
+    assert sample.classes(["dark", "bright"]).tolist() == [label == "bright" for label in sample.labels]
+
+
+def test_pictures_of_a_patient_lie_apart(explained: Path) -> None:
+    groups = read_sample(explained / "pictures", size=8, labels=explained / "plain.csv").groups
+    for start in range(0, 24, 8):
+        assert len(set(groups[start : start + 8])) == 8
+
+
+def test_a_split_and_a_draw(explained: Path) -> None:
+    given = {"size": 8, "labels": f"{explained / 'labels.csv'}:test"}
+    whole = read_sample(explained / "pictures", **given)
+    assert {name[:2] for name in whole.names} == {f"p{patient}" for patient in range(1, 8)}
+    some = [read_sample(explained / "pictures", pictures=9, seed=seed, **given) for seed in (0, 0, 1)]
+    assert some[0].names == some[1].names != some[2].names
+    assert (len(some[0].names), some[0].of) == (9, 21)
+
+
+def test_folders_are_classes_where_that_is_said(explained: Path) -> None:
+    sample = read_sample(explained / "pictures", size=8, labels="folders")
+    assert list(sample.labels) == [name.partition("/")[0] for name in sample.names]
+    assert sample.unit == "picture"
+    assert read_sample(explained / "pictures", size=8).labels == ()
+
+
+def test_slices_of_an_output_bring_patient_volume_and_hash(small_data: Path, tmp_path: Path) -> None:
+    reduce_dataset(small_data, tmp_path / "out", Settings(Target.of(threshold=4)), workers=0)
+    sample = read_sample(tmp_path / "out", size=16)
+    assert set(sample.names) == set(Selection.read(tmp_path / "out").kept_ids)
+    slices = Manifest.read(tmp_path / "out").slices.set_index("slice_id").loc[list(sample.names)]
+    assert sample.hashes.tolist() == slices["hash"].tolist()
+    assert list(sample.groups) == slices["patient"].tolist()
+    assert sample.unit == "patient"
+    assert len(set(zip(sample.volumes.tolist(), slices["volume"], strict=True))) == len(set(slices["volume"]))
+
+
+def test_a_picture_that_cannot_be_read_is_told(explained: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        Image.new("L", (9, 9), 50 * number).save(tmp_path / f"{number}.png")
+    (tmp_path / "4.png").write_text("no picture")
+    sample = read_sample(tmp_path, size=8)
+    assert sorted(sample.names) == ["0.png", "1.png", "2.png", "3.png"]
+    assert "4.png cannot be read as an image" in sample.unread["4.png"]
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(UserError, match="expected 4 pictures or more to compare networks by, found 3 in"):
+        read_sample(tmp_path, size=8)
+
+
+def test_tables_that_do_not_fit(explained: Path, tmp_path: Path) -> None:
+    def refused(text: str, sentence: str, split: str = "") -> None:
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            read_sample(explained / "pictures", size=8, labels=f"{tmp_path / 't.csv'}{split}")
+
+    refused(
+        "path,class\np0/0.png,a\n", "expected a column label and one out of path, image_id or slice_id, found path, c"
+    )
+    refused("path,label\np0/0.png,a\nnone.png,b\n", "1 of 2 pictures of .* are not in .*, first none.png: paths are")
+    refused("path,label\np0/0.png,a\n", "expected a column split for 'test', found path, label", split=":test")
+    refused("path,label,split\np0/0.png,a,test\n", "expected one of the splits test, none was named")
+    with pytest.raises(UserError, match="expected labels out of x or y, the classes of the classifier, found 'bright'"):
+        read_sample(explained / "pictures", size=8, labels=explained / "plain.csv").classes(["x", "y"])
+    with pytest.raises(UserError, match=r"expected pictures in a folder for each class"):
+        read_sample(explained / "pictures" / "p0", size=8, labels="folders")

@@ -173,13 +173,17 @@ def _hash_stack(
     hashes: Hashes,
 ) -> None:
     """Write the hash of each slice (S, H, W) to `hashes`, with the weights of both passes."""
-    count, height, _ = slices.shape
-    narrow = np.empty((_WIDTH, height), np.uint8)  # transposed, so that both passes read contiguous pixels
+    count, height, width = slices.shape
+    # As 32-bit numbers, each converted once and not once for each of the six weights that it meets.
+    pixels = np.empty(width, np.int32)
+    narrow = np.empty((_WIDTH, height), np.int32)  # transposed, so that both passes read contiguous pixels
     for index in range(count):
         for row in range(height):
+            for column in range(width):
+                pixels[column] = slices[index, row, column]
             for target in range(_WIDTH):
                 first, stop = across_spans[target]
-                narrow[target, row] = _weighted(slices[index, row, first:stop], across[target, first:stop])
+                narrow[target, row] = _weighted(pixels[first:stop], across[target, first:stop])
         bits = np.uint64(0)
         for target in range(_HEIGHT):
             first, stop = down_spans[target]
@@ -192,12 +196,15 @@ def _hash_stack(
 
 
 @compiled()
-def _weighted(pixels: npt.NDArray[np.uint8], weights: npt.NDArray[np.int32]) -> int:
-    """The weighted sum of some pixels, rounded and saturated to 8 bits."""
-    total = _HALF
+def _weighted(pixels: npt.NDArray[np.int32], weights: npt.NDArray[np.int32]) -> int:
+    """The weighted sum of some pixels of 0..255, rounded and saturated to 8 bits.
+
+    The sum is below 2^31: weights add up to 2^22, and to less than twice that without their signs.
+    """
+    total = np.int32(0)
     for index in range(pixels.size):
-        total += np.int32(pixels[index]) * weights[index]
-    return min(max(total >> _FRACTION_BITS, 0), 255)
+        total = np.int32(total + np.int32(pixels[index] * weights[index]))
+    return min(max((np.int64(total) + _HALF) >> _FRACTION_BITS, 0), 255)
 
 
 def _resize_rows(pixels: torch.Tensor, new_size: int) -> torch.Tensor:

@@ -93,7 +93,8 @@ def _pixels(files: _Files, stored: StoredSlice, volume: Volume) -> Array:
         raise SliceError(f"truncated: {have} of {rows * columns * dtype.itemsize} bytes of pixels: copy it again")
     raw = np.frombuffer(files.data, dtype, rows * columns, stored.offset).reshape(rows, columns)
     if unused := 8 * dtype.itemsize - stored.bits:  # high bits may hold an overlay
-        raw = (raw << unused) >> unused
+        raw = raw << unused
+        raw >>= unused
     return raw
 
 

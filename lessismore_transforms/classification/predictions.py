@@ -11,12 +11,17 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import UserError, reading
+from lessismore_transforms.wording import bounded
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 PREDICTIONS = "predictions.csv"
 _COLUMNS = ("image_id", "patient", "source", "split", "label")
@@ -105,7 +110,7 @@ class Predictions:
         # -sig: saved by Excel
         with reading(path), path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
-            header = next(reader, [])
+            header = next(_table(path, reader), [])
             classes = len(header) - len(_COLUMNS)
             expected = [*_COLUMNS, *(f"p_{number}" for number in range(classes))]
             if header != expected or classes < 2:
@@ -113,7 +118,7 @@ class Predictions:
                 raise _damaged(path, 1, f"expected the columns {', '.join(_COLUMNS)}, p_0, p_1, ..., found {found}")
             rows: list[list[str]] = []
             lines: list[int] = []
-            for row in reader:
+            for row in _table(path, reader):
                 lines.append(reader.line_num)
                 if len(row) != len(header):
                     raise _damaged(path, lines[-1], f"expected {len(header)} values, found {len(row)}")
@@ -129,10 +134,18 @@ class Predictions:
         return cls(image_ids, patients, splits, labels, probabilities, sources)
 
 
+def _table(path: Path, reader: Reader) -> Iterator[list[str]]:
+    """The rows of a table, which may be any file."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise _damaged(path, reader.line_num, f"expected a table, found none ({error})") from error
+
+
 def _numbers(path: Path, line: int, texts: list[str]) -> tuple[int, list[float]]:
     try:
-        return int(texts[0]), [float(text) for text in texts[1:]]
-    except ValueError:
+        return int(np.int64(int(texts[0]))), [float(text) for text in texts[1:]]
+    except (ValueError, OverflowError):
         raise _damaged(path, line, f"expected a label and probabilities, found {', '.join(texts)}") from None
 
 
@@ -153,5 +166,5 @@ def _problems(
         seen.add(name)
 
 
-def _damaged(path: Path, line: int, problem: str) -> ValueError:
-    return UserError(f"{path}, line {line}: {problem}: undo the edit or evaluate again")
+def _damaged(path: Path, line: int, problem: str) -> UserError:
+    return UserError(f"{path}, line {line}: {bounded(problem)}: undo the edit or evaluate again")

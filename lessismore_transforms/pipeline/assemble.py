@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import writing
@@ -19,7 +22,7 @@ from lessismore_transforms.reduced.store import STORE, THUMBNAILS, read_filled, 
 from lessismore_transforms.reduced.table_files import open_array
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.volumes import Found
-from lessismore_transforms.wording import bounded
+from lessismore_transforms.wording import bounded, counted
 
 
 def assemble(
@@ -43,7 +46,7 @@ def assemble(
         yield from map(read_part, finished)
 
     filled_before, filled = read_filled(output_dir), {}
-    records, stored, kept = [], [], 0
+    records, stored, kept, left = [], [], 0, 0
     for part in parts():
         records.append(part["record"])
         volume, chosen = part["record"]["volume"], kept_indices(part)
@@ -51,6 +54,8 @@ def assemble(
         indices = with_filled(filled_before.get(volume), chosen)
         if len(indices) > len(chosen) and len(open_array(output_dir / STORE / f"{volume}.npy")) == len(indices):
             filled[volume] = filled_before[volume]
+        elif volume in filled_before:
+            left += len({*filled_before[volume]["indices"]} - {*chosen})
         stored.append((volume, indices if volume in filled else chosen))  # reduced again: only what is chosen is there
     _delete_thumbnails(output_dir, shown={task.volume.volume for task in tasks if task.thumbnails})
     info = {
@@ -71,6 +76,9 @@ def assemble(
         write_manifest(output_dir, (row for part in parts() for row in part["rows"]), info)
         (output_dir / RUNNING).unlink()  # first: from here on the manifest counts, not the parts
         shutil.rmtree(output_dir / PARTS)
+    if left:
+        lacks = f"the store lacks {counted(left, 'slice')} that `select --fill_store` had added"
+        tqdm.write(f"{lacks}, as volumes were reduced again: give that command again", file=sys.stderr)
     return kept
 
 

@@ -86,10 +86,12 @@ def processes_for(device: str) -> int:
     import torch
 
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:  # AssertionError: torch was built without CUDA
+        foreign = isinstance(error, (NotImplementedError, ImportError))  # whose words are a page, or name no device
+        reason = "this PyTorch cannot compute on it" if foreign else first_line(error)
         raise RunError(
-            f"the device {device!r} cannot be used ({first_line(error)}): name another or leave --device out"
+            f"the device {device!r} cannot be used ({reason}): name another or leave --device out"
         ) from error
     return available_cores() if torch.device(device).type == "cpu" else 1
 

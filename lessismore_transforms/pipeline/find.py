@@ -12,7 +12,9 @@ from lessismore_transforms.errors import RunError
 from lessismore_transforms.pipeline.executors import map_all
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.volumes import Found, find_volumes
-from lessismore_transforms.wording import plural, printable
+from lessismore_transforms.wording import bounded, plural
+
+_LONGEST = 300  # characters of a path, or of a reason, that stands in a sentence
 
 
 def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str | None = None) -> Found:
@@ -42,6 +44,6 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
         if not found.skipped:
             raise RunError(f"{expected}: the folder holds no files")
         first, more = found.skipped[0], len(found.skipped) - 1
-        skipped = f"{printable(first.path)} ({first.reason})"
+        skipped = f"{bounded(first.path, _LONGEST)} ({bounded(first.reason, _LONGEST)})"
         raise RunError(f"{expected}: skipped {skipped} and {more} more {plural(more, 'file')}")
     return found

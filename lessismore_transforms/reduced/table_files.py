@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
@@ -141,11 +142,9 @@ def open_array(path: Path, advice: str = "reduce again into a new folder") -> ND
     """
     with reading(path, ManifestError):
         try:
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = open_memmap(path, mode="r")  # np.load leaves damaged archives open
         except OSError:
             raise
-        except Exception as error:  # many kinds; NumPy would say that the file may hold pickled objects
+        except Exception as error:  # many kinds, with words that help nobody here
             raise ManifestError(f"{path} was damaged, it is no array: {advice}") from error
-    if not isinstance(array, np.ndarray):  # an archive of several
-        raise ManifestError(f"{path} was damaged, it is no array: {advice}")
     return array

@@ -24,14 +24,15 @@ Slices = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float64]
 
 _BINS = (16, 32, 64, 128, 256)
+_BLOCK = 2**15  # entries of a table computed at once, so that it takes little more memory than it has entries
 _BATCH_CPU, _BATCH_GPU = 2**18, 2**24  # pixels that torch counts at once
 
 
 def nmi_matrix(slices: Slices, *, bins: int = 64, device: str | None = None) -> Scores:
     """The NMI of each pair of slices, exact but for the rounding of float64.
 
-    Memory beside the slices and the matrix: 1 MB and 16 bytes per pixel of one slice; with torch a copy of the slices
-    on the device and up to 1 GB there.
+    Memory beside the slices and the matrix: 2 MB and 8 bytes per pixel of one slice; with torch a copy of the slices
+    and of these 8 bytes on the device and up to 1 GB there.
 
     Args:
         slices: uint8 (S, H, W), with pixels.
@@ -74,8 +75,11 @@ def _information(pixels: int) -> Scores:
 
     Computed by log1p, because rounding would lose most of the entropy of a nearly constant slice.
     """
-    counts = np.arange(1, pixels + 1)
-    return np.append(0, counts / pixels * np.log1p((pixels - counts) / counts))
+    table = np.zeros(pixels + 1)
+    for start in range(1, pixels + 1, _BLOCK):
+        counts = np.arange(start, min(start + _BLOCK, pixels + 1))
+        table[start : start + _BLOCK] = counts / pixels * np.log1p((pixels - counts) / counts)
+    return table
 
 
 @compiled()

@@ -21,8 +21,8 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise UserError(f"expected a device that this machine has, found {name!r}; cpu is always there") from error
     return device
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import shutil
 import sys
 import types
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -258,6 +260,17 @@ def test_a_damaged_npz_and_too_few_classes(tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be read as an npz file"):
         organs(tmp_path, md5="any")
+
+
+def test_a_damaged_npz_is_closed(tmp_path):
+    path = npz(tmp_path)
+    path.write_bytes(path.read_bytes()[:500])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(UserError, match="cannot be read as an npz file"):
+            organs(tmp_path, md5="any")
+        gc.collect()
+    assert not [str(each.message) for each in said if issubclass(each.category, ResourceWarning)]
 
 
 def test_download_goes_through_medmnist(tmp_path, monkeypatch):

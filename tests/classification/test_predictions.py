@@ -72,6 +72,16 @@ def test_one_split_in_the_same_order():
             f'{HEADER}\n"a\nb",,,val,0,1,0\nc,,,val,x,1,0\n',
             "line 4: expected a label and probabilities, found x, 1, 0",
         ),
+        (f"{HEADER}\na,,,test,0,\0,\u2028\n", r"line 2: expected a label and probabilities, found 0, \\x00, \\u2028"),
+        (
+            f"{HEADER}\na,,,test,{10**20},1,0\n",
+            "line 2: expected a label and probabilities, found 1000000000",
+        ),
+        (f"{HEADER}\na,,,test,{'9' * 5000},1,0\n", "line 2: expected a label and probabilities, found 9{500,}…"),
+        (
+            f"{HEADER}\n{'a' * 2**18},,,test,0,1,0\n",
+            "line 2: expected a table, found none .field larger",
+        ),
         (f"{HEADER}\na,,,test,0,1,0\nb,,,test,2,1,0\n", "line 3: expected a label from 0 to 1, found 2"),
         (f"{HEADER}\na,,,test,0,0.7,0.29989\n", "line 2: expected probabilities that sum to 1, found 0.7, 0.29989"),
         (f"{HEADER}\na,,,test,0,1.5,-0.5\n", "line 2: expected probabilities that sum to 1"),

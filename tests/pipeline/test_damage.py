@@ -21,6 +21,7 @@ from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.store import fill_store
 from lessismore_transforms.reduction.target import Target
+from lessismore_transforms.wording import counted
 
 SETTINGS = Settings(Target.of(method="ssim", threshold=0.6), keep_distances=True)
 
@@ -185,6 +186,29 @@ def test_a_slice_that_fill_store_added_is_looked_at_too(whole: Path, data: Path,
     (out / "store" / "filled.json").write_text("{")
     reduce_dataset(data, out, SETTINGS, workers=0)
     assert {**tree(out / "store")} == {**tree(whole / "store")}
+
+
+@pytest.mark.parametrize("damaged", ["store/thumbnails/*.npy", "manifest.csv", ""])
+def test_added_slices_do_not_leave_the_store_without_a_word(
+    whole: Path, data: Path, tmp_path: Path, damaged: str, capfd
+) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    selection, lacking = select(out, Target.of(method="ssim", threshold=0.9), "more")
+    added = fill_store(out, selection)
+    before = read_index(out)
+    if damaged:
+        sorted(out.glob(damaged))[0].unlink()
+    reduce_dataset(data, out, SETTINGS, workers=0)
+    lost = len(before) - len(read_index(out))
+    assert 0 <= lost <= added == lacking
+    assert (lost > 0) == bool(damaged)
+    said = (
+        f"the store lacks {counted(lost, 'slice')} that `select --fill_store` had added, as volumes were reduced "
+        "again: give that command again"
+    )
+    assert (said in capfd.readouterr().err) == bool(damaged)
+    assert fill_store(out, selection) == lost
+    assert read_index(out).keys() == before.keys()
 
 
 def interrupted(data: Path, out: Path, done: int, monkeypatch: pytest.MonkeyPatch) -> None:

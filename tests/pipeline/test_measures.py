@@ -220,8 +220,23 @@ def test_torch_keeps_the_same_slices(data: Path, tmp_path: Path, method: str) ->
         settings = Settings(Target.of(method=method, fraction=0.3), device=device)
         reduce_dataset(data, tmp_path / name, settings, workers=0)
     assert kept(tmp_path / "torch") == kept(tmp_path / "compiled")
-    with pytest.raises(RunError, match="the device 'abacus' cannot be used"):
-        reduce_dataset(data, tmp_path / "x", Settings(Target.of(method=method), device="abacus"), workers=0)
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        ("abacus", r"Expected one of cpu, cuda, .*: abacus"),
+        ("meta", "this PyTorch cannot compute on it"),  # which has shapes and no values
+        ("vulkan", "this PyTorch cannot compute on it"),
+        ("hpu", "this PyTorch cannot compute on it"),  # needs a package of its own
+    ],
+)
+def test_a_device_on_which_nothing_can_be_computed_is_refused(
+    data: Path, tmp_path: Path, device: str, reason: str
+) -> None:
+    sentence = rf"^the device '{device}' cannot be used \({reason}\): name another or leave --device out$"
+    with pytest.raises(RunError, match=sentence):
+        reduce_dataset(data, tmp_path / "x", Settings(Target.of(method="ssim"), device=device), workers=0)
 
 
 def test_deepnet_settings_name_the_weights(data: Path, tmp_path: Path, weights: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,19 @@ def test_a_damaged_array_is_one_sentence(tmp_path: Path) -> None:
         open_array(tmp_path / "a.npy", "delete it")
     with pytest.raises(ManifestError, match=r"cannot read .*b\.npy: No such file or directory"):
         open_array(tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize("size", [-1, 100])
+def test_an_archive_in_place_of_an_array_is_refused_and_closed(tmp_path: Path, size: int) -> None:
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.savez(file, np.arange(3))
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:size])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(ManifestError, match=r"a\.npy was damaged, it is no array: delete it"):
+            open_array(tmp_path / "a.npy", "delete it")
+        gc.collect()
+    assert not [str(each.message) for each in said if issubclass(each.category, ResourceWarning)]
 
 
 def test_control_characters_in_a_cell_are_written_so_that_the_table_reads_back(tmp_path: Path) -> None:

@@ -504,5 +504,6 @@ def test_precision() -> None:
         AutocastInferer("cpu", "fp16")
     with pytest.raises(ValueError, match="found 'half'"):
         AutocastInferer("cpu", "half")
-    with pytest.raises(ValueError, match="expected a device that this machine has, found 'cuda:77'"):
-        pick_device("cuda:77")
+    for device in ("cuda:77", "meta", "hpu", "abacus"):
+        with pytest.raises(UserError, match=f"expected a device that this machine has, found '{device}'"):
+            pick_device(device)

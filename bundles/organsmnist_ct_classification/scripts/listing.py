@@ -110,7 +110,7 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
     """The images, uint8 (N, H, W) or (N, H, W, 3), and the labels, int64 (N,), of each split."""
     wanted = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # NumPy may leave it open
             arrays = {name: np.asarray(file[name]) for name in wanted if name in file}  # bytes where it is no array
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
         raise UserError(  # without NumPy's message, which may advise to load unsafely

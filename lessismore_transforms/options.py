@@ -143,6 +143,11 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def is_number(value: object, *kinds: type) -> bool:
+    """Whether a value is a number of these kinds, and no truth value."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
 def parse_bool(value: object) -> bool:
     """Truth value of what was typed: a bool, or `true` or `false` in any case.
 

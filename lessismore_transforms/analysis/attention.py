@@ -8,7 +8,6 @@ classes: `feature_norm_map` then shows where features are large, and asks for no
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from lessismore_transforms.analysis.layers import full_name, is_block, watching
 from lessismore_transforms.errors import UserError, first_line
 from lessismore_transforms.weights.backbones import three_channels
 from lessismore_transforms.wording import counted
@@ -27,7 +27,8 @@ Bools = NDArray[np.bool_]
 
 SHARE = 0.5
 SHARES = tuple(number / 10 for number in range(1, 10))
-_BLOCKS = ("BasicBlock", "Bottleneck")  # of torchvision's and timm's ResNets
+_LEAST_PLACES = 4  # of a layer's map
+_ROUNDING = 1e-5  # width of a map, as a share of its largest value, that is rounding
 _BATCH = 64
 
 
@@ -56,7 +57,7 @@ def default_layer(network: nn.Module) -> str:
         UserError: the network has neither.
     """
     modules = dict(network.named_modules())
-    blocks = [name for name, module in modules.items() if type(module).__name__ in _BLOCKS]
+    blocks = [name for name, module in modules.items() if is_block(module)]
     convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
     if not (blocks or convolutions):
         raise UserError("expected a network with a convolution, found none: give a ResNet")
@@ -145,7 +146,8 @@ def scaled(maps: torch.Tensor) -> torch.Tensor:
     """Maps (N, H, W) with least value 0 and largest 1 in each picture; a constant one is 0."""
     least, most = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
     width = most - least
-    return (maps - least) / torch.where(width > 0, width, 1)
+    constant = width <= _ROUNDING * torch.maximum(least.abs(), most.abs())
+    return torch.where(constant, torch.zeros_like(maps), (maps - least) / torch.where(constant, 1, width))
 
 
 def overlap(first: ArrayLike, second: ArrayLike, *, shares: Sequence[float] = SHARES) -> Overlap:
@@ -259,20 +261,18 @@ def _prepared(network: nn.Module, images: torch.Tensor, layer: str | None) -> tu
     """The name of a layer that gives maps, and a copy of the network in evaluation mode that changes less in place."""
     if images.ndim != 4 or not len(images):
         raise UserError(f"expected pictures (N, 1 or 3, H, W), found {tuple(images.shape)}: give one or more")
-    name = default_layer(network) if layer is None else layer
-    names = [known for known, _ in network.named_modules() if known]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0)
-        raise UserError(f"expected a layer of the network, found {name!r}: give another, such as {near[0]!r}")
+    known = [name for name, _ in network.named_modules() if name]
+    name = default_layer(network) if layer is None else full_name(layer, known)
     copied = copy.deepcopy(network).eval().requires_grad_(False)
     for module in copied.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
     with torch.no_grad():
         found = _output_of(copied, name, images[:1])
-    if found.ndim != 4:
+    if found.ndim != 4 or found.shape[2] * found.shape[3] < _LEAST_PLACES:
         raise UserError(
-            f"expected a layer that gives maps (B, channels, h, w), found {tuple(found.shape)} of {name}: "
+            f"expected a layer that gives maps (B, channels, h, w) of several places, found "
+            f"{tuple(found.shape)} of {name}: "
             f"give an earlier one, such as {default_layer(network)!r}"
         )
     return name, copied
@@ -280,15 +280,12 @@ def _prepared(network: nn.Module, images: torch.Tensor, layer: str | None) -> tu
 
 def _output_of(network: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
     """What a layer gives for pictures."""
-    outputs: list[Any] = []
-    hook = network.get_submodule(layer).register_forward_hook(lambda _, __, output: outputs.append(output))
-    try:
+    outputs: list[torch.Tensor] = []
+    with watching(network, [layer], lambda _, output: outputs.append(output)):
         network(three_channels(images))
-    finally:
-        hook.remove()
-    if not outputs or not isinstance(outputs[-1], torch.Tensor):
+    if not outputs:
         raise UserError(f"expected a layer that runs and gives one tensor, found that {layer} does not: give another")
-    return outputs[-1]
+    return outputs[0]
 
 
 def _checked_classes(classes: ArrayLike | torch.Tensor | None, pictures: int) -> torch.Tensor | None:

@@ -27,9 +27,9 @@ def similarity(first: str, second: str, found: CKA) -> bytes:
         square = found.rows == found.columns
         left, right = figure.subplots(1, 2, width_ratios=(5, 4)) if square else (figure.add_subplot(), None)
         _heat(figure, left, found.cka, found.rows, found.columns, "viridis", (0, 1), "CKA")
-        left.set_title(f"{first} and {second}")
-        left.set_ylabel(f"layers of {first}, early to late")
-        left.set_xlabel(f"layers of {second}, early to late")
+        left.set_title(_plain(f"{first} and {second}"))
+        left.set_ylabel(_plain(f"layers of {first}, early to late"))
+        left.set_xlabel(_plain(f"layers of {second}, early to late"))
         if right is not None:
             places = np.arange(len(found.rows))
             right.fill_between(
@@ -53,7 +53,7 @@ def change(title: str, values: Floats, low: Floats, high: Floats, rows: Sequence
         _heat(figure, left, values, rows, columns, "RdBu", (-most, most), "difference")
         sure = np.where((low > 0) | (high < 0), values, np.nan)
         _heat(figure, right, sure, rows, columns, "RdBu", (-most, most), "difference")
-        left.set_title(title)
+        left.set_title(_plain(title))
         right.set_title("without the cells whose interval holds 0")
         for axes in (left, right):
             axes.set_xlabel("layers, early to late")
@@ -74,8 +74,10 @@ def maps(table: pd.DataFrame, networks: Sequence[Mapping[str, Any]], classes: Se
             points = table[chosen][:_MOST_POINTS]
             for name, colour in colours.items():
                 own = points[points["label"].eq(name)]
-                axes.scatter(own["x"], own["y"], s=10, color=colour, alpha=0.7, linewidths=0, label=name or None)
-            axes.set_title(f"{network['model']}, {network['of']}")
+                axes.scatter(
+                    own["x"], own["y"], s=10, color=colour, alpha=0.7, linewidths=0, label=_plain(name) or None
+                )
+            axes.set_title(_plain(f"{network['model']}, {network['of']}"))
             axes.set_xticks([])
             axes.set_yticks([])
         for axes in grid[len(networks) :]:
@@ -96,11 +98,11 @@ def agreement(pairs: Sequence[Mapping[str, Any]]) -> bytes:
             shares = [point["share"] for point in curve]
             low, high, value = (_numbers(point[name] for point in curve) for name in ("low", "high", "value"))
             axes.fill_between(shares, low, high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(shares, value, "o-", color=colour, label=f"{pair['first']} and {pair['second']}")
+            axes.plot(shares, value, "o-", color=colour, label=_plain(f"{pair['first']} and {pair['second']}"))
             axes.plot(pair["share"], _number(pair["chance"]["value"]), "x", color=colour, markersize=9)
         axes.plot([], [], "x", color=INK, label="maps of different pictures")
         axes.set_ylim(0, 1.02)
-        axes.set_xlabel("share of the maximum from which on a place counts as attended")
+        axes.set_xlabel("share of a map's range from which on a place counts as attended")
         axes.set_ylabel("IoU")
         axes.legend(loc="upper right")
 
@@ -116,9 +118,9 @@ def checkpoints(rows: Sequence[Mapping[str, Any]]) -> bytes:
             axes = figure.add_subplot(1, 4, place)
             for model, colour in zip(dict.fromkeys(row["model"] for row in rows), _COLOURS * len(rows), strict=False):
                 own = [row for row in rows if row["model"] == model]
-                axes.plot(range(len(own)), _numbers(row[key] for row in own), "o-", color=colour, label=model)
+                axes.plot(_moments(own), _numbers(row[key] for row in own), "o-", color=colour, label=_plain(model))
             axes.set_title(title)
-            axes.set_xlabel("checkpoint")
+            axes.set_xlabel("iteration")
             axes.locator_params(axis="x", integer=True)
         figure.axes[0].legend(loc="best")
 
@@ -146,6 +148,17 @@ def _heat(
         axis.set_ticks(places, [layers[place] for place in places], fontsize=7)
     axes.tick_params(axis="x", rotation=90)
     axes.tick_params(colors=GREY)
+
+
+def _moments(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """When each checkpoint was written, in iterations; 0, 1, ... where one does not tell."""
+    told = [row["iteration"] for row in rows]
+    return list(range(len(rows))) if None in told else told
+
+
+def _plain(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")
 
 
 def _number(value: float | None) -> float:

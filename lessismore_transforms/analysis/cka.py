@@ -25,7 +25,6 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,7 @@ from lessismore_transforms.analysis.group_intervals import Estimate, jackknife_r
 from lessismore_transforms.analysis.layers import ALL, Layers, layer_names, short_names, watching
 from lessismore_transforms.atomic import atomic_write, write_json
 from lessismore_transforms.errors import UserError, reading
-from lessismore_transforms.training.precision import place
+from lessismore_transforms.training.precision import float32_only, place
 from lessismore_transforms.training.processes import all_gather_objects, process_count, process_rank
 from lessismore_transforms.weights.backbones import three_channels
 from lessismore_transforms.wording import counted
@@ -153,7 +152,7 @@ def compare_networks(
     sums, checksum = _Sums(), 0
     names: list[list[str]] = []  # of each network
     sizes: list[int] = []
-    with _float32(torch.device(device)):
+    with float32_only(device):
         for number, images in enumerate(_bar(batches, progress)):
             names = names or [layer_names(network, _input(images[:2], device), layers) for network in networks]
             units = _units(groups, sum(sizes), len(images))
@@ -239,9 +238,13 @@ def diagonal_mean(result: CKA, *, less: CKA | None = None) -> Estimate | None:
     known = ~np.isnan(values)
     if not known.any():
         return None
-    value = float(values[known].mean())
-    reach = float(jackknife_reach(without[:, known].mean(axis=1), result.level))
-    return Estimate(value, value - reach, value + reach, result.units, int((~known).sum()))
+    value, means = values[known].mean(), without[:, known].mean(axis=1)  # (), (units,)
+    if less is None:
+        low, high = _interval(value, means, result.level)
+    else:
+        reach = jackknife_reach(means, result.level)
+        low, high = np.clip(value - reach, -2, 2), np.clip(value + reach, -2, 2)
+    return Estimate(float(value), float(low), float(high), result.units, int((~known).sum()))
 
 
 def save_cka(result: CKA, path: Path) -> None:
@@ -266,10 +269,12 @@ def load_cka(path: Path) -> CKA:
     Raises:
         UserError: a file is missing or damaged.
     """
+    beside = path.with_suffix(".json")
+    place = path
     try:
         with reading(path), path.open("rb") as file:
             value, low, high = np.load(file, allow_pickle=False)
-        beside = path.with_suffix(".json")
+        place = beside
         with reading(beside):
             plain = json.loads(beside.read_text(encoding="utf-8"))
         lists = {name: tuple(plain[name]) for name in ("rows", "columns", "notes")}
@@ -277,7 +282,7 @@ def load_cka(path: Path) -> CKA:
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise UserError(f"expected a map of similarities in {path}, found a damaged file: compare again") from error
+        raise UserError(f"expected similarities of layers in {place}, found a damaged file: compare again") from error
 
 
 _PLAIN = ("rows", "columns", "pictures", "units", "batch_size", "level", "checksum", "notes")
@@ -550,18 +555,3 @@ def _check(positions: int | None, level: float) -> None:
         raise UserError(f"expected 1 position or more, found {positions}; 196 are those of a map of 14 x 14")
     if not 0 < level < 1:
         raise UserError(f"expected a level between 0 and 1, found {level}; 0.95 is usual")
-
-
-@contextmanager
-def _float32(device: torch.device) -> Iterator[None]:
-    """Compute products and convolutions in float32, never in TF32 or bf16, whatever is set outside."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with (
-            torch.autocast(device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

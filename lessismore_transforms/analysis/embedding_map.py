@@ -110,13 +110,7 @@ def tsne_map(features: ArrayLike, *, perplexity: float | None = None, init: str 
     from threadpoolctl import threadpool_limits
 
     values = _checked(features)
-    most = (len(values) - 1) / 3
-    chosen = default_perplexity(len(values)) if perplexity is None else perplexity
-    if not 1 <= chosen <= most:
-        raise UserError(
-            f"expected a perplexity from 1 to {most:.4g}, a third of the other pictures, found {chosen:g} for "
-            f"{counted(len(values), 'picture')}: give a smaller one or more pictures"
-        )
+    chosen = check_perplexity(perplexity, len(values))
     if init not in INITS:
         raise UserError(f"expected an init out of {' and '.join(INITS)}, found {init!r}; pca is usual for one map")
     with threadpool_limits(1):
@@ -144,6 +138,22 @@ def tsne_maps(
     if not seeds:
         raise UserError("expected one seed or more, found none: 0 to 4 are usual")
     return np.stack([tsne_map(features, perplexity=perplexity, init=init, seed=seed) for seed in seeds])
+
+
+def check_perplexity(perplexity: float | None, pictures: int) -> float:
+    """The perplexity that is asked for, or the default.
+
+    Raises:
+        UserError: it is out of range for so many pictures.
+    """
+    most = (pictures - 1) / 3
+    chosen = default_perplexity(pictures) if perplexity is None else perplexity
+    if not 1 <= chosen <= most:
+        raise UserError(
+            f"expected a perplexity from 1 to {most:.4g}, a third of the other pictures, found {chosen:g} for "
+            f"{counted(pictures, 'picture')}: give a smaller one or more pictures"
+        )
+    return chosen
 
 
 def default_perplexity(pictures: int) -> float:
@@ -202,6 +212,8 @@ def explained_shares(axes: Floats, targets: Floats) -> Floats:
 def separation(features: ArrayLike, labels: ArrayLike, groups: ArrayLike, *, seed: int = 0) -> Separation:
     """Silhouette, accuracy of neighbours and AUC of a linear classifier, each with its interval.
 
+    Where there is one group, neighbours are nan; where a class is in one group only, the AUC is nan too.
+
     Args:
         features: (N, F).
         labels: (N,) classes.
@@ -211,10 +223,13 @@ def separation(features: ArrayLike, labels: ArrayLike, groups: ArrayLike, *, see
     Raises:
         UserError: as those three.
     """
+    names, members = np.asarray(labels), np.asarray(groups)
+    fewest = min(len(np.unique(members[names == name])) for name in np.unique(names))
+    unknown = Estimate(math.nan, math.nan, math.nan, len(np.unique(members)))
     return Separation(
         silhouette(features, labels, groups, seed=seed),
-        neighbour_accuracy(features, labels, groups, seed=seed),
-        linear_auc(features, labels, groups, seed=seed),
+        neighbour_accuracy(features, labels, groups, seed=seed) if unknown.groups > 1 else unknown,
+        linear_auc(features, labels, groups, seed=seed) if fewest > 1 else unknown,
     )
 
 

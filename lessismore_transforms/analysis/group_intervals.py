@@ -40,7 +40,9 @@ class Estimate(NamedTuple):
     undefined: int = 0
 
 
-def mean_by_groups(values: ArrayLike, groups: ArrayLike, *, level: float = 0.95) -> Estimate:
+def mean_by_groups(
+    values: ArrayLike, groups: ArrayLike, *, level: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Estimate:
     """The mean over pictures, with an interval over groups: of a ratio, the sum of values by the number of pictures.
 
     Each group is left out once. With one picture in each group it is Student's interval of a mean.
@@ -49,6 +51,7 @@ def mean_by_groups(values: ArrayLike, groups: ArrayLike, *, level: float = 0.95)
         values: (N,); nan for a picture without a value, which is left out.
         groups: (N,) names or numbers.
         level: the share of intervals that hold the true value.
+        bounds: least and largest value that there can be; ends lie within them.
 
     Returns:
         Estimate; without a value where no picture has one, without an interval where one group is left.
@@ -72,10 +75,18 @@ def mean_by_groups(values: ArrayLike, groups: ArrayLike, *, level: float = 0.95)
         return Estimate(mean, math.nan, math.nan, 1, undefined)
     without = (sums.sum() - sums) / (sizes.sum() - sizes)  # (G,)
     reach = float(jackknife_reach(without, level))
-    return Estimate(mean, mean - reach, mean + reach, len(sizes), undefined)
+    low, high = np.clip([mean - reach, mean + reach], *bounds).tolist()
+    return Estimate(mean, low, high, len(sizes), undefined)
 
 
-def difference_by_groups(first: ArrayLike, second: ArrayLike, groups: ArrayLike, *, level: float = 0.95) -> Estimate:
+def difference_by_groups(
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: ArrayLike,
+    *,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Estimate:
     """The mean over pictures of the first less the second value, with an interval over groups.
 
     Args:
@@ -83,6 +94,7 @@ def difference_by_groups(first: ArrayLike, second: ArrayLike, groups: ArrayLike,
         second: (N,), of the same pictures.
         groups: as for `mean_by_groups`.
         level: as for `mean_by_groups`.
+        bounds: as for `mean_by_groups`.
 
     Raises:
         UserError: as `mean_by_groups`.
@@ -90,7 +102,7 @@ def difference_by_groups(first: ArrayLike, second: ArrayLike, groups: ArrayLike,
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if a.shape != b.shape:
         raise UserError(f"expected two values of the same pictures, found {a.shape} and {b.shape}: give equal lengths")
-    return mean_by_groups(a - b, groups, level=level)
+    return mean_by_groups(a - b, groups, level=level, bounds=bounds)
 
 
 def jackknife(

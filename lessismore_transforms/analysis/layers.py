@@ -44,9 +44,9 @@ def layer_names(network: nn.Module, example_input: torch.Tensor, layers: Layers 
         raise UserError(f"expected layers all, blocks or a list of names, found {layers!r}; blocks is a quick choice")
     modules = {name: module for name, module in network.named_modules() if name}
     if isinstance(layers, str):
-        chosen = [name for name, module in modules.items() if isinstance(module, _KINDS) or _is_block(module)]
+        chosen = [name for name, module in modules.items() if isinstance(module, _KINDS) or is_block(module)]
     else:
-        chosen = [_full_name(name, list(modules)) for name in layers]
+        chosen = [full_name(name, list(modules)) for name in layers]
     computed = _computed(network, example_input, chosen)
     if layers == BLOCKS:
         computed = _stem_and_blocks(computed, modules)
@@ -122,18 +122,24 @@ def _computed(network: nn.Module, images: torch.Tensor, names: Sequence[str]) ->
     return order
 
 
-def _is_block(module: nn.Module) -> bool:
+def is_block(module: nn.Module) -> bool:
+    """Whether a module is a residual block of torchvision's or timm's ResNets."""
     return any(kind.__name__ in _BLOCKS for kind in type(module).__mro__)
 
 
 def _stem_and_blocks(names: list[str], modules: dict[str, nn.Module]) -> list[str]:
-    blocks = [name for name in names if _is_block(modules[name])]
+    blocks = [name for name in names if is_block(modules[name])]
     ahead = names[: names.index(blocks[0])] if blocks else []
     pools = [name for name in ahead if isinstance(modules[name], nn.MaxPool2d)]
     return pools[-1:] + blocks
 
 
-def _full_name(name: str, known: list[str]) -> str:
+def full_name(name: str, known: Sequence[str]) -> str:
+    """The name of a module, where that of the one module that holds it may be left out.
+
+    Raises:
+        UserError: the network has no such module; the closest one is named.
+    """
     if name in known:
         return name
     inside = [full for full in known if full.partition(".")[2] == name]

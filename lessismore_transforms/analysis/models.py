@@ -19,12 +19,11 @@ from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.export import BACKBONE, EPOCHS
 from lessismore_transforms.reduction.network_input import normalise
-from lessismore_transforms.training.precision import pick_device
+from lessismore_transforms.training.precision import float32_only, pick_device
 from lessismore_transforms.weights.backbones import build_backbone, read_metadata, three_channels, weights_id
 from lessismore_transforms.wording import listed
 
 RANDOM = "random"
-_BATCH = 64
 _USUAL = {"image_size": 224, "channels": 1, "resize": "bilinear", "transpose": False, "mean": [0.1806], "std": [0.1907]}
 
 
@@ -50,17 +49,18 @@ class Model:
     checkpoints: tuple[Path, ...] = ()
 
     @torch.no_grad()
-    def features(self, images: torch.Tensor, *, outputs: bool = False) -> torch.Tensor:
+    def features(self, images: torch.Tensor, *, outputs: bool = False, batch_size: int = 32) -> torch.Tensor:
         """Features (N, F) of pictures (N, C, S, S), or the outputs (N, classes) of a classifier; float32 on the CPU."""
         device = next(self.network.parameters()).device
         found = []
-        for batch in torch.split(images, _BATCH):
-            there = three_channels(batch.to(device))
-            if self.classes and not outputs:
-                there = self.network.backbone(_normalised(self.network, there))  # type: ignore[operator]
-            else:
-                there = self.network(there)
-            found.append(there.float().cpu())
+        with float32_only(device):
+            for batch in torch.split(images, batch_size):
+                there = three_channels(batch.to(device))
+                if self.classes and not outputs:
+                    there = self.network.backbone(_normalised(self.network, there))  # type: ignore[operator]
+                else:
+                    there = self.network(there)
+                found.append(there.float().cpu())
         return torch.cat(found)
 
 
@@ -106,7 +106,9 @@ def checkpoints_of(model: Model) -> Iterator[Model]:
     """The encoder at each of its checkpoints, one after the other, and at the end."""
     device = next(model.network.parameters()).device
     for path in model.checkpoints:
-        yield _shown(_load(path.stem, str(path), model.origin["backbone"]), model.settings, device)
+        state = _load(path.stem, str(path), model.origin["backbone"])
+        if state.origin["weights"] != model.origin["weights"]:  # the last one may be the end
+            yield _shown(state, model.settings, device)
     yield model
 
 

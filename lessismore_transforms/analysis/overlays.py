@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from lessismore_transforms.analysis.results import overlay_file
 from lessismore_transforms.atomic import atomic_write, writing
@@ -34,8 +34,6 @@ def write_overlays(
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("*.png"):  # of an analysis before, of more pictures
-            old.unlink()
     for number, place in enumerate(pictures):
         grey = images[place].permute(1, 2, 0).expand(-1, -1, 3).numpy()  # (S, S, 3)
         panels = {"picture": grey} | {name: overlaid(grey, found[place].numpy()) for name, found in maps.items()}
@@ -54,10 +52,10 @@ def overlaid(picture: NDArray[np.float32], attention: NDArray[np.float32]) -> ND
 
 def _beside(panels: Mapping[str, NDArray[np.float32]]) -> Image.Image:
     canvas = Image.new("RGB", (len(panels) * (_SIDE + _GAP) - _GAP, _SIDE + _TITLE), "white")
-    pen = ImageDraw.Draw(canvas)
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=13)
     for number, (name, pixels) in enumerate(panels.items()):
         left = number * (_SIDE + _GAP)
         shown = Image.fromarray((255 * np.clip(pixels, 0, 1)).round().astype(np.uint8))
         canvas.paste(shown.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), (left, _TITLE))
-        pen.text((left, 3), name[:36], fill=_INK)
+        pen.text((left, 2), name[:36], fill=_INK, font=font)
     return canvas

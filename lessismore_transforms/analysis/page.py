@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,12 +12,12 @@ import pandas as pd
 
 from lessismore_transforms.analysis import charts
 from lessismore_transforms.analysis.cka import load_cka
-from lessismore_transforms.analysis.results import ANALYSIS, MAP, OVERLAYS, PAGE, overlay_file
+from lessismore_transforms.analysis.results import ANALYSIS, MAP, OVERLAYS, PAGE, overlay_file, read_analysis
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.classification.statistics import mean_std
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.report.html import data_url, page, plot, stylesheet, table
-from lessismore_transforms.wording import count, counted, plural
+from lessismore_transforms.wording import count, counted, percent, plural
 
 _CSS = """
 .overlay { display: block; margin: 10px 0; }
@@ -53,26 +52,6 @@ def write_page(folder: Path) -> Path:
     return path
 
 
-def read_analysis(folder: Path) -> dict[str, Any]:
-    """The numbers of an analysis.
-
-    Raises:
-        UserError: the folder holds none, or damaged ones.
-    """
-    path = folder / ANALYSIS
-    if not path.is_file():
-        raise UserError(f"expected the folder of an analysis with {ANALYSIS}, found {folder}: fix the path")
-    with reading(path):
-        text = path.read_text(encoding="utf-8")
-    try:
-        found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"expected JSON in {path}, found something else: analyse again") from error
-    if not isinstance(found, dict) or found.get("format") != 1:
-        raise UserError(f"expected an analysis of format 1 in {path}, found another one: analyse again")
-    return found
-
-
 def _head(found: Mapping[str, Any]) -> str:
     about = found["pictures"]
     unit = "pictures" if about["unit"] == "picture" else f"{plural(about['units'], about['unit'])}"
@@ -97,9 +76,9 @@ def _head(found: Mapping[str, Any]) -> str:
     return f"""<header><h1>What networks see</h1>
 <dl class="numbers">{numbers}</dl>
 <p>{counted(about["count"], "picture")}{drawn}{f" ({classes})" if classes else ""}, each
-{found["models"][0]["image_size"]} pixels wide.{unread if about["unread"] else ""} Intervals hold the true value in
-95 % of cases, for new {unit} of this kind and these very networks: other trainings of the same kind may differ by
-more.</p>
+{found["models"][0]["image_size"]} pixels wide.{unread if about["unread"] else ""} Intervals are of 95 %, about new
+{unit} of this kind and these very networks (in simulations they held the true value in 88 % of cases for neighbours,
+in 92 to 99 % for the rest); other trainings of the same kind may differ by more. {ANALYSIS} holds all of them.</p>
 {table("networks", "The networks", ("name", "kind", "network", "trained by", "epoch", "weights"), rows)}</header>"""
 
 
@@ -122,17 +101,28 @@ fine-tuning changes fewer layers of the latter; no numbers are given.</p>"""
                 f" The networks have {len(compared.rows)} and {len(compared.columns)} layers: the map is no square."
             )
         names = f"{escape(pair['first'])} and {escape(pair['second'])}"
-        caption = f"{names}: {counted(compared.pictures, 'picture')} in batches of {compared.batch_size}. {notes}"
-        parts.append(plot(charts.similarity(pair["first"], pair["second"], compared), f"CKA of {names}", caption))
+        caption = (
+            f"{names}, {counted(compared.pictures, 'picture')} in batches of {compared.batch_size}. Left: each layer "
+            f"with each; right: the diagonal, each layer with the one of its name. {notes}"
+        )
+        drawn = charts.similarity(pair["first"], pair["second"], compared)
+        parts.append(plot(drawn, f"CKA of {pair['first']} and {pair['second']}", caption))
         rows.append([names, *_cells(pair["diagonal"])])
     for change in found["cka"]["differences"]:
-        values, low, high = np.load(folder / change["file"], allow_pickle=False)
-        layers = load_cka(folder / found["cka"]["pairs"][0]["file"])
         title = f"{' and '.join(change['pair'])}, less {' and '.join(change['less'])}"
+        if "file" not in change:
+            parts.append(f"<p>{escape(title)}: not drawn, as these networks have other layers.</p>")
+            continue
+        values, low, high = _read_array(folder / change["file"])
+        layers = load_cka(folder / found["cka"]["pairs"][0]["file"])
         drawn = charts.change(title, values, low, high, layers.rows, layers.columns)
-        parts.append(plot(drawn, title, f"{escape(title)}: blue where the first two are more alike."))
+        caption = (
+            f"{escape(title)}: blue where the first two are more alike, red where they are less. Of "
+            f"{count(low.size)} cells without any difference, one in twenty would be left on the right by chance."
+        )
+        parts.append(plot(drawn, title, caption))
         rows.append([escape(title), *_cells(change["diagonal"])])
-    parts.append(table("diagonals", "Mean CKA of the same layers", ("pair", "mean", "95 %"), rows, kind="numeric"))
+    parts.append(_table("diagonals", "Mean CKA of the same layers", ("pair", "mean", "95 %"), rows))
     return "\n".join([*parts, "</section>"])
 
 
@@ -142,18 +132,29 @@ def _map(folder: Path, found: Mapping[str, Any]) -> str:
     drawn = charts.maps(points, told["networks"], told["classes"])
     parts = [
         f"""<section id="map"><h2>Map of the pictures</h2>
-<p>How to read it: pictures that a network finds alike lie side by side (t-SNE, perplexity {told["perplexity"]:g},
+<p>How to read it: pictures that a network finds alike lie side by side (t-SNE, perplexity {told["perplexity"]:.3g},
 begun with noise; the first of {found["settings"]["seeds"]} seeds is shown). R tells how much of the classes both
 axes together explain; it does not change when a map is turned.</p>
 <p>What it cannot tell: distances between groups and their size mean nothing in t-SNE; trust the measures of the
 features themselves.</p>""",
-        plot(drawn, "t-SNE maps of the pictures", "One point for each picture."),
+        plot(drawn, "t-SNE maps of the pictures", "One point for each picture, coloured by its class."),
     ]
     if told["classes"]:
-        parts.append(_map_tables(told))
+        parts.append(_map_tables(told, escape(found["pictures"]["unit"])))
     else:
         parts.append("<p>No labels were given, so that nothing is correlated with them.</p>")
     return "\n".join([*parts, "</section>"])
+
+
+def _read_array(path: Path) -> Any:
+    with reading(path):
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise UserError(f"expected an array in {path}, found a damaged file: analyse again") from error
+    if values.ndim != 3 or len(values) != 3:
+        raise UserError(f"expected an array (3, L1, L2) in {path}, found {values.shape}: analyse again")
+    return values
 
 
 def _read_map(path: Path) -> pd.DataFrame:
@@ -167,7 +168,7 @@ def _read_map(path: Path) -> pd.DataFrame:
             ) from error
 
 
-def _map_tables(told: Mapping[str, Any]) -> str:
+def _map_tables(told: Mapping[str, Any], unit: str) -> str:
     rows, apart = [], []
     for network in told["networks"]:
         name = f"{escape(network['model'])}, {escape(network['of'])}"
@@ -176,17 +177,15 @@ def _map_tables(told: Mapping[str, Any]) -> str:
         rows.append([name, *cells, _spread(network["tsne"]["classes"]), f"{network['pca']['classes'][0]:.3f}"])
         apart.append([name, *(text for key in ("silhouette", "neighbours", "linear") for text in _cells(network[key]))])
     head = ("network", "|r| of axis 1", "|r| of axis 2", "R of both axes", "R of two principal components")
-    first = table(
-        "correlation", "Correlation with the classes, mean ± deviation over seeds", head, rows, kind="numeric"
-    )
+    first = _table("correlation", "Correlation with the classes, mean ± deviation over seeds", head, rows)
     columns = ("network", "silhouette", "95 %", "accuracy of neighbours", "95 %", "AUC of a linear classifier", "95 %")
-    second = table("apart", "What needs no map", columns, apart, kind="numeric")
+    second = _table("apart", "What needs no map", columns, apart)
     return f"""{first}
 <p class="caption">r is Pearson's correlation of one axis with the number of the class, as the paper seems to use it:
 it turns with the map. The paper ({_PAPER}) finds it 2 to 16 % higher for HASH-6 than for ALL, after fine-tuning.</p>
 {second}
-<p class="caption">Of the features, each scaled to length 1 for the silhouette; neighbours and held-out pictures are
-never of the same patient, source or group.</p>"""
+<p class="caption">Of the features, each scaled to length 1 for the silhouette. Neighbours and held-out pictures are
+never of the same {unit}.</p>"""
 
 
 def _attention(folder: Path, found: Mapping[str, Any]) -> str:
@@ -196,10 +195,11 @@ def _attention(folder: Path, found: Mapping[str, Any]) -> str:
         f"""<section id="attention"><h2>Attention</h2>
 <p>How to read it: bright places are where a network's output (Grad-CAM, of a classifier) or the length of its
 features (of an encoder, whose classes do not exist yet) comes from. IoU is the share of places that both of two
-networks attend to among those that one of them does; crosses show it for maps of different pictures, which agree
-because organs lie in the middle.</p>
+networks attend to among those that one of them does, where each map goes from 0 to 1; crosses show it for maps of
+different pictures, which agree because organs lie in the middle.</p>
 <p>What it cannot tell: whether a place is the right one, nor what is seen there. Lengths of features and Grad-CAM
-are two kinds of maps; where one is compared with the other, both networks' lengths are given too.</p>
+are two kinds of maps; where one is compared with the other, both networks' lengths are given too, and pairs are set
+against each other by these. A picture whose map is the same everywhere has none, and is left out.</p>
 <p>In the paper ({_PAPER}) the IoU of maps before and after fine-tuning is 7 to 9 % higher for HASH-6 than for ALL;
 layer, class and threshold are not stated.</p>"""
     ]
@@ -208,28 +208,37 @@ layer, class and threshold are not stated.</p>"""
         for each in told["networks"]
     ]
     parts.append(table("kinds", "The maps", ("network", "map", "layer", "constant maps, left out"), kinds))
-    rows = []
+    rows, total = [], found["pictures"]["count"]
     for pair in told["pairs"]:
         name = f"{escape(pair['first'])} and {escape(pair['second'])}"
-        rows.append([name, *_agreement_cells(pair)])
+        rows.append([name, *_agreement_cells(pair, total)])
         if "lengths" in pair:
-            rows.append([f"{name}, lengths of features of both", *_agreement_cells(pair["lengths"])])
+            rows.append([f"{name}, lengths of features of both", *_agreement_cells(pair["lengths"], total)])
     if rows:
-        head = ("pair", f"IoU at {share:g}", "95 %", "of different pictures", "intersection", "rank correlation")
-        parts.append(table("overlap", "How far the maps of two networks agree", head, rows, kind="numeric"))
-        parts.append(plot(charts.agreement(told["pairs"]), "IoU against the share of the maximum", "IoU of each pair."))
+        head = ("pair", "pictures", f"IoU at {share:g}", "95 %", "of strangers", "intersection", "rank correlation")
+        parts.append(_table("overlap", "How far the maps of two networks agree", head, rows))
+        caption = (
+            "IoU of each pair, with its interval, against where the maps are cut: high on the left, where nearly all "
+            "places count, whatever the networks do."
+        )
+        parts.append(plot(charts.agreement(told["pairs"]), "IoU against the share of a map's range", caption))
     changes = [
-        [f"{escape(' and '.join(each['pair']))}, less {escape(' and '.join(each['less']))}", *_cells(each["iou"])]
+        [
+            f"{escape(' and '.join(each['pair']))}, less {escape(' and '.join(each['less']))}",
+            escape(each["of"]),
+            count(total - each["iou"]["undefined"]),
+            *_cells(each["iou"]),
+        ]
         for each in told["differences"]
     ]
     if changes:
-        columns = ("pairs", f"difference of IoU at {share:g}", "95 %")
-        parts.append(table("overlap_differences", "Pairs beside the first pair", columns, changes, kind="numeric"))
+        columns = ("pairs", "by", "pictures", f"difference of IoU at {share:g}", "95 %")
+        parts.append(_table("overlap_differences", "Pairs beside the first pair", columns, changes))
     for number, shown in enumerate(told["overlays"]):
         path = folder / OVERLAYS / overlay_file(number)
         with reading(path):
             url = data_url("image/png", path.read_bytes())
-        words = escape(" · ".join(filter(None, (shown["image_id"], shown["label"]))))
+        words = escape(" · ".join(filter(None, (shown["image_id"], shown["label"]))))  # for caption and alt alike
         parts.append(
             f'<figure class="overlay"><img src="{url}" alt="{words}"><figcaption>{words}</figcaption></figure>'
         )
@@ -241,20 +250,22 @@ def _encoder(folder: Path, found: Mapping[str, Any]) -> str:
         [
             f"{escape(row['model'])}, {escape(row['checkpoint'])}",
             *(f"{row[name]:.3f}" for name in ("rank_me", "alignment", "uniformity")),
-            f"{100 * row['near_copies']:.1f} % of {100 * row['possible']:.1f} %",
+            *("–" if row[name] is None else percent(row[name]) for name in ("near_copies", "possible")),
         ]
         for row in found["encoder"]
     ]
-    head = ("network", "RankMe", "alignment", "uniformity", "nearest is a near copy, of those that have one")
+    head = ("network", "RankMe", "alignment", "uniformity", "nearest is a near copy", "has a near copy")
+    unknown = all(row["near_copies"] is None for row in found["encoder"])
+    lacking = " Near copies need patients or volumes: name them in the labels." if unknown else ""
     drawn = charts.checkpoints(found["encoder"])
     return f"""<section id="encoder"><h2>Encoders without labels</h2>
-<p>How to read it: RankMe is the number of dimensions in use (more is better); alignment how far two views of a
-picture lie apart (less is better); uniformity how evenly pictures fill the space (more negative is better); the last
-how often the nearest neighbour is merely the next slice. They are a way to choose a checkpoint without looking at a
-downstream score, which the paper did not have.</p>
+<p>How to read it: RankMe is the number of dimensions in use, at most that of the pictures (more is better);
+alignment how far two views of a picture lie apart (less is better); uniformity how evenly pictures fill the space
+(more negative is better); a near copy is another picture of the volume or patient within 6 bits of the hash. They
+are a way to choose a checkpoint without looking at a downstream score, which the paper did not have.</p>
 <p>What it cannot tell: how well a task will be solved. A better value on one measure at the cost of another is no
-gain.</p>
-{table("measures", "Measures without labels", head, rows, kind="numeric")}
+gain.{lacking}</p>
+{_table("measures", "Measures without labels", head, rows)}
 {plot(drawn, "Measures over checkpoints", "One line for each network, from its first checkpoint to its end.")}
 </section>"""
 
@@ -262,9 +273,13 @@ gain.</p>
 _SECTIONS = {"cka": _similarity, "map": _map, "attention": _attention, "encoder": _encoder}
 
 
-def _agreement_cells(pair: Mapping[str, Any]) -> list[str]:
+def _table(identifier: str, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return table(identifier, caption, head, rows, kind="numeric", whole=ANALYSIS)
+
+
+def _agreement_cells(pair: Mapping[str, Any], pictures: int) -> list[str]:
     chance, intersection, spearman = (_value(pair[name]["value"]) for name in ("chance", "intersection", "spearman"))
-    return [*_cells(pair["iou"]), chance, intersection, spearman]
+    return [count(pictures - pair["iou"]["undefined"]), *_cells(pair["iou"]), chance, intersection, spearman]
 
 
 def _cells(estimate: Mapping[str, Any] | None) -> list[str]:
@@ -272,11 +287,11 @@ def _cells(estimate: Mapping[str, Any] | None) -> list[str]:
     if estimate is None:
         return ["–", "–"]
     low, high = estimate["low"], estimate["high"]
-    return [_value(estimate["value"]), "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"]
+    return [_value(estimate["value"]), "–" if low is None or high is None else f"{_value(low)} to {_value(high)}"]
 
 
 def _value(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else f"{round(value, 3) + 0.0:.3f}"  # no -0.000
 
 
 def _spread(values: Sequence[float] | np.ndarray[Any, Any]) -> str:

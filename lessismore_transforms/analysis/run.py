@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +16,9 @@ from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.analysis import cka
-from lessismore_transforms.analysis.attention import (
-    SHARES,
-    default_layer,
-    feature_norm_map,
-    grad_cam,
-    overlap,
-)
+from lessismore_transforms.analysis.attention import SHARES, default_layer, feature_norm_map, grad_cam, iou, overlap
 from lessismore_transforms.analysis.embedding_map import (
-    default_perplexity,
+    check_perplexity,
     pca_map,
     separation,
     target_correlation,
@@ -33,20 +26,29 @@ from lessismore_transforms.analysis.embedding_map import (
 )
 from lessismore_transforms.analysis.encoder_measures import measures_of
 from lessismore_transforms.analysis.group_intervals import difference_by_groups, mean_by_groups
+from lessismore_transforms.analysis.layers import layer_names
 from lessismore_transforms.analysis.models import Model, checkpoints_of, common, load_models
 from lessismore_transforms.analysis.overlays import write_overlays
-from lessismore_transforms.analysis.results import ANALYSIS, MAP, OVERLAYS, cka_file, difference_file
+from lessismore_transforms.analysis.results import (
+    ANALYSIS,
+    FILES,
+    MAP,
+    OVERLAYS,
+    cka_file,
+    difference_file,
+    read_analysis,
+)
 from lessismore_transforms.analysis.sample import Sample, read_sample
 from lessismore_transforms.analysis.settings import AnalysisSettings
 from lessismore_transforms.atomic import atomic_write, finite, write_json, writing
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import IncompleteError, UserError
 from lessismore_transforms.options import names, plain_values
 from lessismore_transforms.pretraining.views import View, Views
-from lessismore_transforms.training.precision import pick_device
-from lessismore_transforms.wording import listed
+from lessismore_transforms.training.precision import float32_only, pick_device
+from lessismore_transforms.weights.backbones import three_channels
 
-_LOGGER = logging.getLogger("lessismore_transforms")
 Pair = tuple[Model, Model]
+LENGTHS = "length of features"
 
 
 def analyse(settings: AnalysisSettings) -> Path:
@@ -59,7 +61,7 @@ def analyse(settings: AnalysisSettings) -> Path:
     folder = Path(settings.output_dir)
     device = pick_device(settings.device)
     models = load_models(
-        settings.models,
+        settings.models or (),
         backbone=settings.backbone,
         device=device,
         image_size=settings.image_size,
@@ -80,9 +82,13 @@ def analyse(settings: AnalysisSettings) -> Path:
         transpose=common(models, "transpose"),
         window=common(models, "window"),
     )
+    sample = sample.named(_known(models))
+    task = _Task(settings, models, pairs, sample, folder, torch.device(device))
+    _check(task)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    task = _Task(settings, models, pairs, sample, folder, torch.device(device))
+        for old in _files_of(folder):  # of an analysis before: its numbers belong to other files
+            old.unlink()
     found: dict[str, Any] = {
         "format": 1,
         "version": __version__,
@@ -93,10 +99,25 @@ def analyse(settings: AnalysisSettings) -> Path:
         ],
         "pairs": [[first.name, second.name] for first, second in pairs],
     }
-    for name in settings.analyses:
-        found[name] = _WORK[name](task)
+    with float32_only(device):
+        for name in settings.analyses:
+            found[name] = _WORK[name](task)
     write_json(folder / ANALYSIS, finite(found))
     return folder
+
+
+def check_complete(folder: Path | str) -> None:
+    """Tell of the pictures of an analysis that could not be read.
+
+    Raises:
+        IncompleteError: there are such.
+    """
+    about = read_analysis(Path(folder))["pictures"]
+    for name, reason in about["unread"].items():
+        raise IncompleteError(
+            f"{len(about['unread'])} of {len(about['unread']) + about['count']} pictures could not be read and are not "
+            f"in the analysis, first {name} ({reason}): fix them or take them away"
+        )
 
 
 class _Task(NamedTuple):
@@ -113,20 +134,58 @@ class _Task(NamedTuple):
         return [] if self.settings.pairs is None else self.pairs[1:]
 
 
+def _known(models: Sequence[Model]) -> tuple[str, ...]:
+    """The classes of the first classifier; none where there is none."""
+    return next((model.classes for model in models if model.classes), ())
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """What an analysis writes into a folder, as far as it is there."""
+    return [path for pattern in FILES for path in sorted(folder.glob(pattern))]
+
+
 def _pairs(models: Sequence[Model], pairs: Sequence[Sequence[str]] | None) -> list[Pair]:
     """The pairs that are named; else each model with each later one."""
     if pairs is None:
         return list(itertools.combinations(models, 2))
     by_name = {model.name: model for model in models}
-    found = []
-    for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2 or not {*pair} <= by_name.keys():
+    found: list[Pair] = []
+    for pair in pairs or [()]:
+        if isinstance(pair, str) or len(pair) != 2 or len({*pair}) != 2 or not {*pair} <= by_name.keys():
+            known = ", ".join(by_name)
             raise UserError(
-                f"expected pairs of names out of {listed(by_name) if len(by_name) > 1 else next(iter(by_name))}, found "
-                f"{pair!r}: give a list such as [['{models[0].name}', '{models[-1].name}']]"
+                f"expected pairs of two of the models {known}, found {pair or 'none'!r}: give a list such as "
+                f"[['{models[0].name}','{models[-1].name}']]"
             )
-        found.append((by_name[pair[0]], by_name[pair[1]]))
+        if (chosen := (by_name[pair[0]], by_name[pair[1]])) in found:
+            raise UserError(f"expected each pair once, found {pair[0]} and {pair[1]} twice: take one of them away")
+        found.append(chosen)
     return found
+
+
+def _check(task: _Task) -> None:
+    """Refuse before the work begins what would end it later.
+
+    Raises:
+        UserError: labels, layers or numbers do not fit the networks and pictures.
+    """
+    settings, sample = task.settings, task.sample
+    if "map" in settings.analyses:
+        if len(set(sample.labels)) == 1:
+            raise UserError(
+                f"expected pictures of two classes or more to correlate a map with, found {sample.labels[0]!r} only: "
+                "add others, or leave out --labels"
+            )
+        check_perplexity(settings.perplexity, len(sample.names))
+    first = sample.images[:2].to(task.device)
+    if "cka" in settings.analyses:
+        for model in {model.name: model for pair in task.pairs for model in pair}.values():
+            layer_names(model.network, three_channels(first), settings.layers)
+    if "attention" in settings.analyses:
+        for model in task.models:
+            if model.classes and settings.attention_class == "true":
+                sample.classes(model.classes)
+            feature_norm_map(model.network, first, layer=settings.attention_layer)
 
 
 def _about(sample: Sample) -> dict[str, Any]:
@@ -141,12 +200,13 @@ def _about(sample: Sample) -> dict[str, Any]:
 
 
 def _similarity(task: _Task) -> dict[str, Any]:
-    """CKA of the layers of each pair, and of each further pair less the first."""
+    """CKA of the layers of each pair, and of each further pair that was named less the first."""
     settings, sample = task.settings, task.sample
-    found: list[cka.CKA] = []
+    batches = list(torch.split(sample.images, settings.batch_size))
     told: list[dict[str, Any]] = []
+    differences = []
+    beside: cka.CKA | None = None
     for number, (first, second) in enumerate(task.pairs):
-        batches = list(torch.split(sample.images, settings.batch_size))
         compared = cka.compare_networks(
             first.network,
             second.network,
@@ -157,18 +217,17 @@ def _similarity(task: _Task) -> dict[str, Any]:
             device=task.device,
         )
         cka.save_cka(compared, task.folder / cka_file(number))
-        found.append(compared)
         told.append({"first": first.name, "second": second.name, "file": cka_file(number)} | _diagonal(compared))
-    differences = []
-    for number, (pair, compared) in enumerate(zip(task.named, found[1:], strict=False), start=1):
-        if (compared.rows, compared.columns) != (found[0].rows, found[0].columns):
-            continue
-        difference = cka.difference(compared, found[0])
-        file = difference_file(number)
-        with atomic_write(task.folder / file, "wb") as out:
-            np.save(out, np.stack([difference.difference, difference.low, difference.high]))
-        which = {"pair": [model.name for model in pair], "less": [model.name for model in task.pairs[0]]}
-        differences.append({**which, "file": file} | _diagonal(compared, less=found[0]))
+        if beside is not None and settings.pairs is not None:
+            which = {"pair": [first.name, second.name], "less": [model.name for model in task.pairs[0]]}
+            alike = (compared.rows, compared.columns) == (beside.rows, beside.columns)
+            if alike:
+                change = cka.difference(compared, beside)
+                with atomic_write(task.folder / difference_file(number), "wb") as out:
+                    np.save(out, np.stack([change.difference, change.low, change.high]))
+                which |= {"file": difference_file(number)} | _diagonal(compared, less=beside)
+            differences.append(which)
+        beside = compared if beside is None else beside
     return {"pairs": told, "differences": differences}
 
 
@@ -180,18 +239,13 @@ def _diagonal(compared: cka.CKA, *, less: cka.CKA | None = None) -> dict[str, An
 def _map(task: _Task) -> dict[str, Any]:
     """Maps of features and outputs, their correlation with the labels, and what tells classes apart without a map."""
     sample, settings = task.sample, task.settings
-    perplexity = default_perplexity(len(sample.names)) if settings.perplexity is None else settings.perplexity
-    classes = sorted(set(sample.labels))
-    if sample.labels and len(classes) < 2:
-        raise UserError(
-            f"expected pictures of two classes or more to correlate a map with, found {classes[0]!r} only: add others, "
-            "or leave out --labels"
-        )
+    perplexity = check_perplexity(settings.perplexity, len(sample.names))
+    classes = sample.class_names(_known(task.models))
     target = np.array([classes.index(label) for label in sample.labels])
     kinds = [(model, outputs) for model in task.models for outputs in ((False, True) if model.classes else (False,))]
     rows, told = [], []
     for model, outputs in tqdm(kinds, desc="map", unit=" networks", disable=None):
-        features = model.features(sample.images, outputs=outputs).numpy()
+        features = model.features(sample.images, outputs=outputs, batch_size=settings.batch_size).numpy()
         maps = tsne_maps(features, perplexity=perplexity, seeds=range(settings.seeds))  # (S, N, 2)
         plane = pca_map(features)  # (N, 2)
         what = "outputs" if outputs else "features"
@@ -223,40 +277,40 @@ def _table(model: str, what: str, which: str, places: NDArray[np.float64], sampl
 def _attention(task: _Task) -> dict[str, Any]:
     """Where each network looks, and how far the two of a pair agree."""
     settings, sample = task.settings, task.sample
-    wanted = {model.name for pair in task.pairs for model in pair} or {model.name for model in task.models}
-    norms: dict[str, torch.Tensor] = {}
+    lengths: dict[str, torch.Tensor] = {}
     shown: dict[str, torch.Tensor] = {}
     about = []
-    chosen = [model for model in task.models if model.name in wanted]
-    for model in tqdm(chosen, desc="attention", unit=" networks", disable=None):
-        layer = settings.attention_layer or default_layer(model.network)
-        images = sample.images.to(task.device)
-        norms[model.name] = shown[model.name] = feature_norm_map(model.network, images, layer=layer)
+    images = sample.images.to(task.device)
+    at: dict[str, Any] = {"layer": settings.attention_layer, "batch_size": settings.batch_size}
+    for model in tqdm(task.models, desc="attention", unit=" networks", disable=None):
+        lengths[model.name] = shown[model.name] = feature_norm_map(model.network, images, **at)
         if model.classes:
             classes = sample.classes(model.classes) if settings.attention_class == "true" else None
-            shown[model.name] = grad_cam(model.network, images, layer=layer, classes=classes)
+            shown[model.name] = grad_cam(model.network, images, classes=classes, **at)
         constant = int((shown[model.name].amax((1, 2)) == 0).sum())
-        kind = f"Grad-CAM of the {settings.attention_class} class" if model.classes else "length of features"
+        kind = f"Grad-CAM of the {settings.attention_class} class" if model.classes else LENGTHS
+        layer = settings.attention_layer or default_layer(model.network)
         about.append({"model": model.name, "kind": kind, "layer": layer, "constant": constant})
     pictures = _to_show(sample, settings.overlays)
     write_overlays(task.folder / OVERLAYS, sample.images, shown, pictures)
     labels = sample.labels or ("",) * len(sample.names)
     overlaid = [{"image_id": sample.names[place], "label": labels[place]} for place in pictures]
-    told = []
-    by_picture = []
-    for first, second in task.pairs:
-        one, other = shown[first.name], shown[second.name]
-        agreement = _agreement(one, other, settings, sample)
+    mixed = [bool(first.classes) != bool(second.classes) for first, second in task.pairs]
+    told, by_picture = [], []
+    for (first, second), unlike in zip(task.pairs, mixed, strict=True):
+        agreement = _agreement(shown[first.name], shown[second.name], settings, sample)
         entry: dict[str, Any] = {"first": first.name, "second": second.name, **agreement.told}
-        if bool(first.classes) != bool(second.classes):  # Grad-CAM against lengths: compare like with like as well
-            entry["lengths"] = _agreement(norms[first.name], norms[second.name], settings, sample).told
+        if any(mixed):  # Grad-CAM against lengths: compare like with like as well
+            agreement = _agreement(lengths[first.name], lengths[second.name], settings, sample)
+            entry |= {"lengths": agreement.told} if unlike or first.classes else {}
         told.append(entry)
         by_picture.append(agreement.iou)
     differences = [
         {
             "pair": [model.name for model in pair],
             "less": [model.name for model in task.pairs[0]],
-            "iou": difference_by_groups(values, by_picture[0], sample.groups)._asdict(),
+            "of": LENGTHS if any(mixed) else "the maps",
+            "iou": difference_by_groups(values, by_picture[0], sample.groups, bounds=(-1, 1))._asdict(),
         }
         for pair, values in zip(task.named, by_picture[1:], strict=False)
     ]
@@ -269,23 +323,25 @@ class _Agreement(NamedTuple):
 
 
 def _agreement(first: torch.Tensor, second: torch.Tensor, settings: AnalysisSettings, sample: Sample) -> _Agreement:
-    """Measures of two maps of each picture, and of maps of different pictures, which agree by chance."""
+    """Measures of two maps of each picture, and the IoU of maps of different pictures, which agree by chance."""
     one, other = first.numpy(), second.numpy()
     shares = sorted({*SHARES, settings.share})
     found = overlap(one, other, shares=shares)
-    chance = overlap(one, np.roll(other, 1, axis=0), shares=[settings.share])
+    strangers = np.roll(np.arange(len(one)), 1)
+    chance = iou(one, other[strangers], share=settings.share)
+    groups = np.array(sample.groups)
+    chance[groups == groups[strangers]] = np.nan  # a picture of the same patient is no stranger
 
-    def mean(values: NDArray[np.float64]) -> dict[str, Any]:
-        return mean_by_groups(values, sample.groups)._asdict()
+    def mean(values: NDArray[np.float64], least: float = 0.0) -> dict[str, Any]:
+        return mean_by_groups(values, sample.groups, bounds=(least, 1.0))._asdict()
 
     at = shares.index(settings.share)
     told = {
         "share": settings.share,
         "iou": mean(found.iou[at]),
-        "chance": mean(chance.iou[0]),
+        "chance": mean(chance),
         "intersection": mean(found.intersection),
-        "spearman": mean(found.spearman),
-        "constant": found.constant,
+        "spearman": mean(found.spearman, -1.0),
         "curve": [{"share": share, **mean(values)} for share, values in zip(shares, found.iou, strict=True)],
     }
     return _Agreement(told, found.iou[at])
@@ -316,13 +372,15 @@ def _encoder(task: _Task) -> list[dict[str, Any]]:
             checkpoints_of(model), total=count, desc=f"encoder {model.name}", unit=" checkpoints", disable=None
         )
         for state in states:
-            features = state.name, state.features(sample.images), state.features(other)
+            seen = (state.features(each, batch_size=settings.batch_size) for each in (sample.images, other))
+            features = (state.name, *seen)
             (measured,) = measures_of([features], sample.hashes, sample.volumes)
             nearest, possible = measured.near_copies
             row = {"model": model.name, "checkpoint": "end" if state is model else state.name}
             row |= {name: state.origin.get(name) for name in ("epoch", "iteration")}
             row |= {"rank_me": measured.rank_me, "alignment": measured.alignment, "uniformity": measured.uniformity}
-            rows.append({**row, "near_copies": nearest, "possible": possible})
+            known = sample.unit != "picture"  # else nobody knows which pictures are of one volume
+            rows.append({**row, "near_copies": nearest if known else None, "possible": possible if known else None})
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -58,19 +58,33 @@ class Sample:
     unread: Mapping[str, str]
 
     def classes(self, known: Sequence[str]) -> torch.Tensor:
-        """The position of each picture's label (N,) in a classifier's classes; a number stands for itself.
+        """The position of each picture's label (N,) in a classifier's classes.
 
         Raises:
-            UserError: a label is no class of it.
+            UserError: there are no labels, or one is no class of it.
         """
-        places = {name: place for place, name in enumerate(known)}
-        places |= {str(place): place for place in range(len(known)) if str(place) not in places}
-        if strange := sorted(set(self.labels) - places.keys()):
+        strange = sorted(set(self.labels) - set(known))
+        if strange or not self.labels:
+            found = repr(strange[0]) if strange else "none"
             raise UserError(
-                f"expected labels out of {listed(known, 'or')}, the classes of the classifier, found {strange[0]!r}: "
-                "take a classifier of these pictures, or give the labels that it knows"
+                f"expected labels out of {listed(known, 'or')}, the classes of the classifier, found {found}: take a "
+                "classifier of these pictures, or give the labels that it knows"
             )
-        return torch.tensor([places[label] for label in self.labels])
+        return torch.tensor([known.index(label) for label in self.labels])
+
+    def named(self, known: Sequence[str]) -> Sample:
+        """The sample with the names of classes for labels that are their numbers, as in predictions.csv."""
+        numbers = {str(place): name for place, name in enumerate(known)}
+        if not self.labels or set(self.labels) <= set(known) or not set(self.labels) <= numbers.keys():
+            return self
+        return replace(self, labels=tuple(numbers[label] for label in self.labels))
+
+    def class_names(self, known: Sequence[str]) -> list[str]:
+        """The classes that the labels name: in a classifier's order, else by number, else by name."""
+        found = set(self.labels)
+        if found <= set(known):
+            return [name for name in known if name in found]
+        return sorted(found, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
 def read_sample(
@@ -114,14 +128,17 @@ def read_sample(
         group_of, unit = {name: patient for name, (patient, _, _) in outputs.items()}, "patient"
     chosen = [place for place, name in enumerate(names) if label_of is None or name in label_of]
     drawn = np.random.default_rng(seed).permutation(chosen)[:pictures].tolist()
-    drawn = _spread(drawn, [group_of.get(name, name) if group_of else name for name in names])
+    drawn = _spread(drawn, [group_of.get(name, name) if group_of else name for name in names], seed)
     images, kept, hashes = [], list[str](), list[int]()
     unread: dict[str, str] = {}
     for place in tqdm(drawn, desc="read", unit=" pictures", disable=None):
         item = source[place]
         if item["error"]:
-            unread[names[place]] = item["error"]
-            _LOGGER.warning("%s could not be read: %s", names[place], item["error"])
+            reason = item["error"].replace(
+                f"{Path(str(dataset_dir)) / names[place]}", names[place]
+            )  # paths are private
+            unread[names[place]] = reason
+            _LOGGER.warning("%s could not be read: %s", names[place], reason)
             continue
         picture = item["image"]
         kept.append(names[place])
@@ -161,7 +178,7 @@ def _told(
             raise UserError(f"expected pictures in a folder for each class in {dataset_dir}, found none: give a table")
         return folders, None, "picture"
     folder = Path(dataset_dir) if isinstance(dataset_dir, (str, Path)) else Path()
-    file, split = find_table(folder, str(labels))
+    file, split = find_table(folder, str(labels), what="a table of labels, as FILE.csv or FILE.csv:SPLIT")
     rows, columns = read_rows(file)
     if "split" in columns:
         rows = rows_of_split(file, rows, split)
@@ -179,7 +196,14 @@ def _told(
             f"{len(lacking):,} of {counted(len(rows), 'picture')} of {file} are not in {dataset_dir}, first "
             f"{lacking[0]}: paths are relative to that folder"
         )
-    unit = next((name for name in _UNITS if name in columns and all(row[name] for row in rows)), "picture")
+    unit = next((name for name in _UNITS if name in columns and any(row[name] for row in rows)), "picture")
+    seen: dict[str, int] = {}
+    for line, row in enumerate(rows, start=1):
+        if row[key] in seen:
+            raise UserError(f"{file}: {row[key]} is in its rows {seen[row[key]]} and {line}: take one of them away")
+        seen[row[key]] = line
+        if empty := next((name for name in ("label", unit) if name in columns and not row[name]), None):
+            raise UserError(f"{file}: the {empty} of {row[key]} is empty: fill it in, or take the row away")
     groups = {row[key]: row[unit] for row in rows} if unit != "picture" else None
     return {row[key]: row["label"] for row in rows}, groups, unit
 
@@ -205,11 +229,13 @@ def _hash(picture: torch.Tensor) -> int:
     return int(dhash(min_max_uint8(with_channels(rows[..., 0] if rows.shape[2] == 1 else rows, 1))))
 
 
-def _spread(places: Sequence[int], groups: Sequence[str]) -> list[int]:
-    """Places in an order in which those of a group lie apart: first one of each group, then the second ones."""
-    seen = Counter[str]()
-    rounds = []
+def _spread(places: Sequence[int], groups: Sequence[str], seed: int) -> list[int]:
+    """Places in an order in which those of each group lie evenly apart, so that few of them meet in a batch."""
+    counts, seen = Counter(groups[place] for place in places), Counter[str]()
+    first = dict(zip(counts, np.random.default_rng(seed).random(len(counts)), strict=True))
+    at = []
     for place in places:
-        rounds.append(seen[groups[place]])
-        seen[groups[place]] += 1
-    return [places[number] for number in np.argsort(rounds, kind="stable")]
+        group = groups[place]
+        at.append((seen[group] + first[group]) / counts[group])  # in 0..1
+        seen[group] += 1
+    return [places[number] for number in np.argsort(at, kind="stable")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 from lessismore_transforms.analysis.layers import Layers
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.options import option, parse_bools
+from lessismore_transforms.options import is_number, option, parse_bools
 from lessismore_transforms.wording import listed
 
 ANALYSES = ("cka", "map", "attention", "encoder")
 CLASSES = ("predicted", "true")
+_LEAST = {  # of whole numbers
+    "batch_size": 4, "image_size": 1, "overlays": 0, "pictures": 4, "positions": 1, "seed": 0, "seeds": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class AnalysisSettings:
         role="path",
     )
     output_dir: str | Path = option("analysis", help="folder for the results", role="path")
-    models: Sequence[str] = option(
-        (), help="what is compared, each as `NAME=FILE`, `NAME=RUN` or `NAME=random`, see above", role="path"
+    models: str | Sequence[str] | None = option(
+        None, help="what is compared, each as `NAME=FILE`, `NAME=RUN` or `NAME=random`, see above", role="path"
     )
     pairs: Sequence[Sequence[str]] | None = option(
         None,
@@ -55,22 +59,39 @@ class AnalysisSettings:
     attention_class: str = option(
         "predicted", help="class whose evidence Grad-CAM shows: `predicted` or `true`", choices=CLASSES
     )
-    share: float = option(0.5, help="of the maximum, from which on a place counts as attended")
+    share: float = option(0.5, help="of a map's range, from which on a place counts as attended")
     overlays: int = option(8, help="pictures that are shown with their attention")
 
     def __post_init__(self) -> None:
         parse_bools(self)
-        object.__setattr__(self, "models", (self.models,) if isinstance(self.models, str) else tuple(self.models))
-        chosen = (self.analyses,) if isinstance(self.analyses, str) else tuple(self.analyses)
-        object.__setattr__(self, "analyses", chosen)
-        if not chosen or not {*chosen} <= {*ANALYSES}:
-            found = next((repr(name) for name in chosen if name not in ANALYSES), "none")
+        for name in ("models", "analyses"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
+        if not self.analyses or not {*self.analyses} <= {*ANALYSES}:
+            found = next((repr(name) for name in self.analyses if name not in ANALYSES), "none")
             raise UserError(f"expected analyses out of {listed(ANALYSES)}, found {found}: leave them out for all")
         if self.attention_class not in CLASSES:
-            raise UserError(f"expected attention_class {listed(CLASSES, 'or')}, found {self.attention_class!r}")
-        if not 0 < self.share <= 1:
-            raise UserError(f"expected a share of the maximum above 0 and up to 1, found {self.share}: 0.5 is usual")
-        for name, least in (("batch_size", 4), ("seeds", 1), ("overlays", 0), ("pictures", 4)):
+            raise UserError(
+                f"expected attention_class {listed(CLASSES, 'or')}, found {self.attention_class!r}: predicted is usual"
+            )
+        if not is_number(self.share, float, int) or not 0 < self.share <= 1:
+            raise UserError(f"expected a share of the maximum above 0 and up to 1, found {self.share!r}: 0.5 is usual")
+        if self.perplexity is not None and not (is_number(self.perplexity, float, int) and self.perplexity >= 1):
+            raise UserError(f"expected a perplexity of 1 or more, found {self.perplexity!r}: 30 is usual")
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise UserError(f"expected {name} to be a whole number of {least} or more, found {value!r}")
+            if value is not None and (not is_number(value, int) or value < least):
+                raise UserError(
+                    f"expected {name} to be a whole number of {least} or more, found {value!r}: leave it out"
+                )
+        for name, above in (("mean", -math.inf), ("std", 0)):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if value is None:
+                continue
+            if len(numbers) not in (1, 3) or not all(is_number(each, float, int) and each > above for each in numbers):
+                limit = " above 0" if name == "std" else ""
+                raise UserError(
+                    f"expected {name} to be one number{limit} or three, found {value!r}: leave it out for that of the "
+                    "training"
+                )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.options import option, parse_bools
+from lessismore_transforms.options import is_number, option, parse_bools
 from lessismore_transforms.wording import listed
 
 Paths = str | Path | Sequence[str | Path]
@@ -102,7 +102,7 @@ class ContrastiveSettings(PretrainingSettings):
         super().__post_init__()
         if self.near_copies not in NEAR_COPIES:
             raise UserError(f"expected near_copies to be {' or '.join(NEAR_COPIES)}, found {self.near_copies!r}")
-        if not _is_number(self.mask_bits, int) or not 0 <= self.mask_bits <= 64:
+        if not is_number(self.mask_bits, int) or not 0 <= self.mask_bits <= 64:
             raise UserError(f"expected mask_bits to be 0 to 64 whole bits, found {self.mask_bits!r}; 6 is usual")
 
 
@@ -116,11 +116,7 @@ def _check_sampling(sampling: str, spread_mm: Any, spread_bits: Any) -> None:
         raise UserError(f"expected {name} with --sampling spread, found it with {sampling}: drop it, or take spread")
     if len(given) > 1:
         raise UserError(f"expected spread_mm or spread_bits, found both ({spread_mm} and {spread_bits}): drop one")
-    if "spread_mm" in given and not (_is_number(spread_mm, int, float) and 0 < spread_mm < math.inf):
+    if "spread_mm" in given and not (is_number(spread_mm, int, float) and 0 < spread_mm < math.inf):
         raise UserError(f"expected spread_mm to be a number of mm above 0, found {spread_mm!r}; {SPREAD_MM:g} is usual")
-    if "spread_bits" in given and not (_is_number(spread_bits, int) and 0 <= spread_bits <= 64):
+    if "spread_bits" in given and not (is_number(spread_bits, int) and 0 <= spread_bits <= 64):
         raise UserError(f"expected spread_bits to be 0 to 64 whole bits, found {spread_bits!r}; 6 is usual")
-
-
-def _is_number(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)

@@ -89,7 +89,9 @@ def read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
     return [dict(zip(columns, line, strict=True)) for line in lines[1:]], columns
 
 
-def find_table(folder: Path, text: str) -> tuple[Path, str | None]:
+def find_table(
+    folder: Path, text: str, *, what: str = "a list of pictures, as FILE.txt, FILE.csv or FILE.csv:SPLIT"
+) -> tuple[Path, str | None]:
     """The file that a text names, and the split behind its last colon where the whole text names none.
 
     Raises:
@@ -101,8 +103,7 @@ def find_table(folder: Path, text: str) -> tuple[Path, str | None]:
             if place.is_file():
                 return place, split
     raise UserError(
-        f"expected a list of pictures, as FILE.txt, FILE.csv or FILE.csv:SPLIT, found no file {text}, neither in the "
-        f"working directory nor in {folder}: check the name"
+        f"expected {what}, found no file {text}, neither in the working directory nor in {folder}: check the name"
     )
 
 

@@ -204,7 +204,8 @@ def _weighted(pixels: npt.NDArray[np.int32], weights: npt.NDArray[np.int32]) -> 
     total = np.int32(0)
     for index in range(pixels.size):
         total = np.int32(total + np.int32(pixels[index] * weights[index]))
-    return min(max((np.int64(total) + _HALF) >> _FRACTION_BITS, 0), 255)
+    rounded = int((np.int64(total) + _HALF) >> _FRACTION_BITS)
+    return min(max(rounded, 0), 255)
 
 
 def _resize_rows(pixels: torch.Tensor, new_size: int) -> torch.Tensor:

@@ -32,12 +32,20 @@ def ranges(indices: Iterable[int]) -> str:
     return ", ".join([*texts[:2], "…"] if len(texts) > 2 else texts)
 
 
-def table(identifier: str, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
-    """A table (HTML) of cells that are HTML already; a long one is cut with a word about it."""
+def table(
+    identifier: str,
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    kind: str = "",
+    whole: str = "manifest.json",
+) -> str:
+    """A table (HTML) of cells that are HTML already; a long one is cut, with a word about the file that has all."""
     columns = "".join(f'<th scope="col">{name}</th>' for name in head)
     lines = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows[:MOST_ROWS])
     if len(rows) > MOST_ROWS:
-        lines += f'<tr><td colspan="{len(head)}">and {count(len(rows) - MOST_ROWS)} more: see manifest.json</td></tr>'
+        lines += f'<tr><td colspan="{len(head)}">and {count(len(rows) - MOST_ROWS)} more: see {whole}</td></tr>'
     return f"""<table id="{identifier}" class="{kind}"><caption>{caption}</caption>
 <thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table>"""
 

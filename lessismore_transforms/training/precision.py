@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -90,3 +92,18 @@ class AutocastInferer(SimpleInferer):  # type: ignore[misc]
         """The output of the network for the inputs."""
         with torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None):
             return network(inputs, *args, **kwargs)
+
+
+@contextmanager
+def float32_only(device: str | torch.device) -> Iterator[None]:
+    """Compute products and convolutions in float32, never in TF32 or bf16, whatever is set outside."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.autocast(torch.device(device).type, enabled=False),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

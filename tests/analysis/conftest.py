@@ -12,7 +12,7 @@ from PIL import Image
 from lessismore_transforms.classification.network import build_classifier, save_classifier
 from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
-SIZE = 32
+SIZE = 64  # the last block has four places
 HEADER = {"backbone": "resnet18", "image_size": SIZE, "channels": 1, "mean": [0.4], "std": [0.25]}
 CLASSES = ("dark", "bright")
 

@@ -130,8 +130,14 @@ def test_default_layer(network) -> None:
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        ("layr4", "expected a layer of the network, found 'layr4': give another, such as 'layer4'"),
-        ("fc", r"gives maps \(B, channels, h, w\), found \(1, 3\) of fc: give an earlier one, such as 'layer4.1'"),
+        (
+            "layr4",
+            "expected names of layers, found 'layr4', which the network does not have; the closest",
+        ),
+        (
+            "fc",
+            r"gives maps \(B, channels, h, w\) of several places, found \(1, 3\) of fc: give an earlier one",
+        ),
     ],
 )
 def test_a_wrong_layer_is_told(network, images, maps, layer: str, sentence: str) -> None:

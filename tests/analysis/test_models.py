@@ -34,7 +34,7 @@ def test_networks_see_pictures_as_in_their_training(explained: Path, images: tor
     assert [model.classes for model in (first, second, third)] == [(), (), ("dark", "bright")]
     assert first.origin | {"weights": ""} == {"backbone": "resnet18", "method": "simclr", "epoch": 9, "weights": ""}
     assert third.origin["mode"] == "finetune"
-    assert (common([second, third], "image_size"), common([second, third], "resize")) == (32, "bilinear")
+    assert (common([second, third], "image_size"), common([second, third], "resize")) == (64, "bilinear")
 
 
 def test_an_untrained_network_is_that_of_the_first_one(explained: Path, images: torch.Tensor) -> None:
@@ -77,14 +77,14 @@ def test_a_mistake_is_one_sentence(explained: Path, models: list[str], sentence:
 
 def test_networks_of_other_sizes_are_refused_unless_one_is_given(explained: Path, tmp_path: Path) -> None:
     source = explained / "RUN" / "backbone.safetensors"
-    header: dict[str, Any] = read_metadata(source) | {"image_size": 64}
+    header: dict[str, Any] = read_metadata(source) | {"image_size": 32}
     backbone = build_backbone("resnet18", weights="random")
     backbone.load_state_dict(read_tensors(source), strict=False)
     save_backbone(tmp_path / "large.safetensors", backbone, header)
     shutil.copy(source, tmp_path / "small.safetensors")
     names = [f"a={tmp_path / 'small.safetensors'}", f"b={tmp_path / 'large.safetensors'}"]
     with pytest.raises(
-        UserError, match="expected models of one image_size, found 32 of a and 64 of b: give --image_size"
+        UserError, match="expected models of one image_size, found 64 of a and 32 of b: give --image_size"
     ):
         load_models(names)
     assert common(load_models(names, image_size=48), "image_size") == 48

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from helpers import BUNDLES, bundle_environment, tree
 from PIL import Image
 from warm_python import warm_run
 
+from lessismore_transforms.analysis import run
 from lessismore_transforms.analysis.attention import feature_norm_map, grad_cam, iou
 from lessismore_transforms.analysis.cka import compare_networks, load_cka
 from lessismore_transforms.analysis.models import load_models
 from lessismore_transforms.analysis.page import write_page
-from lessismore_transforms.analysis.run import analyse
+from lessismore_transforms.analysis.run import analyse, check_complete
 from lessismore_transforms.analysis.sample import read_sample
 from lessismore_transforms.analysis.settings import AnalysisSettings
 from lessismore_transforms.cli.main import main
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import IncompleteError, UserError
 from lessismore_transforms.pretraining.indicators import rank_me
 
 CONFIG = BUNDLES / "ssl_representation_analysis" / "configs" / "inference.json"
@@ -68,7 +70,7 @@ def test_the_folder_holds_what_is_promised(analysis: Path, explained: Path) -> N
 
 def test_similarities_are_those_of_the_networks(analysis: Path, explained: Path) -> None:
     first, _, third = load_models(models(explained))
-    sample = read_sample(explained / "pictures", size=32, labels=explained / "plain.csv")
+    sample = read_sample(explained / "pictures", size=64, labels=explained / "plain.csv")
     batches = list(torch.split(sample.images, 8))
     expected = compare_networks(first.network, third.network, batches, groups=sample.groups, progress=False)
     found = load_cka(analysis / "cka_01.npy")
@@ -93,7 +95,7 @@ def test_maps_are_written_and_correlated(analysis: Path) -> None:
             rows = table[
                 table["model"].eq(network["model"]) & table["of"].eq(network["of"]) & table["map"].eq(f"tsne_{seed}")
             ]
-            target = rows["label"].eq("dark").astype(float)  # classes by name: bright is 0
+            target = rows["label"].eq("bright").astype(float)  # in the order of the classifier: dark is 0
             design = np.column_stack([rows["x"], rows["y"], np.ones(len(rows))])
             residual = target - design @ np.linalg.lstsq(design, target, rcond=None)[0]
             share = 1 - residual.var() / target.var(ddof=0)
@@ -105,7 +107,7 @@ def test_maps_are_written_and_correlated(analysis: Path) -> None:
 
 def test_attention_of_encoders_and_classifiers(analysis: Path, explained: Path) -> None:
     first, second, third = load_models(models(explained))
-    sample = read_sample(explained / "pictures", size=32, labels=explained / "plain.csv")
+    sample = read_sample(explained / "pictures", size=64, labels=explained / "plain.csv")
     told = numbers(analysis)["attention"]
     assert [each["kind"] for each in told["networks"]] == [
         "length of features", "Grad-CAM of the predicted class", "length of features",
@@ -117,6 +119,10 @@ def test_attention_of_encoders_and_classifiers(analysis: Path, explained: Path) 
     assert mixed["lengths"]["iou"]["value"] == pytest.approx(1, abs=1e-6)  # the same encoder
     assert plain["iou"]["value"] == pytest.approx(np.nanmean(iou(lengths[0], lengths[2])), abs=1e-6)
     assert "lengths" not in plain
+    (change,) = told["differences"]  # of lengths, as Grad-CAM has nothing to be compared with
+    assert change["of"] == "length of features"
+    expected = np.nanmean(iou(lengths[0], lengths[2]) - iou(lengths[0], lengths[1]))
+    assert change["iou"]["value"] == pytest.approx(expected, abs=1e-6)
     assert [point["share"] for point in plain["curve"]] == [number / 10 for number in range(1, 10)]
     with Image.open(analysis / "attention" / "00.png") as picture:
         assert picture.size == (4 * 224 + 3 * 6, 224 + 18)
@@ -129,7 +135,7 @@ def test_encoders_over_their_checkpoints(analysis: Path, explained: Path) -> Non
         ("ALL", "step_000005"), ("ALL", "end"), ("tuned", "end"), ("HASH-6", "end"),
     ]  # fmt: skip
     (model,) = load_models(models(explained)[:1])
-    sample = read_sample(explained / "pictures", size=32, labels=explained / "plain.csv")
+    sample = read_sample(explained / "pictures", size=64, labels=explained / "plain.csv")
     assert rows[1]["rank_me"] == pytest.approx(float(rank_me(model.features(sample.images))), rel=1e-3)
     assert rows[1]["rank_me"] == pytest.approx(rows[2]["rank_me"], rel=1e-3)  # the same encoder
 
@@ -151,7 +157,9 @@ def test_the_page_is_the_same_from_the_numbers_alone(
     assert "expected the folder of an analysis with analysis.json, found" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("broken", ["analysis.json", "cka_00.npy", "map.csv", "attention/00.png"])
+@pytest.mark.parametrize(
+    "broken", ["analysis.json", "cka_00.npy", "cka_00.json", "cka_difference_01.npy", "map.csv", "attention/00.png"]
+)
 def test_a_file_that_is_lost_or_damaged_is_named(analysis: Path, broken: str) -> None:
     kept = (analysis / broken).read_bytes()
     try:
@@ -182,17 +190,57 @@ def test_parts_and_pictures_without_labels(explained: Path, tmp_path: Path) -> N
     assert "No labels were given" in write_page(tmp_path).read_text()
 
 
+def test_an_analysis_that_fails_leaves_none_of_an_earlier_one(
+    explained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyse(settings(explained, tmp_path, analyses=["map", "encoder"]))
+    assert (tmp_path / "analysis.json").is_file()
+    analyse_again = settings(explained, tmp_path, analyses=["map"], perplexity=99)
+    with pytest.raises(UserError, match="expected a perplexity"):  # before any work: the earlier one stays
+        analyse(analyse_again)
+    assert (tmp_path / "analysis.json").is_file()
+    monkeypatch.setitem(run._WORK, "map", lambda task: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        analyse(settings(explained, tmp_path, analyses=["map"]))
+    assert not set(tree(tmp_path))
+
+
+def test_a_picture_that_cannot_be_read_is_told_at_the_end(explained: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    shutil.copytree(explained / "pictures", pictures)
+    (pictures / "bad.png").write_text("no picture")
+    folder = analyse(settings(explained, tmp_path / "out", dataset_dir=pictures, labels=None, analyses="encoder"))
+    assert "1 picture could not be read" in write_page(folder).read_text()
+    with pytest.raises(IncompleteError, match=r"1 of 25 pictures could not be read .* first bad.png \(bad.png cannot"):
+        check_complete(folder)
+    assert numbers(folder)["encoder"][0]["near_copies"] is None  # nobody knows which are of one patient
+    assert "Near copies need patients or volumes" in (folder / "analysis.html").read_text()
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"positions": "x"}, "expected positions to be a whole number of 1 or more, found 'x'"),
+    ({"image_size": -3}, "expected image_size to be a whole number of 1 or more, found -3"),
+    ({"seed": -1}, "expected seed to be a whole number of 0 or more, found -1"),
+    ({"perplexity": "x"}, "expected a perplexity of 1 or more, found 'x'"),
+    ({"mean": "x"}, "expected mean to be one number or three, found 'x'"),
+    ({"std": [0]}, r"expected std to be one number above 0 or three, found \[0\]"),
+    ({"models": None}, "expected one model or more as NAME=FILE, found none"),
+    ({"pairs": []}, "expected pairs of two of the models ALL, tuned, found 'none'"),
+    ({"pairs": [["ALL", "ALL"]]}, "expected pairs of two of the models ALL, tuned"),
+    ({"pairs": [["ALL", "tuned"], ["ALL", "tuned"]]}, "expected each pair once, found ALL and tuned twice"),
+    ({"labels": None, "attention_class": "true", "analyses": "attention"}, "expected labels out of .*, found none"),
+    ({"labels": "none.csv"}, "expected a table of labels, as FILE.csv or FILE.csv:SPLIT, found no file none.csv"),
+    ({"attention_layer": "avgpool", "analyses": "attention"}, "expected a layer that gives maps .* of several places"),
     ({"analyses": ["cka", "tsne"]}, "expected analyses out of cka, map, attention and encoder, found 'tsne'"),
     ({"analyses": []}, "found none"),
-    ({"pairs": [["ALL", "HASH"]]}, r"expected pairs of names out of ALL and tuned, found \['ALL', 'HASH'\]"),
+    ({"pairs": [["ALL", "HASH"]]}, r"expected pairs of two of the models ALL, tuned, found \['ALL', 'HASH'\]"),
     ({"batch_size": 3}, "expected batch_size to be a whole number of 4 or more, found 3"),
     ({"attention_class": "all"}, "expected attention_class predicted or true, found 'all'"),
     ({"share": 0}, "expected a share of the maximum above 0 and up to 1, found 0"),
     ({"layers": ["layer9"], "analyses": "cka"}, "expected names of layers, found 'layer9'.*closest one is layer"),
     (
         {"attention_layer": "layer5", "analyses": "attention"},
-        "expected a layer of the network, found 'layer5'.*'layer4'",
+        "expected names of layers, found 'layer5'.*closest one is layer",
     ),
     ({"perplexity": 20, "analyses": "map"}, "expected a perplexity from 1 to 7.667"),
     ({"labels": "{0}/one.csv", "analyses": "map"}, "expected pictures of two classes or more .*, found 'dark' only"),

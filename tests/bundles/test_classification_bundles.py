@@ -152,7 +152,7 @@ MISTAKES = [
     ({"weights": "{place}/backbone.safetensors"}, "expected a trained classifier in {place}/backbone.safetensors, fou"),
     ({"weights": "{place}/bare.pt", "backbone": "resnet18"}, "expected the mean and std of the training pictures"),
     ({"classes": ["a", "b", "c"]}, "expected the 122 tensors of a classifier of 3 classes, found 120 of them"),
-    ({"dataset_dir": "{place}/empty"}, "expected PNG or JPEG files or an output of `reduce` in {place}/empty, found"),
+    ({"dataset_dir": "{place}/empty"}, "expected PNG, JPEG or TIFF files or an output of `reduce` in {place}/empty"),
     ({"channels": 2}, "expected pictures of 1 or 3 channels, found channels 2"),
     ({"window": "bran"}, "expected a window as LEVEL/WIDTH in HU or one of"),
     ({"weigths": "x"}, "the bundle has no setting 'weigths': the closest one is 'weights'"),

@@ -78,8 +78,7 @@ def settings_class(bundle: str) -> type | None:
 def test_meanings_and_defaults_are_those_of_the_dataclass(bundle: str) -> None:
     content, told = configuration(bundle), documented(BUNDLES / bundle / "docs" / "README.md")
     family = family_of(bundle)
-    assert family
-    template = documented(TEMPLATE / family / "docs" / "README.md")
+    template = documented(TEMPLATE / family / "docs" / "README.md") if family else {}
     options = {option.name: option for option in options_of(settings_class(bundle))}
     assert list(told) == [name for name in content if name in options]
     for name, (_, meaning) in told.items():

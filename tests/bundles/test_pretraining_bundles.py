@@ -154,7 +154,7 @@ MISTAKES = [
     ({"pretrained": "{place}/none.safetensors"}, "expected a file of weights at {place}/none.safetensors, found none"),
     ({"backbone": "resnet34"}, "expected the 216 tensors of resnet34 (pooled), found 120 of them in {place}/r18"),
     ({"backbone": "resnet19"}, "expected a classification model of torchvision, found 'resnet19'; similar names are"),
-    ({"dataset_dir": "{place}/empty"}, "TIFF or DICOM files or an output of `reduce` in {place}/empty, found none"),
+    ({"dataset_dir": "{place}/empty"}, "expected PNG, JPEG, TIFF or DICOM files or an output of `reduce` in {place}/"),
     ({"batchsize": 2}, "the bundle has no setting 'batchsize': the closest one is 'batch_size'"),
     ({"device": "gpu"}, "expected a device that this machine has, found 'gpu'"),
     ({"mean": "dark"}, "expected 1 or 3 means, and as many standard deviations above 0, found 'dark' and [0.3]"),

@@ -23,8 +23,16 @@ from lessismore_transforms.reduced.picture_set import PictureSet
 from lessismore_transforms.training.checkpoint import read_checkpoint, write_checkpoint
 from lessismore_transforms.weights.backbones import build_backbone, read_metadata
 
-SMALL = {"backbone": "resnet18", "batch_size": 8, "workers": 0, "log_interval": 1, "health_interval": 2}
+SMALL = {
+    "backbone": "resnet18",
+    "batch_size": 8,
+    "workers": 0,
+    "log_interval": 1,
+    "health_interval": 2,
+    "export_epochs": 0,
+}
 TINY = tiny_settings()
+STEPS = 14  # of a run that is stopped while it goes on
 WHOLE = ["moco", "spark", "swav"]  # in processes of their own, stopped from outside
 METHODS = sorted(TINY)
 CLOSE = {"moco": 1.0, "spark": 0.002}  # its first keys are noise; its loss begins at 1 and hardly moves
@@ -70,8 +78,8 @@ def losses(lines: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize("method", WHOLE)
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduced: Path, method: str) -> None:
-    lines = train(tmp_path, method, dataset_dir=reduced, output_dir="whole", max_steps=24)
-    assert [step for step, _ in losses(lines)] == list(range(1, 25))
+    lines = train(tmp_path, method, dataset_dir=reduced, output_dir="whole", max_steps=STEPS)
+    assert [step for step, _ in losses(lines)] == list(range(1, STEPS + 1))
     assert lines[0]["event"] == "begin"
     assert lines[-1]["event"] == "end"
     assert any("spread" in line for line in lines)
@@ -82,7 +90,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
         assert backbone(torch.zeros(1, 3, 64, 64)).isfinite().all()
     assert read_metadata(tmp_path / "whole" / "backbone.safetensors")["method"] == method
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
-    assert (config["settings"]["max_steps"], config["settings"]["batch_size"]) == (24, 8)
+    assert (config["settings"]["max_steps"], config["settings"]["batch_size"]) == (STEPS, 8)
     handlers = [name.rpartition(".")[2] for name in config["trainer"]["handlers"]]
     assert handlers[:2] == ["SeedIterations", "Schedule"]
     last = ["RunLog", "BackboneExport", "StopOnSignal", "StopAtEnd", "Checkpoint", "Curves"]
@@ -90,7 +98,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
     assert config["trainer"]["sampler"].endswith(".StepSampler")
 
     process = subprocess.Popen(
-        command(method, dataset_dir=reduced, output_dir="parts", max_steps=24),
+        command(method, dataset_dir=reduced, output_dir="parts", max_steps=STEPS),
         cwd=tmp_path,
         env=bundle_environment(),
         stderr=subprocess.PIPE,
@@ -105,10 +113,10 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 128 + signal.SIGTERM, errors
     done = len(losses(read_lines(tmp_path / "parts")))
-    assert 1 <= done < 24
+    assert 1 <= done < STEPS
     assert f"error: stopped by SIGTERM after iteration {done}: go on with --resume True" in errors
     assert "Traceback" not in errors
-    resumed = train(tmp_path, method, dataset_dir=reduced, output_dir="parts", max_steps=24, resume="true")
+    resumed = train(tmp_path, method, dataset_dir=reduced, output_dir="parts", max_steps=STEPS, resume="true")
     assert losses(resumed) == losses(lines)  # bit for bit
 
 

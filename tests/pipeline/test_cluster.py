@@ -18,6 +18,7 @@ from helpers import tree
 
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.phantom import write_demo_data
+from lessismore_transforms.pipeline import executors
 from lessismore_transforms.pipeline.run import reduce_dataset
 
 pytest.importorskip("distributed", reason="dask is an extra: pip install lessismore-transforms[cluster]")
@@ -87,8 +88,14 @@ def test_a_cluster_gives_the_same_bytes_also_when_a_worker_is_lost(
     ],
 )
 def test_a_scheduler_that_is_not_there(
-    small_data: Path, tmp_path: Path, address: str, sentence: str, capsys: pytest.CaptureFixture[str]
+    small_data: Path,
+    tmp_path: Path,
+    address: str,
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(executors, "_CONNECT_SECONDS", 1)
     command = ["reduce", str(small_data), "--output_dir", str(tmp_path / "out"), "--scheduler", address]
     assert main(command) == 2
     assert f"error: {sentence}" in capsys.readouterr().err

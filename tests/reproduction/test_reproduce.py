@@ -683,7 +683,7 @@ def environment() -> dict[str, str]:
 
 def test_the_whole_way_on_synthetic_data(tmp_path: Path) -> None:
     """Demo data, reduce, select, pre-train, fine-tune, table; interrupted once."""
-    path = experiment_file(tmp_path, tasks=list(TASKS), reductions=["HASH-6"], runs=1)
+    path = experiment_file(tmp_path, tasks=["Brain"], reductions=["HASH-6"], runs=1)
     script = ROOT / "scripts" / "reproduce_paper.py"
     line = [sys.executable, str(script), str(path), "--output_dir", str(tmp_path / "exp"), "--tiny"]
     options: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "text": True, "stderr": subprocess.PIPE}
@@ -698,7 +698,7 @@ def test_the_whole_way_on_synthetic_data(tmp_path: Path) -> None:
     assert errors == "interrupted: run the same command again to go on\n"
     done = subprocess.run(line, stdout=subprocess.PIPE, timeout=300, check=False, **options)
     assert done.returncode == 0, done.stderr
-    assert "0 of 11 steps are done" not in done.stdout
+    assert not re.search(r"\b0 of \d+ steps are done", done.stdout)
     found = json.loads(
         (tmp_path / "exp/evaluate/Brain/LIDC_SwAV_HASH-6_seed0_epoch0002/run_01/metrics.json").read_text()
     )
@@ -706,10 +706,10 @@ def test_the_whole_way_on_synthetic_data(tmp_path: Path) -> None:
     assert found["weights"]["method"] == "swav"
     assert found["settings"]["pretraining_selection"] == "HASH-6"
     rows = (tmp_path / "exp" / "tables" / "experiment.csv").read_text().splitlines()
-    assert len(rows) == 1 + 3 * 2 * 3  # tasks, encoders, metrics
+    assert len(rows) == 1 + 2 * 3  # encoders, metrics
     for name in ("experiment.md", "experiment.txt"):
         text = " ".join((tmp_path / "exp" / "tables" / name).read_text().split())
         assert "synthetic data and small networks, not to be compared with the paper" in text
-        assert "0.737" not in text  # the paper's, from scratch
+        assert "0.678" not in text  # the paper's, from scratch
     assert (tmp_path / "exp" / "tables" / "experiment.png").stat().st_size > 10_000
     shutil.rmtree(tmp_path / "exp")  # networks of half a gigabyte

@@ -218,7 +218,9 @@ workflow.finalize()
         assert rates == pytest.approx([0, 0.015, 0.03])  # ten steps of warm-up, whatever the epochs
 
 
-@pytest.mark.parametrize("method", sorted({*METHODS} - {*WHOLE}))
+@pytest.mark.parametrize(
+    "method", [pytest.param("dclw", marks=pytest.mark.slow), *sorted({*METHODS} - {*WHOLE, "dclw"})]
+)  # DCLW is SimCLR but for its loss
 def test_properties_a_stop_and_the_released_settings(tmp_path: Path, reduced: Path, method: str) -> None:
     """In one process, to save its start: MONAI's properties; a run that is stopped goes on to the bit; as released."""
     given = SMALL | TINY[method] | {"dataset_dir": str(reduced), "max_steps": 6}

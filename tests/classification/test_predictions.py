@@ -91,7 +91,7 @@ def test_one_split_in_the_same_order():
 )
 def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, text: str, message: str):
     path = tmp_path / "predictions.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=rf"predictions\.csv, {message}.*: undo the edit or evaluate again$"):
         Predictions.read(path)
 

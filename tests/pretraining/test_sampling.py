@@ -390,7 +390,7 @@ def test_bundles_rotate_and_spread(tmp_path: Path, reduced: Path) -> None:
         turning,
         turning | {"resume": True, "max_epochs": 3, "sampling": "random"},
         {"sampling": "spread", "spread_mm": 60, "output_dir": "spread", "max_epochs": 1},
-        {"sampling": "spread", "spread_mm": 50, "output_dir": "spread", "resume": True},
+        {"sampling": "spread", "spread_mm": 50, "output_dir": "spread", "max_epochs": 1, "resume": True},
     ]
     code = workflows(*((files, given | run) for run in runs))
     code += """

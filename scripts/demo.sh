@@ -10,7 +10,7 @@ source scripts/environment.sh
 install_project
 
 folder="${1:-demo}"
-rm -rf "$folder/out" "$folder/probe_out" "$folder/run" "$folder/covid" "$folder/finetuned" "$folder/scratch"
+rm -rf "$folder/analysis" "$folder/out" "$folder/probe_out" "$folder/run" "$folder/covid" "$folder/finetuned" "$folder/scratch"
 
 echo "== reduce"
 python -m lessismore_transforms demo-data "$folder/data"
@@ -38,8 +38,14 @@ evaluate finetuned --pretrained "$folder/run/backbone.safetensors" --frozen_epoc
 evaluate scratch --mode scratch
 python -m lessismore_transforms table "$folder/scratch" "$folder/finetuned"
 
+echo "== explain"
+python -m monai.bundle run --config_file bundles/ssl_representation_analysis/configs/inference.json \
+  --dataset_dir "$folder/covid" --labels "$folder/finetuned/run_00/predictions.csv:test" --output_dir "$folder/analysis" \
+  --models "['pre-trained=$folder/run','fine-tuned=$folder/finetuned/run_00','untrained=random']" --overlays 4
+
 echo
 echo "Open $folder/out/report.html in a browser; the kept slices are in $folder/out/store,"
 echo "the ranking of every slice in $folder/out/manifest.csv."
 echo "The curves of the training are $folder/run/curves.png, its encoder is $folder/run/backbone.safetensors."
 echo "What the fine-tuned network can tell is in $folder/finetuned/run_00/evaluation.png."
+echo "What training changed inside the networks is in $folder/analysis/analysis.html."

@@ -7,6 +7,7 @@ Some tests start Python anew all the same, so that nothing rests on what is impo
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import runpy
@@ -22,6 +23,10 @@ from pathlib import Path
 from typing import Any
 
 _TIMEOUT = 300  # seconds
+_IMPORTED = (
+    "monai.bundle", "monai.engines", "tensorboard", "timm.optim", "torchvision",
+    "lessismore_transforms.classification.trainer", "lessismore_transforms.pretraining.trainer",
+)  # fmt: skip
 # Of glibc: keep what tensors leave. Getting pages from the kernel for each anew takes a seventh of a small training.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
@@ -126,10 +131,6 @@ def _become(run: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import tensorboard  # noqa: F401
-    import torchvision  # noqa: F401
-
-    import lessismore_transforms.classification.trainer
-    import lessismore_transforms.pretraining.trainer  # noqa: F401
-
+    for module in _IMPORTED:
+        importlib.import_module(module)
     _become(_serve())

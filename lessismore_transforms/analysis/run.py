@@ -297,12 +297,12 @@ def _attention(task: _Task) -> dict[str, Any]:
     overlaid = [{"image_id": sample.names[place], "label": labels[place]} for place in pictures]
     mixed = [bool(first.classes) != bool(second.classes) for first, second in task.pairs]
     told, by_picture = [], []
-    for (first, second), unlike in zip(task.pairs, mixed, strict=True):
+    for first, second in task.pairs:
         agreement = _agreement(shown[first.name], shown[second.name], settings, sample)
         entry: dict[str, Any] = {"first": first.name, "second": second.name, **agreement.told}
-        if any(mixed):  # Grad-CAM against lengths: compare like with like as well
+        if any(mixed) and (first.classes or second.classes):  # compare like with like as well
             agreement = _agreement(lengths[first.name], lengths[second.name], settings, sample)
-            entry |= {"lengths": agreement.told} if unlike or first.classes else {}
+            entry["lengths"] = agreement.told
         told.append(entry)
         by_picture.append(agreement.iou)
     differences = [
@@ -310,9 +310,9 @@ def _attention(task: _Task) -> dict[str, Any]:
             "pair": [model.name for model in pair],
             "less": [model.name for model in task.pairs[0]],
             "of": LENGTHS if any(mixed) else "the maps",
-            "iou": difference_by_groups(values, by_picture[0], sample.groups, bounds=(-1, 1))._asdict(),
+            "iou": difference_by_groups(by_picture[number], by_picture[0], sample.groups, bounds=(-1, 1))._asdict(),
         }
-        for pair, values in zip(task.named, by_picture[1:], strict=False)
+        for number, pair in enumerate(task.named, start=1)
     ]
     return {"networks": about, "overlays": overlaid, "pairs": told, "differences": differences}
 

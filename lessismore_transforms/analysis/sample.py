@@ -39,7 +39,7 @@ class Sample:
         names: N paths below the folder, or slice_ids.
         images: float32 (N, C, S, S) in 0..1.
         labels: N names of classes; none where they are not known.
-        groups: N names of what each belongs to, such as patients. Private: written as numbers only.
+        groups: N names of what each belongs to, such as patients. Private: not written.
         unit: what a group is: patient, group, source, volume or picture.
         hashes: uint64 (N,), difference hashes.
         volumes: int64 (N,), numbers of the volume, or else of the group.
@@ -134,9 +134,8 @@ def read_sample(
     for place in tqdm(drawn, desc="read", unit=" pictures", disable=None):
         item = source[place]
         if item["error"]:
-            reason = item["error"].replace(
-                f"{Path(str(dataset_dir)) / names[place]}", names[place]
-            )  # paths are private
+            path = f"{Path(str(dataset_dir)) / names[place]}"  # private
+            reason = item["error"].replace(path, names[place])
             unread[names[place]] = reason
             _LOGGER.warning("%s could not be read: %s", names[place], reason)
             continue
@@ -180,10 +179,7 @@ def _told(
     folder = Path(dataset_dir) if isinstance(dataset_dir, (str, Path)) else Path()
     file, split = find_table(folder, str(labels), what="a table of labels, as FILE.csv or FILE.csv:SPLIT")
     rows, columns = read_rows(file)
-    if "split" in columns:
-        rows = rows_of_split(file, rows, split)
-    elif split is not None:
-        raise UserError(f"{file}: expected a column split for {split!r}, found {', '.join(columns)}: add one")
+    rows = rows_of_split(file, rows, columns, split)
     key = next((name for name in _KEYS if name in columns), None)
     if key is None or "label" not in columns:
         raise UserError(

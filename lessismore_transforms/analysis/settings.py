@@ -10,7 +10,7 @@ from typing import Any
 
 from lessismore_transforms.analysis.layers import Layers
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.options import is_number, option, parse_bools
+from lessismore_transforms.options import is_number, option
 from lessismore_transforms.wording import listed
 
 ANALYSES = ("cka", "map", "attention", "encoder")
@@ -63,7 +63,6 @@ class AnalysisSettings:
     overlays: int = option(8, help="pictures that are shown with their attention")
 
     def __post_init__(self) -> None:
-        parse_bools(self)
         for name in ("models", "analyses"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))

@@ -122,10 +122,7 @@ def _from_table(file: Path, split: str | None) -> PictureList:
     rows, columns = read_rows(file)
     if "path" not in columns:
         raise UserError(f"{file}: expected a column path, found {', '.join(columns)}: name the pictures in one")
-    if _SPLIT in columns:
-        rows = rows_of_split(file, rows, split)
-    elif split is not None:
-        raise UserError(f"{file}: expected a column split for {split!r}, found {', '.join(columns)}: add one")
+    rows = rows_of_split(file, rows, columns, split)
     groups = next((name for name in ("group", "patient") if name in columns), None)
     return PictureList(
         tuple(_posix(row["path"]) for row in rows),
@@ -136,12 +133,20 @@ def _from_table(file: Path, split: str | None) -> PictureList:
     )
 
 
-def rows_of_split(file: Path, rows: Sequence[dict[str, str]], split: str | None) -> list[dict[str, str]]:
-    """The rows of a split; without a name nothing is read, so that a test part never is by mistake.
+def rows_of_split(
+    file: Path, rows: list[dict[str, str]], columns: Sequence[str], split: str | None
+) -> list[dict[str, str]]:
+    """The rows of a split; all of a table without splits.
+
+    Of one with splits nothing is read without a name, so that a test part never is by mistake.
 
     Raises:
         UserError: no split is named, or none of that name is there.
     """
+    if _SPLIT not in columns:
+        if split is not None:
+            raise UserError(f"{file}: expected a column split for {split!r}, found {', '.join(columns)}: add one")
+        return rows
     chosen = [row for row in rows if row[_SPLIT] == split]
     if split is None or not chosen:
         found = ", ".join(sorted({row[_SPLIT] or "(empty)" for row in rows}))

@@ -12,7 +12,7 @@ import torch
 from lessismore_transforms.analysis.models import checkpoints_of, common, load_models
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.weights.backbones import build_backbone, read_metadata, read_tensors, save_backbone
+from lessismore_transforms.weights.backbones import build_backbone, read_metadata, save_backbone
 
 
 @pytest.fixture
@@ -78,8 +78,7 @@ def test_a_mistake_is_one_sentence(explained: Path, models: list[str], sentence:
 def test_networks_of_other_sizes_are_refused_unless_one_is_given(explained: Path, tmp_path: Path) -> None:
     source = explained / "RUN" / "backbone.safetensors"
     header: dict[str, Any] = read_metadata(source) | {"image_size": 32}
-    backbone = build_backbone("resnet18", weights="random")
-    backbone.load_state_dict(read_tensors(source), strict=False)
+    backbone = build_backbone("resnet18", weights=source)
     save_backbone(tmp_path / "large.safetensors", backbone, header)
     shutil.copy(source, tmp_path / "small.safetensors")
     names = [f"a={tmp_path / 'small.safetensors'}", f"b={tmp_path / 'large.safetensors'}"]

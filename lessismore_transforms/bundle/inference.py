@@ -16,8 +16,7 @@ from ignite.engine import Engine, Events
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.errors import IncompleteError, UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduction.intensity import Window
-from lessismore_transforms.volumes.pictures import list_pictures, read_image, with_channels
+from lessismore_transforms.volumes.pictures import check_window, list_pictures, read_image, with_channels
 
 NUMBER = "%.9g"  # nine digits tell every float32 apart
 
@@ -53,8 +52,7 @@ class Pictures(torch.utils.data.Dataset[Any]):
     ) -> None:
         if channels not in (1, 3):
             raise UserError(f"expected pictures of 1 or 3 channels, found channels {channels!r}: give one of these")
-        if window is not None:
-            Window.parse(window)
+        check_window(window, channels)
         self.transform, self.channels, self.window = transform, channels, window
         outputs = [Path(data)] if isinstance(data, (str, Path)) else [Path(output) for output in data]
         self._folder: Path | None = None

@@ -36,7 +36,7 @@ class Example:
     Args:
         image_id: unique in the data set: the path below its folder (with /), or for an array `train/17`.
         label: position in `Listing.classes`.
-        split: one of `SPLITS`.
+        split: one of `SPLITS`; empty where none is told, before a protocol makes one.
         patient: patient in the picture; empty where that is not known.
         source: common origin of several pictures whose patient is not known, such as a paper; empty where unknown.
     """
@@ -95,7 +95,7 @@ class Examples:
         if channels not in (1, 3):
             raise UserError(f"expected pictures of 1 or 3 channels, found channels {channels}: give one of these")
         _check(listing)
-        return cls(listing.task, listing.classes, listing.examples, _read(listing, channels), channels)
+        return cls(listing.task, listing.classes, listing.examples, read_pictures(listing, channels), channels)
 
     def splits(self) -> str:
         """A digest, 64 hex digits, of which picture is in which split."""
@@ -214,8 +214,12 @@ def _check_split(listing: Listing, split: str) -> None:
         _LOGGER.warning("%s: the %s split has no picture of %s", listing.task, split, ", ".join(lacking))
 
 
-def _read(listing: Listing, channels: int) -> list[Picture]:
-    """The pictures in the order of the examples; threads are enough, as decoders release Python's lock."""
+def read_pictures(listing: Listing, channels: int = 1) -> list[Picture]:
+    """The pictures in the order of the examples; threads are enough, as decoders release Python's lock.
+
+    Raises:
+        UserError: a picture cannot be read.
+    """
 
     def read(example: Example) -> Picture | Exception:
         try:

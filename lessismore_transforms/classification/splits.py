@@ -39,8 +39,8 @@ def stratified_folds(labels: Sequence[Any], groups: Sequence[str], folds: int, s
     for name, several in zip(classes, np.count_nonzero(counts, axis=0), strict=True):
         if several < folds:
             raise UserError(
-                f"expected at least {folds} patients (or single pictures) of the class {name} for {folds} folds, "
-                f"found {several}: take fewer folds or add pictures"
+                f"expected at least {folds} patients (or sources, or single pictures) of the class {name} for {folds} "
+                f"folds, found {several}: take fewer folds or add pictures"
             )
     ideal = np.tile(counts.sum(axis=0) / folds, (folds, 1))
     return _deal(counts, ideal, seed)[members]
@@ -72,17 +72,33 @@ def split_fold(
     """
     if not 0 <= fold < folds:
         raise UserError(f"expected a fold from 0 to {folds - 1} of {folds}, found {fold}: count from 0")
-    if not 0 < validation < 1:
-        raise UserError(f"expected a validation share between 0 and 1, found {validation}: 0.1 is usual")
     test = stratified_folds(labels, groups, folds, seed) == fold
     rest = np.flatnonzero(~test).tolist()
-    _, counts, members = _count([labels[i] for i in rest], [groups[i] for i in rest])
-    total = counts.sum(axis=0)
-    val = np.maximum(validation * total, total / np.count_nonzero(counts, axis=0))  # one group at least
-    parts = _deal(counts, np.stack([total - val, val]), seed)[members]
     splits = np.full(len(test), "test", dtype="<U5")
-    splits[rest] = np.array(["train", "val"])[parts]
+    splits[rest] = cut_validation([labels[i] for i in rest], [groups[i] for i in rest], share=validation, seed=seed)
     names: list[str] = splits.tolist()
+    return names
+
+
+def cut_validation(labels: Sequence[Any], groups: Sequence[str], *, share: float = 0.1, seed: int = 0) -> list[str]:
+    """The split of each example of a training set, train or val; stratified, and no group is in both.
+
+    Args:
+        labels: the class of each of N examples, numbers or names.
+        groups: what must stay together, as `stratified_folds` takes it.
+        share: of val, between 0 and 1; a class has at least about one group there, its only one if need be.
+        seed: of the order in which equally large groups are dealt.
+
+    Raises:
+        UserError: the share is out of its range.
+    """
+    if not 0 < share < 1:
+        raise UserError(f"expected a validation share between 0 and 1, found {share}: 0.1 is usual")
+    _, counts, members = _count(labels, groups)
+    total = counts.sum(axis=0)
+    val = np.maximum(share * total, total / np.count_nonzero(counts, axis=0))  # one group at least
+    parts = _deal(counts, np.stack([total - val, val]), seed)[members]
+    names: list[str] = np.array(["train", "val"])[parts].tolist()
     return names
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.compiled import compiled
+from lessismore_transforms.wording import counted
 
 Voxels = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
@@ -79,6 +80,25 @@ WINDOWS: Mapping[str, Window] = {
     "chest": Window(40, 400),
     "lung": Window(-400, 1500),
 }
+
+
+def parse_windows(text: str) -> tuple[Window, ...]:
+    """The window that a text stands for, or the three that `A+B+C` names, which become red, green and blue.
+
+    Args:
+        text: a window as `Window.parse` takes it, such as "lung" or "40/400"; or three of them with + between, such as
+            "lung+chest+bone" or "lung+40/80+300/1500".
+
+    Raises:
+        UserError: a part is no window, or there are neither one nor three.
+    """
+    parts = [part.strip() for part in text.split("+")]
+    if len(parts) not in (1, 3):
+        raise UserError(
+            f"expected one window, or three with + between for three channels, found {counted(len(parts), 'window')} "
+            f"in {text!r}; write for example lung or lung+chest+bone"
+        )
+    return tuple(Window.parse(part) for part in parts)
 
 
 def min_max_uint8(hu: Voxels, *, lower: float | None = None, epsilon: float = 0.0) -> Pixels:

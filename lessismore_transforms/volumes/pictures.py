@@ -8,6 +8,7 @@ up, the patient's left is on the right.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from pydicom.pixels import pixel_array
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.reduction.intensity import Window, min_max_uint8, window_uint8
+from lessismore_transforms.reduction.intensity import Window, min_max_uint8, parse_windows, window_uint8
 from lessismore_transforms.volumes import dicom, read_slices
 from lessismore_transforms.volumes.images import SUFFIXES
 from lessismore_transforms.volumes.picture_files import is_grey, open_picture, why_unreadable
@@ -27,8 +28,8 @@ from lessismore_transforms.volumes.pixels import AIR_HU
 from lessismore_transforms.volumes.volume import to_hu
 
 __all__ = [
-    "DICOM_SUFFIXES", "SUFFIXES", "TIFF_SUFFIXES", "PictureHeader", "list_pictures", "patient_id", "read_header",
-    "read_image", "read_picture", "with_channels",
+    "DICOM_SUFFIXES", "SUFFIXES", "TIFF_SUFFIXES", "PictureHeader", "check_window", "list_pictures", "patient_id",
+    "read_header", "read_image", "read_picture", "with_channels",
 ]  # fmt: skip
 
 DICOM_SUFFIXES = (".dcm", ".ima")
@@ -87,15 +88,16 @@ def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> P
     Args:
         path: the file.
         channels: 1 for grey, uint8 (H, W); 3 for colour, uint8 (H, W, 3).
-        window: for DICOM that holds HU: a name or "level/width" as `Window.parse` takes it, or None for min-max;
-            other DICOM files (no CT, no rescale to HU) are shown by min-max.
+        window: for DICOM that holds HU: a name or "level/width", or three of them with + between as three channels, see
+            `parse_windows`; or None for min-max. Other DICOM files (no CT, no rescale to HU) are shown by min-max.
 
     Raises:
-        UserError: the file is missing or is no single picture, or there is no such window.
+        UserError: the file is missing or is no single picture, there is no such window, or three are wanted in one
+            channel.
     """
+    shown = check_window(window, channels)
     if path.suffix.lower() in SUFFIXES + TIFF_SUFFIXES:
         return read_picture(path, channels)
-    shown = None if window is None else Window.parse(window)
     try:
         return with_channels(_read_dicom(path, shown), channels)
     except UserError as error:
@@ -103,6 +105,21 @@ def read_image(path: Path, channels: int = 1, *, window: str | None = None) -> P
     except Exception as error:  # decoders raise many kinds on damaged files, with what they hold
         reason = (isinstance(error, OSError) and error.strerror) or "damaged"
         raise UserError(f"{path} cannot be read as a DICOM picture ({reason}): fix it or take it away") from error
+
+
+def check_window(window: str | None, channels: int) -> tuple[Window, ...]:
+    """The windows of HU that a text stands for, see `parse_windows`; none for None.
+
+    Raises:
+        UserError: there is no such window, or there are three for one channel.
+    """
+    windows = () if window is None else parse_windows(window)
+    if len(windows) > channels:
+        raise UserError(
+            f"expected 3 channels for the {len(windows)} windows {window}, found {channels}: give --channels 3, or one "
+            "window"
+        )
+    return windows
 
 
 def read_header(path: Path) -> PictureHeader:
@@ -191,22 +208,22 @@ def _is_picture(path: Path, suffixes: tuple[str, ...], *, with_dicom: bool) -> b
         return file.read(132)[128:] == b"DICM"
 
 
-def _read_dicom(path: Path, window: Window | None) -> Picture:
+def _read_dicom(path: Path, windows: Sequence[Window]) -> Picture:
     """One DICOM picture, (H, W) or (H, W, 3): read as a slice of a CT volume if it is one, else by pydicom."""
     headers = dicom.read_headers(path.name, path.parent)
     header = headers[0]
     if len(headers) > 1 or not isinstance(header, dicom.Header):
-        return _read_other(path, window)
+        return _read_other(path, windows)
     volumes, _ = dicom.build_volumes([header])
     if not volumes:
-        return _read_other(path, window)
+        return _read_other(path, windows)
     (ct_slice,) = read_slices(volumes[0], path.parent)
     if ct_slice.reason:
         raise UserError(ct_slice.reason)
-    return _shown(ct_slice.hu, window, hu=header.rescale is not None)
+    return _shown(ct_slice.hu, windows, hu=header.rescale is not None)
 
 
-def _read_other(path: Path, window: Window | None) -> Picture:
+def _read_other(path: Path, windows: Sequence[Window]) -> Picture:
     dataset = pydicom.dcmread(path, force=True)
     stored: NDArray[Any] = pixel_array(dataset)
     colour = dataset.get("SamplesPerPixel") == 3  # two frames of three columns have the same shape
@@ -216,11 +233,13 @@ def _read_other(path: Path, window: Window | None) -> Picture:
         raise UserError(f"expected one picture, found an array of shape {stored.shape}")
     hu = dataset.get("Modality") == "CT" and dataset.get("RescaleIntercept") is not None
     rescale = (float(dataset.get("RescaleSlope") or 1), float(dataset.RescaleIntercept)) if hu else (1.0, 0.0)
-    picture = _shown(to_hu(stored, *rescale)[0], window, hu=hu)
+    picture = _shown(to_hu(stored, *rescale)[0], windows, hu=hu)
     return 255 - picture if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not hu else picture
 
 
-def _shown(values: NDArray[Any], window: Window | None, *, hu: bool) -> Picture:
-    if hu and window is not None:
-        return window_uint8(values, window)
+def _shown(values: NDArray[Any], windows: Sequence[Window], *, hu: bool) -> Picture:
+    """HU in their windows, (H, W) in one, (H, W, 3) in three; by min-max where there is none, or values are no HU."""
+    if hu and windows:
+        channels = [window_uint8(values, window) for window in windows]
+        return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
     return min_max_uint8(values, lower=AIR_HU if hu else None)  # below air is padding

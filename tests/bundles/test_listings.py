@@ -501,7 +501,7 @@ def test_fold_mistakes(tmp_path, options, sentence):
 
 
 def test_folders_without_classes_or_pictures(tmp_path):
-    with pytest.raises(ValueError, match=r"expected PNG, JPEG or DICOM files below .*, found none"):
+    with pytest.raises(ValueError, match=r"expected PNG, JPEG, TIFF or DICOM files below .*, found none"):
         brain(tmp_path)
     draw(tmp_path / "only" / "1.png")
     draw(tmp_path / "2.png")

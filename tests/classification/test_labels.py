@@ -1,0 +1,170 @@
+"""Labels of own pictures: folders and tables with splits, groups and patients, and every mistake in one sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from lessismore_transforms.classification.examples import Listing, read_pictures
+from lessismore_transforms.classification.labels import labelled_pictures, split_folders
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduced.patients import hash_patient, load_key
+from lessismore_transforms.volumes.pictures import read_image
+
+
+def draw(path: Path, value: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((2, 3), value, np.uint8)).save(path)
+    return path
+
+
+def table(folder: Path, text: str, count: int = 4) -> Path:
+    for number in range(count):
+        draw(folder / "images" / f"{number}.png", number)
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def told(listing: Listing) -> list[tuple[str, str, str]]:
+    return [(e.image_id, listing.classes[e.label], e.split) for e in listing.examples]
+
+
+@pytest.mark.parametrize("pattern", ["{split}/{name}/1.png", "{name}/{split}/1.png"])
+def test_folders_of_splits_are_the_official_ones(tmp_path: Path, pattern: str) -> None:
+    draw(tmp_path / "logo.png")  # in no class folder, so that it says nothing
+    expected = []
+    for folder, split in (("Train", "train"), ("valid", "val"), ("test", "test")):
+        for name in ("A", "B"):
+            path = pattern.format(split=folder, name=name)
+            draw(tmp_path / path)
+            expected.append((path, name, split))
+    assert told(labelled_pictures(tmp_path)) == sorted(expected)
+    assert {e.patient for e in labelled_pictures(tmp_path).examples} == {""}  # a split is no patient
+
+
+def test_no_split_where_not_all_pictures_have_one() -> None:
+    assert split_folders(["a/train/1.png", "a/2.png"]) == [("", ("a", "train", "1.png")), ("", ("a", "2.png"))]
+    assert split_folders(["x.png"]) == [("", ("x.png",))]
+    assert split_folders(["TEST/a/x.png"]) == [("test", ("a", "x.png"))]
+
+
+def test_patients_groups_and_splits_of_a_table(tmp_path: Path) -> None:
+    rows = (
+        "images/0.png,x,p7,,train\nimages/1.png,y,,case 3,Valid\nimages/2.png,x,p8,case 3,test\nimages/3.png,y,,c,test"
+    )
+    listing = labelled_pictures(table(tmp_path, f"path,label,patient,group,split\n{rows}\n"), task="Lungs")
+    key = load_key()
+    assert (listing.task, listing.classes) == ("Lungs", ("x", "y"))
+    assert [e.split for e in listing.examples] == ["train", "val", "test", "test"]
+    assert [e.patient for e in listing.examples] == [hash_patient("p7", key), "", hash_patient("p8", key), ""]
+    sources = ["", hash_patient("case 3", key), hash_patient("case 3", key), hash_patient("c", key)]
+    assert [e.source for e in listing.examples] == sources
+    assert [picture[0, 0] for picture in read_pictures(listing)] == [0, 1, 2, 3]
+
+
+def test_names_of_groups_and_patients_are_not_in_paths(tmp_path: Path) -> None:
+    for number, folder in enumerate(("Ann/case-1", "Ann/case-2", "Bob/case-1", "Bob/case-9")):
+        draw(tmp_path / folder / "Ann_1.png", number)
+    lines = [f"{path.relative_to(tmp_path)},{n % 2},{path.parts[-3]},{path.parts[-2]}" for n, path in
+             enumerate(sorted(tmp_path.rglob("*.png")))]  # fmt: skip
+    (tmp_path / "labels.csv").write_text("path,label,who,slide\n" + "\n".join(lines))
+    listing = labelled_pictures(tmp_path, label_column="label", group_column="Slide")
+    slides = [hash_patient(f"case-{n}", load_key()) for n in (1, 2, 1, 9)]
+    assert [e.source for e in listing.examples] == slides
+    assert [e.image_id for e in listing.examples] == [
+        f"{who}/{slide}/Ann_1.png" for who, slide in zip(("Ann", "Ann", "Bob", "Bob"), slides, strict=True)
+    ]
+    (tmp_path / "labels.csv").write_text("path,label,patient\n" + "\n".join(line.rpartition(",")[0] for line in lines))
+    ann, bob = (hash_patient(name, load_key()) for name in ("Ann", "Bob"))
+    assert [e.image_id for e in labelled_pictures(tmp_path).examples] == [
+        *(f"{ann}/case-{n}/{ann}_1.png" for n in (1, 2)), *(f"{bob}/case-{n}/Ann_1.png" for n in (1, 9)),
+    ]  # fmt: skip
+
+
+def test_folders_of_splits_count_for_a_table_without_that_column(tmp_path: Path) -> None:
+    names = ["train/1.png", "train/2.png", "test/3.png"]
+    for number, name in enumerate(names):
+        draw(tmp_path / name, number)
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"{name},{n % 2}\n" for n, name in enumerate(names)))
+    expected = [("test/3.png", "0", "test"), ("train/1.png", "0", "train"), ("train/2.png", "1", "train")]
+    assert told(labelled_pictures(tmp_path)) == expected
+    (tmp_path / "labels.csv").write_text("path,label,split\n" + "".join(f"{n},{n[-5]},val\n" for n in names))
+    assert {e.split for e in labelled_pictures(tmp_path).examples} == {"val"}  # the column wins
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (("0.0", "1.0"), ("0", "1")),
+        (("-1", "+1"), ("-1", "1")),
+        (("2", "010"), ("2", "10")),
+        (("b 1", "a"), ("a", "b 1")),
+    ],
+)
+def test_labels_as_numbers_or_names(tmp_path: Path, labels: tuple[str, str], classes: tuple[str, str]) -> None:
+    text = "id,label\n" + "".join(f"{n},{labels[n % 2]}\n" for n in range(4))
+    listing = labelled_pictures(table(tmp_path, text))
+    assert listing.classes == classes
+    expected = [1, 0, 1, 0] if labels[1] == "a" else [0, 1, 0, 1]
+    assert [e.label for e in listing.examples] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,label\n0,0\n1,1\n2,ill\n", "row 3: expected a number in label, as 0 in row 1 is, found a name, ill: wri"),
+        ("id,label\n0,ill\n1,1\n", "row 2: expected a name in label, as ill in row 1 is, found a number, 1: write"),
+        ("id,label\n0,0\n1,0.5\n", "row 2: expected a whole number in label, found 0.5: number the classes"),
+        ("id,label\n0,Ill\n1,ill\n", "expected each class by one name, found Ill and ill: write one of them"),
+        ("id,label,group\n0,0,\n1,1,\n", "expected values in the column group, found none: fill it in or take it away"),
+        ("id,label,group\n0,0,a\n1,1,\n2,1,b\n", "in each of 3 rows, found none in 1, first that of images/1.png"),
+        ("id,label,split\n0,0,train\n1,1,dev\n", "row 2: expected train, val or test in the column split, found 'dev'"),
+        ("id,label,split\n0,0,train\n1,1,\n", "row 2: expected train, val or test in the column split, found ''"),
+        ("id,label\n0,0\n1,1\n9,1\n", "1 of 3 rows of .*labels.csv has no picture, first '9': copy it there or take"),
+        ("id,label\n0,0\n1,1\n1,1\n", "row 3: 1 is in row 2 already: take one of them away"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_table_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as said:
+        labelled_pictures(table(tmp_path, text))
+    assert "\n" not in str(said.value)
+
+
+def test_mistakes_in_folders_and_settings(tmp_path: Path) -> None:
+    for name in ("train/a/1.png", "train/b/1.png", "other/a/1.png"):
+        draw(tmp_path / "one" / name)
+    with pytest.raises(UserError, match="below train, val and test, or none, found folders train beside other: move"):
+        labelled_pictures(tmp_path / "one")
+    for name in ("train/Ill/1.png", "train/well/1.png", "test/ill/1.png"):
+        draw(tmp_path / "two" / name)
+    with pytest.raises(UserError, match="each class by one name, found Ill and ill"):
+        labelled_pictures(tmp_path / "two")
+    with pytest.raises(UserError, match="expected a CSV file for the group_column case, found none"):
+        labelled_pictures(tmp_path / "two", group_column="case")
+    with pytest.raises(UserError, match="expected a column case, found id, label: check --group_column"):
+        labelled_pictures(table(tmp_path / "three", "id,label\n0,0\n1,1\n"), group_column="case")
+    with pytest.raises(UserError, match=r"expected one window, or three with .* found 2 windows in 'lung\+bone'"):
+        labelled_pictures(tmp_path / "two", window="lung+bone")
+
+
+def test_three_windows_are_three_channels(tmp_path: Path, small_data: Path) -> None:
+    source = pydicom.dcmread(sorted(small_data.rglob("*.dcm"))[5])
+    for name, patient in (("a/1.dcm", "ID1"), ("b/2.dcm", "ID2")):
+        (tmp_path / name).parent.mkdir()
+        source.PatientID = patient
+        source.save_as(tmp_path / name)
+    draw(tmp_path / "a" / "3.tif", 7)
+    listing = labelled_pictures(tmp_path, window="lung+40/400+bone")
+    assert Counter(bool(e.patient) for e in listing.examples) == {True: 2, False: 1}
+    first, tiff, _ = read_pictures(listing, 3)
+    for channel, window in enumerate(("lung", "40/400", "bone")):
+        np.testing.assert_array_equal(first[..., channel], read_image(tmp_path / "a/1.dcm", window=window))
+    assert (first[..., 0] != first[..., 1]).any()
+    np.testing.assert_array_equal(tiff, np.full((2, 3, 3), 7))
+    with pytest.raises(UserError, match=r"3 channels for the 3 windows lung\+40/400\+bone, found 1: give --channels 3"):
+        read_pictures(listing, 1)

@@ -17,6 +17,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.wording import aligned
 
 SUFFIXES = (".csv", ".md", ".html")
+CSS = ".scores td:nth-child(n+3), .scores th:nth-child(n+3) { text-align: right; }\n"
 _TITLES = {"auc": "AUC", "f1": "F1", "f1_macro": "macro F1", "f1_micro": "micro F1", "accuracy": "accuracy"}
 _WIDTH = 110  # of the lines below a table on the screen
 _Grid: TypeAlias = list[list[str]]  # a header and lines of equally many cells
@@ -154,16 +155,21 @@ def _write_markdown(table: Table, file: Any) -> None:
     file.writelines(f"- {line}\n" for line in _lines_below(table))
 
 
-def _write_html(table: Table, file: Any) -> None:
-    from lessismore_transforms.report.html import page, stylesheet
-
+def as_html(table: Table) -> str:
+    """The table as parts of a page, in the style of `CSS`."""
     parts = []
     for title, (header, *lines) in _grids(table):
         head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
         body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
         parts.append(
-            f"<table><caption>{escape(title)}</caption>\n<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f'<table class="scores"><caption>{escape(title)}</caption>\n<thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table>"
         )
     parts += [f'<p class="caption">{escape(line)}</p>' for line in _lines_below(table)]
-    css = stylesheet() + "td:nth-child(n+3), th:nth-child(n+3) { text-align: right; }\n"
-    file.write(page("Evaluations", css=css, body="\n".join(parts)))
+    return "\n".join(parts)
+
+
+def _write_html(table: Table, file: Any) -> None:
+    from lessismore_transforms.report.html import page, stylesheet
+
+    file.write(page("Evaluations", css=stylesheet() + CSS, body=as_html(table)))

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from lessismore_transforms.probing.settings import NEIGHBOURS, TEMPERATURE
 from lessismore_transforms.training.neighbour_votes import neighbour_votes
 
 Floats = NDArray[np.float64]
-NEIGHBOURS, TEMPERATURE = 20, 0.07
 
 
 def nearest(

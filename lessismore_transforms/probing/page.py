@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.classification.comparison import Row, Table
-from lessismore_transforms.classification.tables import as_html
+from lessismore_transforms.classification.tables import CSS, as_html
 from lessismore_transforms.probing.protocols import KNN, LOGISTIC
 from lessismore_transforms.report.figure import BLUE, GREY, ORANGE, as_svg
 from lessismore_transforms.report.html import page, plot, stylesheet
@@ -41,7 +41,7 @@ def write_page(folder: Path, table: Table, shares: Mapping[str, float]) -> Path:
     parts.append(as_html(table))
     path = folder / PAGE
     with atomic_write(path) as file:
-        file.write(page("What frozen features know", css=stylesheet(), body="\n".join(parts)))
+        file.write(page("What frozen features know", css=stylesheet() + CSS, body="\n".join(parts)))
     return path
 
 

@@ -12,8 +12,8 @@ from lessismore_transforms.classification.logistic_probe import PENALTIES
 from lessismore_transforms.classification.metrics import nll
 from lessismore_transforms.classification.splits import stratified_folds
 from lessismore_transforms.probing.logistic import Floats, Integers, fit
+from lessismore_transforms.probing.settings import INNER_FOLDS
 
-INNER_FOLDS = 5
 UNKNOWN_PENALTY = 1000.0  # where a class has one group, so that nothing can be chosen: as large as usual numbers of features
 _SEARCH = 1e-4  # slope per picture at which a regression of the search ends; the chosen one goes on to the usual one
 

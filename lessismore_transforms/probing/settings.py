@@ -8,9 +8,8 @@ from typing import Any
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.options import argument, option
-from lessismore_transforms.probing.neighbours import NEIGHBOURS, TEMPERATURE
-from lessismore_transforms.probing.penalty import INNER_FOLDS
 
+NEIGHBOURS, TEMPERATURE, INNER_FOLDS = 20, 0.07, 5
 PICTURE, NEAR_DUPLICATES, PATIENT = "picture", "near_duplicates", "patient"
 _LEAST = {"folds": 2, "repeats": 1, "inner_folds": 2, "neighbours": 1, "batch_size": 1, "workers": 0, "seed": 0}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,6 @@ from lessismore_transforms.classification.protocol import CORRELATION, grouped_b
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.probing.draws import Draw, draw_folds, draw_official
 from lessismore_transforms.probing.settings import NEAR_DUPLICATES, PATIENT, PICTURE, ProbeSettings
-from lessismore_transforms.wording import listed
 
 
 @dataclass(frozen=True, eq=False)

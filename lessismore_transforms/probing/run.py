@@ -1,8 +1,8 @@
 """A probe from start to end: features once, then every protocol on the same folds, written as evaluations.
 
-    OUTPUT/features/<network>.npz                    features by picture, kept for the next probe
-    OUTPUT/<protocol>/<model>/run_00/ ...            predictions.csv and metrics.json of each fold of each repeat
-    OUTPUT/probe.json  table.csv  probe.html         what was done; all comparisons; to look at
+OUTPUT/features/<network>.npz                    features by picture, kept for the next probe
+OUTPUT/<protocol>/<model>/run_00/ ...            predictions.csv and metrics.json of each fold of each repeat
+OUTPUT/probe.json  table.csv  probe.html         what was done; all comparisons; to look at
 """
 
 from __future__ import annotations
@@ -89,11 +89,12 @@ def probe(settings: ProbeSettings) -> Path:
                     for outcome in found:
                         work.write(model, keys[model.name], number, draw, outcome, leaks)
                     bar.update()
-    write_json(settings.output_dir / PROBE, finite(work.about(models, keys)))
+    about = work.about(models, keys)
+    write_json(settings.output_dir / PROBE, finite(about))
     table = work.compare([model.name for model in models], baseline)
     print(summary(table, settings))
     write_table(table, settings.output_dir / TABLE)
-    return write_page(settings.output_dir, table, shares_of(settings))
+    return write_page(settings.output_dir, table, shares_of(settings), about)
 
 
 def summary(table: Table, settings: ProbeSettings) -> str:
@@ -103,7 +104,9 @@ def summary(table: Table, settings: ProbeSettings) -> str:
     lines: dict[str, list[str]] = {}
     for task in table.tasks:
         for row in {row.evaluation: row for row in task.rows if row.metric == "auc"}.values():
-            lines.setdefault(row.evaluation, [row.evaluation]).append(f"{row.mean:.3f} ({row.low:.3f} to {row.high:.3f})")
+            lines.setdefault(row.evaluation, [row.evaluation]).append(
+                f"{row.mean:.3f} ({row.low:.3f} to {row.high:.3f})"
+            )
     (first, *_) = (task.rows[0] for task in table.tasks)
     grid = aligned([["AUC", *titles, f"{settings.neighbours} neighbours"], *lines.values()], left=1)
     under = (
@@ -167,6 +170,7 @@ class _Work:
             "version": __version__,
             "identity": self.identity(),
             "counts": counts,
+            "folds": self.pictures.draws[0].fold is not None,
             "groups": len({*self.pictures.groups}),
             "protocols": names_of(self.settings),
             "models": [

@@ -55,7 +55,7 @@ def frozen_features(
         OutputError: the folder cannot be written.
     """
     names = [digest(image) for image in images]
-    path = folder / f"{cache_key(model)}.safetensors"
+    path = folder / f"{cache_key(model)}.npz"
     known = _read(path)
     missing = list({name: place for place, name in enumerate(names) if name not in known}.values())
     if missing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from lessismore_transforms import __version__
 from lessismore_transforms.analysis.models import Model, common, load_models
 from lessismore_transforms.atomic import finite, write_json, writing
 from lessismore_transforms.classification.comparison import LEVEL, Table, make_table
-from lessismore_transforms.classification.evaluation import experiment
+from lessismore_transforms.classification.evaluation import check_positive, experiment
 from lessismore_transforms.classification.examples import digest
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.leakage import check_leakage
@@ -61,6 +62,8 @@ def probe(settings: ProbeSettings) -> Path:
     pictures = read_labelled_pictures(
         settings, channels=common(models, "channels"), window=common(models, "window") or settings.window
     )
+    check_positive(settings.positive, pictures.listing.classes)
+    print(pictures.described(), file=sys.stderr)
     work = _Work(settings, pictures)
     work.start()
     keys = {model.name: cache_key(model) for model in models}

@@ -54,10 +54,10 @@ class ProbeSettings:
     )
     group: str | None = option(
         None,
-        help="what is never divided: patient, near_duplicates, picture, or a column of the table (default: the patient, "
+        help="what is never divided: patient, near_duplicates, picture, or a column of the table (default: patient, "
         "else the group, else near-duplicates)",
     )
-    correlation: float | None = option(None, help="from which on two pictures are near-duplicates (default: 0.7)")
+    correlation: float | None = option(None, help="from which on two pictures are near-duplicates (default: 0.65)")
     folds: int = option(5, help="number of folds", metavar="N")
     repeats: int = option(5, help="how often folds, or few labels, are drawn anew", metavar="N")
     fractions: tuple[float, ...] = option(

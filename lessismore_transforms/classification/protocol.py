@@ -127,24 +127,25 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     """Pictures that are nearly equal as one source, of those that have neither a patient nor a source.
 
     All pictures that are connected by pairs of nearly equal ones get the name of the first of them as their source; a
-    picture with no such partner stays alone. Pictures below 48 pixels are compared for equality only, as in `leakage`.
+    picture with no such partner stays alone. A pair counts if it is found from both sides, as only one picture of a
+    pair is shifted to fit. Pictures below 48 pixels are compared for equality only, as in `leakage`.
 
-    The default is from IQ-OTH/NCCD: 1,097 pictures of 110 people, who have one of three classes each, so that pairs of
-    one person have one class, and two pictures taken at random in 41 % of the cases. Names are numbers, in which
-    pictures of a person are near each other:
+    The default is from IQ-OTH/NCCD: 1,097 pictures of 110 people, each of whom has one of three classes, so that pairs
+    of one person have one class, which two pictures taken at random have in 42 % of the cases. Names are numbers, near
+    each other for pictures of one person (printed by `pytest -s -m slow tests/classification/test_protocol.py`):
 
-    ===========  =====  =========  ========================  =====================  =============
-    correlation  pairs  one class  median distance of names  groups if from here    largest group
-    ===========  =====  =========  ========================  =====================  =============
-    0.70 to 1     1824  99 %       2                         385                    33
-    0.65 to 0.7    939  99 %       5                         248                    117
-    0.60 to 0.65  1766  90 %       9                         127                    309
-    0.55 to 0.6   3398  73 %       71                        67                     641
-    ===========  =====  =========  ========================  =====================  =============
+    ============  =====  =========  ===================  =============  =============
+    correlation   pairs  one class  difference of names  groups         largest group
+    ============  =====  =========  ===================  =============  =============
+    0.70 or more  1810   100 %      2                    388            33
+    0.65 to 0.70  851    99 %       5                    263            38
+    0.60 to 0.65  1562   93 %       7                    136            187
+    0.55 to 0.60  3151   74 %       64                   72             557
+    ============  =====  =========  ===================  =============  =============
 
-    (Single pictures count as groups.) Down to 0.65 pairs are of one person; below, wrong pairs chain people to a group
-    that is larger than a fold. 248 groups of 110 people show that many people are still divided: this makes a split
-    leak less, it does not replace knowing who is who.
+    (The difference is the median; groups are made of all pairs from there on, and single pictures count.) Down to 0.65
+    pairs are of one person; below, wrong ones chain people of several classes to a group as large as a fold. Still, 263
+    groups of 110 people: this makes a split leak less and does not replace knowing who is who.
 
     Args:
         listing: whose pictures are read for it.
@@ -164,7 +165,8 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     large = [(name, picture) for name, picture in named if min(picture.shape) >= LEAST_SIDE]
     pairs = near_duplicates(large, large, correlation=correlation)
     links = [(names[0], name) for names in equal.values() for name in names]
-    links += list(zip(pairs["image_a"], pairs["image_b"], strict=True))
+    found = set(zip(pairs["image_a"], pairs["image_b"], strict=True))
+    links += sorted(pair for pair in found if pair[::-1] in found)
     first = _connected([name for name, _ in named], links)
     sizes = Counter(first.values())
     groups = [size for size in sizes.values() if size > 1]

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr
+from scipy.special import expit, logit, ndtr, ndtri
 
-from lessismore_transforms.classification.crossed import arm_difference, arm_interval
+from lessismore_transforms.classification.crossed import Difference, arm_difference, arm_interval
 from lessismore_transforms.classification.metrics import Metric, accuracy, auc
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.statistics import bootstrap_interval, permutation_test
@@ -84,6 +84,22 @@ class World:
         return [[network() for _ in range(count)] for count in counts]
 
 
+def repeated_folds(world: World, rng: np.random.Generator, *, folds: int, repeats: int) -> list[Predictions]:
+    """The runs of a repeated cross-validation: each repeat deals the units into folds, each fold has its network."""
+    (networks,) = world.arms(rng, folds * repeats)
+    runs = []
+    for repeat in range(repeats):
+        fold = np.empty(world.units, np.int64)  # of each unit
+        for label in (0, 1):
+            of_class = rng.permutation(np.arange(label, world.units, 2))
+            fold[of_class] = np.arange(len(of_class)) % folds
+        for number in range(folds):
+            (run,) = networks[folds * repeat + number]
+            units = [int(patient.removeprefix("p")) for patient in run.patients]
+            runs.append(run.rows(np.flatnonzero(fold[units] == number).tolist()))
+    return runs
+
+
 def by_picture(runs: list[Predictions]) -> list[Predictions]:
     """Runs in which nobody knows which pictures belong together."""
     return [replace(run, patients=[""] * len(run.patients)) for run in runs]
@@ -95,6 +111,37 @@ def interval_holds(world: World, rng: np.random.Generator, samples: int, *, know
     ((runs,),) = world.arms(rng, 1)
     low, high = bootstrap_interval(runs if known else by_picture(runs), metric, samples=samples)
     return low <= (world.auc if metric is auc else world.accuracy) <= high
+
+
+def folds_hold(
+    world: World, rng: np.random.Generator, samples: int, *, folds: int, repeats: int, metric: Metric = auc
+) -> bool:
+    """Whether the interval of a repeated cross-validation holds the true AUC, or accuracy."""
+    low, high = bootstrap_interval(repeated_folds(world, rng, folds=folds, repeats=repeats), metric, samples=samples)
+    return low <= (world.auc if metric is auc else world.accuracy) <= high
+
+
+def difference_seen(world: World, rng: np.random.Generator, samples: int, *, better: World) -> bool:
+    """Whether the interval of the difference between two networks, one of them better, leaves 0 out."""
+    found = difference_of(world, rng, samples, better=better)
+    return not found.low <= 0 <= found.high
+
+
+def difference_of(world: World, rng: np.random.Generator, samples: int, *, better: World) -> Difference:
+    """The difference between two networks on the same pictures, which only differ in the gain."""
+    ((first,), (second,)) = world.arms(rng, 1, 1)
+    raised = expit((better.gain - world.gain) * (first[0].labels - 0.5) + logit(first[0].probabilities[:, 1]))
+    first = [replace(first[0], probabilities=np.stack([1 - raised, raised], axis=1))]
+    return arm_difference([first], [second], auc, samples=samples)
+
+
+def smallest_detectable(world: World, samples: int, repetitions: int) -> tuple[World, World]:
+    """Two worlds around one, a worse and a better: as far as what a comparison in it calls detectable, on average."""
+    rng = np.random.default_rng(1)
+    half = np.mean([difference_of(world, rng, samples, better=world).detectable for _ in range(repetitions)]) / 2
+    deviation = math.sqrt(2 * world.variance + world.network**2)
+    worse, better = (replace(world, gain=float(ndtri(world.auc + side)) * deviation) for side in (-half, half))
+    return worse, better
 
 
 def arm_holds(world: World, rng: np.random.Generator, samples: int, *, networks: int) -> bool:
@@ -154,6 +201,15 @@ def lines(repetitions: int, samples: int) -> Iterator[tuple[str, str, str, str]]
             world,
             networks=3,
         )
+    for units, folds, repeats in ((40, 5, 1), (40, 5, 5)):
+        where, how = f"{units} units of 1 picture", {"folds": folds, "repeats": repeats}
+        for name, metric in (("AUC", auc), ("accuracy", accuracy)):
+            what, world = f"{repeats} x {folds} folds, interval of {name} holds", World(units, 1)
+            yield line(what, where, "93 % or more", folds_hold, world, metric=metric, **how)
+    for units in (60, 200):
+        worse, better = smallest_detectable(World(units, 1), samples, repetitions)
+        what = f"two networks as far apart as detectable, AUC {worse.auc:.3f} and {better.auc:.3f}, told apart"
+        yield line(what, f"{units} units of 1 picture", "80 %", difference_seen, worse, better=better)
     # All that the two networks do not share is their opinion of patients: the null is true, and units are exchangeable.
     world, where = World(60, 3, opinion=0.5, noise=0.1), "60 units of 1 to 5 pictures"
     yield line("two equal networks, permutation test errs, by unit", where, "5 %", networks_differ, world, known=True)

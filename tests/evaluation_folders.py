@@ -28,11 +28,12 @@ def write_evaluation(
     mode: str = "finetune",
     **changes: Any,
 ) -> Path:
-    """A folder of runs; `folds=True` makes them folds, `numbers` are those of the runs.
+    """A folder of runs; `folds=True` makes them folds, `repeats=3` those of three repeats, `numbers` are the runs' own.
 
     `weights` is the id of the pre-trained weights; `epoch` and `iteration` are those of the pre-training.
     """
     folds, numbers = changes.pop("folds", False), changes.pop("numbers", range(len(runs)))
+    repeats = changes.pop("repeats", 1)
     weights = {"method": None, "id": changes.pop("weights", None)}
     weights |= {name: changes.pop(name, None) for name in ("epoch", "iteration")}
     for number, run in zip(numbers, runs, strict=True):
@@ -48,11 +49,16 @@ def write_evaluation(
             "experiment": dict(zip(("pretrain_dataset", "ssl_method", "reduction"), labels, strict=True)),
             "weights": weights,
             "leakage": {"policy": "warn", "checked": True, "patients": None, "near": 0},
-            "settings": {"fold": number} if folds else {},
+            "settings": _fold(number, repeats, len(runs) // repeats) if folds or repeats > 1 else {},
         } | changes
         record["test"] = score(run.labels, run.probabilities, positive=record["positive"])
         (path / "metrics.json").write_text(json.dumps(record))
     return folder
+
+
+def _fold(number: int, repeats: int, folds: int) -> dict[str, int]:
+    """The settings of a fold; those of earlier versions tell no repeat."""
+    return {"fold": number} if repeats == 1 else {"fold": number % folds, "repeat": number // folds}
 
 
 def predictions(labels: Any, scores: NDArray[np.float64], prefix: str = "i", patients: Any = None) -> Predictions:

@@ -1,7 +1,7 @@
-"""The networks that an analysis compares, each with a name: encoders and classifiers from their files.
+"""The networks that are compared, each with a name: encoders and classifiers from their files, and baselines.
 
-All of them are shown the same pictures, in 0..1 and of one size; each subtracts its own mean and divides by its own
-standard deviation, as in its training.
+All of them are shown the same pictures, in 0..1; each subtracts its own mean and divides by its own standard deviation,
+as in its training.
 """
 
 from __future__ import annotations
@@ -20,10 +20,18 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.export import BACKBONE, EPOCHS
 from lessismore_transforms.reduction.network_input import normalise
 from lessismore_transforms.training.precision import float32_only, pick_device
-from lessismore_transforms.weights.backbones import build_backbone, read_metadata, three_channels, weights_id
+from lessismore_transforms.weights.backbones import (
+    build_backbone,
+    find_network,
+    normalisation_of,
+    read_metadata,
+    three_channels,
+    weights_id,
+)
 from lessismore_transforms.wording import listed
 
-RANDOM = "random"
+RANDOM, IMAGENET = "random", "imagenet"
+ALIKE = ("image_size", "resize", "transpose", "window")  # settings that decide which pictures are shown
 _USUAL = {"image_size": 224, "channels": 1, "resize": "bilinear", "transpose": False, "mean": [0.1806], "std": [0.1907]}
 
 
@@ -65,16 +73,24 @@ class Model:
 
 
 def load_models(
-    models: Sequence[str], *, backbone: str = "resnet50", device: torch.device | str = "cpu", **given: Any
+    models: Sequence[str],
+    *,
+    backbone: str = "resnet50",
+    device: torch.device | str = "cpu",
+    alike: Sequence[str] = ALIKE,
+    **given: Any,
 ) -> list[Model]:
     """Load networks.
 
     Args:
         models: of each `NAME=FILE`: the backbone.safetensors of a pre-training, the model.safetensors of an evaluation,
             a published checkpoint, or the folder of either run, which has the checkpoints of a pre-training too; or
-            `NAME=random`, untrained weights of the first encoder's network.
+            `NAME=random`, untrained weights of the first encoder's network; or `NAME=NETWORK`, untrained weights of a
+            network of torchvision or timm; or `NAME=NETWORK:FILE`, that network with the weights in a file; or
+            `NAME=NETWORK:imagenet`, with torchvision's.
         backbone: name of the network for a file without a header.
         device: where they run.
+        alike: settings that have to be the same for all networks.
         given: settings that take the place of those in the headers; None for the header's.
 
     Raises:
@@ -91,10 +107,13 @@ def load_models(
     place = pick_device(device)
     first = next((path for _, path in pairs if path != RANDOM), None)
     if first is None:
-        raise UserError("expected a model from a file beside the random one, found none: name one with --models")
+        raise UserError(
+            "expected a model from a file beside the random one, found none: name one with --models, or the network, "
+            "as in random=resnet50"
+        )
     found = [_load(name, first if path == RANDOM else path, backbone, untrained=path == RANDOM) for name, path in pairs]
     found = [_shown(model, overriding, place) for model in found]
-    for setting in ("image_size", "resize", "transpose", "window"):
+    for setting in alike:
         values = {model.name: model.settings.get(setting) for model in found if setting in model.settings}
         if len(set(values.values())) > 1:
             told = listed(f"{value} of {name}" for name, value in values.items())
@@ -129,6 +148,13 @@ def _named(text: str) -> tuple[str, str]:
 
 def _load(name: str, place: str, backbone: str, *, untrained: bool = False) -> Model:
     path, checkpoints = Path(place), tuple[Path, ...]()
+    if not path.exists():
+        if network := find_network(place):
+            return _baseline(name, *network, untrained=untrained)
+        raise UserError(
+            f"expected a file of weights, the folder of a run, or a network of torchvision or timm as NETWORK or "
+            f"NETWORK:FILE, found none of them in {name}={place}: check the name"
+        )
     if path.is_dir():
         files = [path / file for file in (BACKBONE, MODEL) if (path / file).is_file()]
         if not files:
@@ -153,6 +179,21 @@ def _load(name: str, place: str, backbone: str, *, untrained: bool = False) -> M
     wanted = {key: header[key] for key in ("image_size", "channels", "mean", "std", "window") if key in header}
     wanted = {key: _USUAL[key] for key in ("image_size", "channels", "mean", "std")} | wanted
     return Model(name, encoder, (), wanted, {**origin, "weights": weights_id(encoder)}, checkpoints)
+
+
+def _baseline(name: str, network: str, weights: str, *, untrained: bool) -> Model:
+    """A network by its name, with weights of others or none; it wants pictures as its makers say."""
+    weights = RANDOM if untrained else weights
+    encoder = build_backbone(network, weights=weights)
+    header = {} if weights in (RANDOM, IMAGENET) else read_metadata(weights)
+    wanted = {key: header[key] for key in _USUAL if key in header}
+    if weights != RANDOM and "mean" not in wanted:
+        mean, std = normalisation_of(network)
+        wanted = {"channels": 3, **wanted, "mean": mean, "std": std}
+    wanted = {key: _USUAL[key] for key in ("image_size", "channels", "mean", "std")} | wanted
+    told = {} if weights == RANDOM else {"weights": weights_id(encoder)}
+    told |= {"method": IMAGENET} if weights == IMAGENET else {}
+    return Model(name, encoder, (), wanted, {"backbone": network, **told})
 
 
 def _shown(model: Model, given: Mapping[str, Any], device: torch.device) -> Model:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lessismore_transforms.classification.finished_runs import FinishedRuns, comparable_settings, difference
+from lessismore_transforms.classification.finished_runs import FinishedRuns, Fold, comparable_settings, difference
 from lessismore_transforms.classification.predictions import Predictions
 
 SCRATCH, ALL = "scratch", "ALL"
@@ -45,11 +45,11 @@ class Arm:
         return 0 if self.first.mode == SCRATCH else len(self.evaluations)
 
     @property
-    def folds(self) -> set[int]:
-        """The folds that all pre-trainings have; empty where the task has none."""
+    def folds(self) -> set[Fold]:
+        """The folds, of all repeats, that all pre-trainings have; empty where the task has none."""
         return set.intersection(*(set(each.folds.values()) for each in self.evaluations))
 
-    def networks(self, folds: Collection[int] | None = None) -> list[list[Predictions]]:
+    def networks(self, folds: Collection[Fold] | None = None) -> list[list[Predictions]]:
         """What is drawn anew when the arm is repeated, each as its runs: pre-trainings, or runs from scratch.
 
         A cross-validation from scratch is one: its networks are scored on other pictures each.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from lessismore_transforms.classification import paper as printed
 from lessismore_transforms.classification.arms import Arm, ambiguous_contrasts, arms_of, contrasts_of, unlike
-from lessismore_transforms.classification.crossed import LEAST_NETWORKS, arm_difference, arm_interval
+from lessismore_transforms.classification.crossed import LEAST_NETWORKS, POWER, arm_difference, arm_interval
 from lessismore_transforms.classification.finished_runs import (
     METRICS_FILE,
     FinishedRuns,
+    Fold,
     difference,
+    evaluations_in,
     read_finished_runs,
 )
 from lessismore_transforms.classification.metrics import METRICS, Metric, f1
@@ -35,7 +37,8 @@ CHOSEN = ("auc", "f1", "accuracy")  # the paper's three
 LEVEL = 0.95  # of the intervals
 ANY_NETWORKS, THESE_NETWORKS = "any networks", "these networks only"  # what an interval is about
 _NAN = math.nan
-_DEVIATION = "±: standard deviation (divisor n - 1) over the runs of an evaluation{folds}{pretrainings}."
+_NO_FOLD = Fold(-1, -1)  # stands for the only test set of a task without folds
+_DEVIATION = "±: standard deviation (divisor n - 1) over the runs of an evaluation{folds}{repeats}{pretrainings}."
 _SHARED = (
     "Runs share the pre-trained weights: their deviation tells how much fine-tuning again changes, not how much "
     "pre-training again would."
@@ -47,9 +50,18 @@ _INTERVAL = (
     "units as the smallest class has (of all for accuracy) is joined, which is rather too wide. Where an arm has "
     "several networks (pre-trainings, or runs from scratch) their spread is added, crossed with units: the interval "
     "is about any networks of this kind. Else it is about these networks only, and another pre-training may well be "
-    "outside."
+    "outside.{repeats}"
 )
 _DIFFERENCE = "difference: of the means of the two arms on the same test images{tests}. Nothing else is compared."
+_REPEATED = (
+    " Of repeated folds a unit is drawn once, with all that the repeats make of it: more repeats are no more units."
+)
+_DETECTABLE = (
+    "detectable: the smallest true difference that intervals by so many units show, that is leave 0 out, with a power "
+    "of {power} %: (1.96 + 0.84) standard errors of the difference, paired by unit; more where networks are few. †: "
+    "larger than the difference found, which takes a larger test set (with several networks: or more of them) to be "
+    "shown. What cannot be told apart is not shown to be equal."
+)
 _TESTS = "; p: two-sided, by the variance of its interval; (Holm): corrected for all comparisons of the task"
 _NO_P = (
     "There is no p where an arm has fewer than {least} networks: a test of the predictions of two takes the networks "
@@ -82,7 +94,8 @@ class Row:
         pretrainings: number of pre-trainings, that is of evaluations; 0 from scratch.
         runs: number of finished runs of all of them.
         unit: what is drawn: patient, source, image, or several of them.
-        units: their number in the test sets.
+        units: their number in the test sets; of repeated folds each is one.
+        mean_of: what the mean is over: `5 runs`, `5 folds`, `5 x 5 folds` of five repeats, `3 pre-trainings of 5 runs`.
         metric: its name in `METRICS`.
         mean: over pre-trainings of the means over runs.
         std: over pre-trainings, or over runs where there is one or none; divisor n - 1; nan for one run.
@@ -98,6 +111,8 @@ class Row:
         difference_about: as `about`.
         p: of the difference.
         p_holm: corrected for all comparisons of the task.
+        detectable: the smallest true difference that such a comparison shows, see `crossed.detectable_difference`.
+        too_small: whether that is larger than the difference found, so that it takes a larger test set to show it.
     """
 
     task: str
@@ -111,6 +126,7 @@ class Row:
     runs: int
     unit: str
     units: int
+    mean_of: str
     metric: str
     mean: float
     std: float
@@ -126,6 +142,8 @@ class Row:
     difference_about: str = ""
     p: float = _NAN
     p_holm: float = _NAN
+    detectable: float = _NAN
+    too_small: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,12 +153,14 @@ class TaskTable:
     Args:
         title: task, test set, class of F1.
         folds: whether the runs are folds.
+        repeats: how often all pictures are dealt into folds; 0 without folds.
         rows: arms in the order given, each with a row per metric and comparison.
         notes: remarks on single evaluations.
     """
 
     title: str
     folds: bool
+    repeats: int
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
@@ -171,7 +191,8 @@ def make_table(
     """Compare evaluations: each with ALL of the same data set, method and mode, or with a baseline.
 
     Args:
-        folders: of the evaluations, in the order of the rows; pre-trainings of one arm become one, see `arms.arms_of`.
+        folders: of the evaluations, in the order of the rows, or folders that hold them, see
+            `finished_runs.evaluations_in`; pre-trainings of one arm become one, see `arms.arms_of`.
         baseline: folder of the evaluation that the others of its task are compared with; it has rows too.
         metrics: names of `METRICS`; f1 is of the class `positive` where there are two classes, else micro F1.
         paper: add the numbers that the paper prints for the same setting.
@@ -181,7 +202,7 @@ def make_table(
         UserError: a folder is no evaluation, mixes settings or stands there twice, or an option makes no sense.
     """
     _check_options(metrics, samples)
-    paths = [Path(folder).resolve() for folder in folders]
+    paths = [path for folder in folders for path in evaluations_in(Path(folder).resolve())]
     base = None if baseline is None else Path(baseline).resolve()
     if base is not None and base not in paths:
         paths.insert(0, base)
@@ -305,7 +326,9 @@ class _Comparison:
         corrected = self._corrected(rows)
         if self.paper:
             self._explain_paper()
-        return TaskTable(self._title(), bool(self.base.first.folds), corrected, tuple(self._notes()))
+        every = {fold for arm in self.arms for each in arm.evaluations for fold in each.folds.values()}
+        repeats = len({fold.repeat for fold in every})
+        return TaskTable(self._title(), bool(self.base.first.folds), repeats, corrected, tuple(self._notes()))
 
     def _note(self, note: str, name: str = "") -> None:
         names = self._noted.setdefault(note, [])
@@ -325,7 +348,7 @@ class _Comparison:
         for place, leaks in _leaks(each).items():
             self._note(f"{place}: {leaks}; see leakage.csv of the runs.", name)
 
-    def _rows(self, arm: Arm, metric: str, others: Sequence[tuple[Arm, set[int]]]) -> list[Row]:
+    def _rows(self, arm: Arm, metric: str, others: Sequence[tuple[Arm, set[Fold]]]) -> list[Row]:
         """The row of an arm, or one for each of its comparisons."""
         first, function, networks = arm.first, self._function(metric), arm.networks()
         repeated = networks if arm.pretrainings > 1 else [[run] for run in arm.runs]
@@ -344,6 +367,7 @@ class _Comparison:
             runs=len(arm.runs),
             unit=unit_of(arm.runs),
             units=units(arm.runs)[1],
+            mean_of=_mean_of(arm),
             metric=metric,
             mean=mean,
             std=std,
@@ -355,7 +379,7 @@ class _Comparison:
             row = replace(row, paper_mean=value[0], paper_std=value[1])
         return [self._compared(row, arm, other, folds) for other, folds in others] or [row]
 
-    def _compared(self, row: Row, arm: Arm, other: Arm, folds: set[int]) -> Row:
+    def _compared(self, row: Row, arm: Arm, other: Arm, folds: set[Fold]) -> Row:
         """The row with its comparison with another arm added."""
         ours, theirs = (each.networks(folds or None) for each in (arm, other))
         found = arm_difference(ours, theirs, self._function(row.metric), samples=self.samples, level=LEVEL)
@@ -367,16 +391,18 @@ class _Comparison:
             difference_high=found.high,
             difference_about=ANY_NETWORKS if found.networks else THESE_NETWORKS,
             p=found.p,
+            detectable=found.detectable,
+            too_small=found.detectable > abs(found.value),
         )
 
     def _others(self, arm: Arm) -> list[Arm]:
         return [other for one, other in self.contrasts if one is arm]
 
-    def _common(self, arm: Arm, other: Arm) -> set[int] | None:
+    def _common(self, arm: Arm, other: Arm) -> set[Fold] | None:
         """The folds on which two arms are compared, none for a task without folds; None where they cannot be."""
         folds = arm.folds & other.folds
         test_sets = [
-            {each.folds.get(number, -1): run for each in one.evaluations for number, run in each.runs.items()}
+            {each.folds.get(number, _NO_FOLD): run for each in one.evaluations for number, run in each.runs.items()}
             for one in (arm, other)
         ]
         with_what = f"compared with {other.name}"
@@ -391,7 +417,7 @@ class _Comparison:
                 )
                 return None
         if folds and folds != test_sets[0].keys() | test_sets[1].keys():
-            self._note(f"{with_what} on the folds that both have, {', '.join(map(str, sorted(folds)))}.", arm.name)
+            self._note(f"{with_what} on the folds that both have, {_said(folds)}.", arm.name)
         if unequal := unlike(arm, other):
             self._note(f"{with_what}, which differs in more: {'; '.join(unequal)}.", arm.name)
         if arm.pretrainings and other.pretrainings and arm.pretrainings != other.pretrainings:
@@ -423,9 +449,11 @@ class _Comparison:
         base, runs = self.base.first, self.base.runs
         images = len({image for run in runs for image in run.image_ids})
         of_units = f"of {found}" if (found := whose(runs)) else "(patients and sources not known)"
-        folds = f" in {counted(len(set(base.folds.values())), 'fold')}" if base.folds else ""
+        folds, repeats = ({fold[place] for fold in base.folds.values()} for place in (1, 0))
+        repeated = f", repeated {len(repeats)} times" if len(repeats) > 1 else ""
+        in_folds = f" in {counted(len(folds), 'fold')}{repeated}" if base.folds else ""
         of_class = f"; F1 is of class {base.classes[base.positive]!r}" if "f1" in self.metrics else ""
-        return f"{base.task}: {counted(images, 'test image')} {of_units}{folds}{of_class}"
+        return f"{base.task}: {counted(images, 'test image')} {of_units}{in_folds}{of_class}"
 
 
 def _named(evaluations: Sequence[FinishedRuns]) -> Mapping[str, FinishedRuns]:
@@ -434,6 +462,36 @@ def _named(evaluations: Sequence[FinishedRuns]) -> Mapping[str, FinishedRuns]:
     while len({each.folder.parts[-depth:] for each in evaluations}) < len(evaluations):
         depth += 1
     return {"/".join(each.folder.parts[-depth:]): each for each in evaluations}
+
+
+def _mean_of(arm: Arm) -> str:
+    """What the mean of an arm is over: `5 runs`, `5 folds`, `5 x 5 folds`, `3 pre-trainings of 5 runs`."""
+    counts = {_count_of_runs(each) for each in arm.evaluations}
+    runs = counts.pop() if len(counts) == 1 else f"{counted(len(arm.runs), 'run')} in all"
+    return runs if arm.pretrainings < 2 else f"{counted(arm.pretrainings, 'pre-training')} of {runs}"
+
+
+def _count_of_runs(each: FinishedRuns) -> str:
+    """The runs of an evaluation: `5 runs`, `5 folds`, `3 x 5 folds` of three repeats, `14 folds of 3 repeats`."""
+    found, repeats = set(each.folds.values()), {fold.repeat for fold in each.folds.values()}
+    if not found or len(found) < len(each.runs):  # folds that ran several times are runs
+        return counted(len(each.runs), "run")
+    if len(repeats) < 2:
+        return counted(len(found), "fold")
+    sizes = {sum(fold.repeat == repeat for fold in found) for repeat in repeats}
+    if len(sizes) > 1:
+        return f"{counted(len(found), 'fold')} of {len(repeats)} repeats"
+    return f"{len(repeats)} x {counted(sizes.pop(), 'fold')}"
+
+
+def _said(folds: Collection[Fold]) -> str:
+    """Folds by their numbers: `0, 1, 2`, or `0, 1 of repeat 0; 0, 2 of repeat 1`."""
+    of: dict[int, list[str]] = {}
+    for fold in sorted(folds):
+        of.setdefault(fold.repeat, []).append(str(fold.fold))
+    if list(of) == [0]:
+        return ", ".join(of[0])
+    return "; ".join(f"{', '.join(numbers)} of repeat {repeat}" for repeat, numbers in of.items())
 
 
 def _leaks(each: FinishedRuns) -> dict[str, str]:
@@ -457,15 +515,18 @@ def _footer(tasks: Sequence[TaskTable], samples: int) -> tuple[str, ...]:
     shown = [row for row in rows if not math.isnan(row.paper_mean)]
     compared = [row for row in rows if row.baseline]
     tests = _TESTS if any(not math.isnan(row.p) for row in rows) else ""
+    repeated = any(task.repeats > 1 for task in tasks)
     words = {
         "folds": "; folds are scored on other pictures each" if any(task.folds for task in tasks) else "",
+        "repeats": ", and in each repeat on the same pictures, so that it is no standard error" if repeated else "",
         "pretrainings": "; of several pre-trainings, over their means" if any(r.pretrainings > 1 for r in rows) else "",
     }
     lines = {
         _DEVIATION.format(**words): any(not math.isnan(row.std) for row in rows),
         _SHARED: any(not math.isnan(row.std) and row.pretrainings == 1 for row in rows),
-        _INTERVAL.format(percent=round(100 * LEVEL), samples=samples): True,
+        _INTERVAL.format(percent=round(100 * LEVEL), samples=samples, repeats=_REPEATED if repeated else ""): True,
         _DIFFERENCE.format(tests=tests): bool(compared),
+        _DETECTABLE.format(power=round(100 * POWER)): any(not math.isnan(row.detectable) for row in compared),
         _NO_P.format(least=LEAST_NETWORKS): any(math.isnan(row.p) for row in compared),
         _MICRO: any(row.metric == "f1_micro" for row in rows),
         _PAPER: bool(shown),

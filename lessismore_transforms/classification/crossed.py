@@ -30,6 +30,7 @@ from lessismore_transforms.classification.statistics import (
 Floats = NDArray[np.float64]
 Networks = Sequence[Sequence[Predictions]]  # for each network of an arm its runs or folds
 _ROUNDING = 1e-9
+POWER = 0.8  # with which a difference is to be seen that is called detectable
 LEAST_NETWORKS = 3  # of each arm, for a p-value: the spread of two tells next to nothing
 
 
@@ -42,6 +43,8 @@ class Difference(NamedTuple):
         high: end of the interval.
         p: two-sided; nan where an arm has fewer than `LEAST_NETWORKS`.
         networks: whether the interval is about other networks of these arms too, or about these networks only.
+        detectable: the smallest true difference that an interval as wide as this one leaves 0 out for with a
+            probability of `POWER`.
     """
 
     value: float
@@ -49,6 +52,7 @@ class Difference(NamedTuple):
     high: float
     p: float
     networks: bool
+    detectable: float
 
 
 class _Variance(NamedTuple):
@@ -106,12 +110,27 @@ def arm_difference(
     fewest = min(map(len, arms))
     values, free = resampled([*first, *second], metric, samples=samples, seed=seed)
     if values.shape[1] == 0 or math.isnan(value):
-        return Difference(value, math.nan, math.nan, math.nan, fewest > 1)
+        return Difference(value, math.nan, math.nan, math.nan, fewest > 1, math.nan)
     variance = _variance(scores if fewest > 1 else [], np.split(values, [len(first)]), free)
     error = math.sqrt(variance.value)
     reach = t_quantile(variance.freedom, level) * error
     p = _p_value(value, error, variance.freedom) if fewest >= LEAST_NETWORKS else math.nan
-    return Difference(value, max(-1.0, value - reach), min(1.0, value + reach), p, fewest > 1)
+    low, high = max(-1.0, value - reach), min(1.0, value + reach)
+    return Difference(value, low, high, p, fewest > 1, detectable_difference(error, variance.freedom, level))
+
+
+def detectable_difference(error: float, freedom: float = math.inf, level: float = 0.95, power: float = POWER) -> float:
+    """The smallest true difference that is seen with so much power (Cohen 1988, Chapter 2), at this standard error.
+
+    It is the quantile of the interval plus that of the power, times the error: (1.96 + 0.84) times it for many units.
+
+    Args:
+        error: standard error of the difference, paired by units.
+        freedom: degrees of freedom of the error, for Student's quantiles.
+        level: of the interval that is to leave 0 out.
+        power: the probability with which it does.
+    """
+    return (t_quantile(freedom, level) + t_quantile(freedom, 2 * power - 1)) * error
 
 
 def _variance(scores: Sequence[Floats], values: Sequence[Floats], free: Freedom) -> _Variance:

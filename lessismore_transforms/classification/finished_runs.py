@@ -1,16 +1,18 @@
 """Read the runs of an evaluation back, and refuse folders whose runs should not be averaged.
 
 An evaluation is a folder with the runs (or folds) of one setting: run_00/metrics.json, run_00/predictions.csv, ...
+Folds may be repeated: each repeat deals the same pictures anew, so that a picture is tested once in each of them.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,12 +24,14 @@ from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.options import names
 
 METRICS_FILE = "metrics.json"
+FROZEN = ("linear", "probe")  # modes in which the encoder does not train
+_LOGGER = logging.getLogger("lessismore_transforms")
 _SAME_DIGITS = 5e-4  # between metrics.json and predictions.csv: half of the last digit that a table shows
 # Settings in which the runs of one evaluation may differ: which run it is, where its files lie, how fast it went, and
 # what is compared by itself (weights by their id, labels as experiment).
 FREE = {
     *names(ClassificationSettings, "run", "path", "speed", "report", "label"),
-    *("fold", "labels", "download"),  # of single tasks
+    *("fold", "repeat", "labels", "download"),  # of single tasks
     *("weights", "processes"),
 }
 LEAKS = (  # what `leakage.Leakage.summary` counts, but for pictures that are too small to be compared
@@ -47,6 +51,18 @@ _PARTS = {
 }
 
 
+class Fold(NamedTuple):
+    """Which test set of a cross-validation a run has.
+
+    Attributes:
+        repeat: number of the partition into folds, from 0; of folds that are not repeated it is 0.
+        fold: number within it.
+    """
+
+    repeat: int
+    fold: int
+
+
 @dataclass(frozen=True, eq=False)
 class FinishedRuns:
     """The finished runs of one setting.
@@ -60,7 +76,7 @@ class FinishedRuns:
         rescored: whether trained networks were scored again.
         labels: of the setting in the paper's tables (see `paper.Setting`), each None where it was not given.
         runs: predictions of the test split by number of the run, images in alphabetical order.
-        folds: the fold of each run, where the task has folds.
+        folds: the fold of each run, and of which repeat, where the task has folds.
         unfinished: names of runs without metrics.json.
         settings: of the first run, such as backbone and image_size.
         weights: ids of the pre-trained weights, each None where it is not known or there are none.
@@ -78,13 +94,34 @@ class FinishedRuns:
     rescored: bool
     labels: tuple[str | None, ...]
     runs: dict[int, Predictions]
-    folds: dict[int, int]
+    folds: dict[int, Fold]
     unfinished: tuple[str, ...]
     settings: dict[str, Any]
     weights: frozenset[str | None]
     epochs: frozenset[int | None]
     iterations: frozenset[int | None]
     leaks: dict[str, int] | None
+
+
+def evaluations_in(folder: Path) -> list[Path]:
+    """The evaluations that a folder stands for: itself, or those below it, one level or two, in alphabetical order.
+
+    One below it without a finished run is left out with a warning. A folder that holds none stands for itself, and is
+    refused by whoever reads it.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    with reading(folder):
+        if any(folder.glob("run_*/")) or not folder.is_dir():
+            return [folder]
+        runs = [path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/run_*") if path.is_dir()]
+        found = sorted({path.parent for path in runs})
+        finished = {path.parent for path in runs if (path / METRICS_FILE).is_file()}
+    for path in found:
+        if path not in finished and finished:
+            _LOGGER.warning("%s has no finished run and is left out", path)
+    return [path for path in found if path in finished] or [folder]
 
 
 def read_finished_runs(folder: Path | str) -> FinishedRuns:
@@ -135,7 +172,7 @@ def _read(folder: Path, finished: Sequence[Path], unfinished: tuple[str, ...], *
     if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
         raise UserError(f"expected each run once in {folder}, found run {twice[0]} in two folders; remove one of them")
     runs = {record["run"]: _test_predictions(path, record) for path, record in records.items()}
-    folds = {r["run"]: r["settings"]["fold"] for r in records.values() if r["settings"].get("fold") is not None}
+    folds = {record["run"]: fold for record in records.values() if (fold := _fold(record["settings"])) is not None}
     _check_test_sets(folder, runs, folds)
     record = records[finished[0]]
     return FinishedRuns(
@@ -244,9 +281,14 @@ def _test_predictions(path: Path, record: dict[str, Any]) -> Predictions:
     return found.rows(order)
 
 
-def _check_test_sets(folder: Path, runs: dict[int, Predictions], folds: dict[int, int]) -> None:
-    """Refuse runs without folds, or of the same fold, that have different test sets."""
-    first: dict[int | None, int] = {}
+def _fold(settings: dict[str, Any]) -> Fold | None:
+    """The fold that a run was, from its settings; None for a task without folds."""
+    return None if settings.get("fold") is None else Fold(settings.get("repeat") or 0, settings["fold"])
+
+
+def _check_test_sets(folder: Path, runs: dict[int, Predictions], folds: dict[int, Fold]) -> None:
+    """Refuse runs without folds, or of the same fold of a repeat, that have different test sets."""
+    first: dict[Fold | None, int] = {}
     for number, run in runs.items():
         before = first.setdefault(folds.get(number), number)
         if differing := difference(run, runs[before]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lessismore_transforms.classification import paper as printed
-from lessismore_transforms.classification.finished_runs import FinishedRuns
+from lessismore_transforms.classification.finished_runs import FROZEN, FinishedRuns
 
 
 def not_in_paper(evaluation: FinishedRuns) -> str:
@@ -13,7 +13,7 @@ def not_in_paper(evaluation: FinishedRuns) -> str:
         return f"the paper has no task {evaluation.task}"
     if classes != len(evaluation.classes):
         return f"the paper's {evaluation.task} has {classes} classes, this one {len(evaluation.classes)}"
-    if evaluation.mode == "linear":
+    if evaluation.mode in FROZEN:
         return "the paper fine-tunes the whole network and has no number for a frozen one"
     names = printed.Setting._fields
     if missing := [f"--{name}" for name, label in zip(names, evaluation.labels, strict=True) if label is None]:

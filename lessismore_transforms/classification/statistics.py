@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lessismore_transforms.classification.metrics import Metric, accuracy, auc, f1_micro
 from lessismore_transforms.classification.predictions import Predictions
-from lessismore_transforms.classification.units import drawn, strata, units
+from lessismore_transforms.classification.units import distinct_sets, drawn, strata, units
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.wording import counted
 
@@ -32,10 +32,10 @@ _CELLS = 2**21  # weights (B, N) held at once
 
 
 class Freedom(NamedTuple):
-    """The number of units, and how many of them are free to vary: less one for each test set."""
+    """The number of units, and how many of them are free to vary, see `free_units`."""
 
     units: int
-    free: int
+    free: float
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,16 @@ def bootstrap_interval(
     """The interval of the mean over runs of a metric by the bootstrap of units (Efron & Tibshirani 1993, Chapter 12).
 
     The units of a test set are drawn with replacement, each with all its images. Runs that share units share the
-    draws; test sets without common units, such as folds, are drawn separately. A resample without a value, such as an
-    AUC when one class was not drawn, is left out: drawing it again would give the same distribution, and might never
-    end. The resamples give the standard error, times n / (n - 1) for n units in its square; Student's quantile with
-    n - 1 degrees of freedom goes with it, on the scale of log odds, as a metric ends at 0 and 1. Percentiles of the
-    resamples would hold the true AUC too rarely (91 % for 40 patients, this interval 94 %). Where next to nothing is
-    wrong, or right, it is widened as `interval_by_units` tells.
+    draws; test sets without common units, such as folds, are drawn separately. In repeated folds a unit is one, however
+    often it is tested, and all are drawn from each other. A resample without a value, such as an AUC when one class was
+    not drawn, is left out: drawing it again would give the same distribution, and might never end. The resamples give
+    the standard error, times n / (n - 1) for n units in its square (see `free_units` for several test sets); Student's
+    quantile with n - 1 degrees of freedom goes with it, on the scale of log odds, as a metric ends at 0 and 1.
+    Percentiles of the resamples would hold the true AUC too rarely (91 % for 40 patients, this interval 94 %). Where
+    next to nothing is wrong, or right, it is widened as `interval_by_units` tells.
 
     Args:
-        runs: predictions of one test set, of one for each fold, or of several runs of all folds.
+        runs: predictions of one test set, of one for each fold, or of several runs or repeats of all folds.
         metric: function of labels (N,), probabilities (N, C) and weights (B, N), the number of times that each image
             was drawn; it returns (B,), of 0 to 1.
         samples: number of resamples.
@@ -114,7 +115,8 @@ def resampled(
     """The mean over the runs of each group (G, B) when the units of all are drawn, and what is free in such a draw.
 
     All groups share the draws. Draws in which a group has no value are left out, all of them where a test set has one
-    unit only.
+    unit only. Where test sets overlap, as those of repeated folds do, a group has the mean over its runs with a value:
+    of many small folds there is nearly always one in which a class was not drawn.
 
     Args:
         groups: runs whose metrics are averaged, such as the folds of a network.
@@ -127,15 +129,56 @@ def resampled(
     sets = strata(found)
     if min(map(len, sets)) < 2:
         return np.empty((len(groups), 0)), Freedom(count, 0)
+    average = _mean_of_known if len(distinct_sets(found)) > len(sets) else _mean_of_all
     rng = np.random.default_rng(seed)
     ends = np.cumsum([0, *map(len, groups)])
     parts = []
     for batch in _batches(samples, max(len(run.labels) for run in runs)):
         weights = drawn(rng, sets, batch, count)
         each = [metric(run.labels, run.probabilities, weights[:, unit]) for run, unit in zip(runs, found, strict=True)]
-        parts.append([np.mean(each[start:end], axis=0) for start, end in pairwise(ends)])
+        parts.append([average(each[start:end]) for start, end in pairwise(ends)])
     values = np.concatenate(parts, axis=1)
-    return values[:, ~np.isnan(values).any(axis=0)], Freedom(count, count - len(sets))
+    return values[:, ~np.isnan(values).any(axis=0)], Freedom(count, free_units(found, count))
+
+
+def free_units(found: Sequence[Ints], count: int) -> float:
+    """How many of the units are free to vary when all are drawn: less one for each test set, as its mean is known.
+
+    Where test sets overlap, as in repeated folds, a unit's part in the mean over runs is that of all its test sets, in
+    each less the set's own mean. The expected sum of squares of these parts is smaller than with the true mean by a
+    factor that units of one variance give: with n_k units in test set k, and m in both k and l, it is
+    sum of m / (n_k n_l) (1 - 1 / n_k - 1 / n_l + m / (n_k n_l)), divided by sum of m / (n_k n_l), over all k and l. For
+    disjoint sets of one size both are the same.
+
+    Args:
+        found: the unit of each image of each run.
+        count: number of units.
+    """
+    sets = distinct_sets(found)
+    if len(sets) == len(strata(found)):
+        return count - len(sets)
+    member = np.zeros((count, len(found)))  # (units, runs)
+    for run, unit in enumerate(found):
+        member[unit, run] = 1
+    sizes = member.sum(axis=0)
+    shared = member.T @ member  # (runs, runs)
+    weight = shared / np.outer(sizes, sizes)
+    varying = weight * (1 - 1 / sizes - 1 / sizes[:, None] + weight)
+    return count * float(varying.sum() / weight.sum())
+
+
+def _mean_of_all(values: Sequence[Floats]) -> Floats:
+    """The mean (B,) of K values (K, B); nan where one is."""
+    mean: Floats = np.mean(values, axis=0)
+    return mean
+
+
+def _mean_of_known(values: Sequence[Floats]) -> Floats:
+    """The mean (B,) of those of K values (K, B) that are known; nan where none is."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    mean: Floats = np.divide(total, known.sum(axis=0), out=np.full(total.shape, np.nan), where=known.any(axis=0))
+    return mean
 
 
 def mean_of_runs(runs: Sequence[Predictions], metric: Metric) -> float:

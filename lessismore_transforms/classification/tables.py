@@ -13,10 +13,13 @@ from typing import Any, TypeAlias
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.classification.comparison import LEVEL, Row, Table, TaskTable
+from lessismore_transforms.classification.finished_runs import FROZEN
+from lessismore_transforms.classification.units import plural_unit
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.wording import aligned
 
 SUFFIXES = (".csv", ".md", ".html")
+CSS = ".scores td:nth-child(n+3), .scores th:nth-child(n+3) { text-align: right; }\n"
 _TITLES = {"auc": "AUC", "f1": "F1", "f1_macro": "macro F1", "f1_micro": "micro F1", "accuracy": "accuracy"}
 _WIDTH = 110  # of the lines below a table on the screen
 _Grid: TypeAlias = list[list[str]]  # a header and lines of equally many cells
@@ -64,13 +67,13 @@ def _grids(table: Table) -> Iterator[tuple[str, _Grid]]:
 def _scores(task: TaskTable, *, paper: bool) -> _Grid:
     """A line per arm with mean and deviation of its metrics: the table that goes into a paper."""
     lines: dict[str, list[str]] = {}
-    header = ["evaluation", "pre-training", "folds" if task.folds else "runs"]
+    header = ["evaluation", "pre-training", "mean of"]
     seen: set[tuple[str, str]] = set()
     for row in task.rows:
         if (row.evaluation, row.metric) in seen:  # it is compared with several others
             continue
         seen.add((row.evaluation, row.metric))
-        line = lines.setdefault(row.evaluation, [row.evaluation, _pretraining(row), _runs(row)])
+        line = lines.setdefault(row.evaluation, [row.evaluation, _pretraining(row), row.mean_of])
         line += [_plus_minus(row.mean, row.std), *([_plus_minus(row.paper_mean, row.paper_std)] if paper else [])]
         if len(lines) == 1:
             header += [_TITLES[row.metric], *(["paper"] if paper else [])]
@@ -82,32 +85,26 @@ def _intervals(task: TaskTable) -> _Grid:
     compared = any(row.baseline for row in task.rows)
     tests = any(not math.isnan(row.p) for row in task.rows)
     interval = f"{100 * LEVEL:.0f} % interval"
-    header = ["evaluation", "metric", "mean", interval, "about"]
-    header += ["compared with", "difference", interval, "about"] if compared else []
+    header = ["evaluation", "metric", "mean", "mean of", interval, "by", "about"]
+    header += ["compared with", "difference", interval, "about", "detectable"] if compared else []
     header += ["p", "p (Holm)"] if tests else []
     grid = [header]
     for row in task.rows:
-        line = [row.evaluation, _TITLES[row.metric], _number(row.mean), _interval(row.low, row.high), row.about]
+        line = [row.evaluation, _TITLES[row.metric], _number(row.mean), row.mean_of, _interval(row.low, row.high)]
+        line += [f"{row.units} {plural_unit(row.unit)}", row.about]
         if compared:
             ends = _interval(row.difference_low, row.difference_high, "+.3f")
             line += [row.baseline or "–", _number(row.difference, "+.3f"), ends, row.difference_about or "–"]
+            line.append(_number(row.detectable) + (" †" if row.too_small else ""))
         line += [_p(row.p), _p(row.p_holm)] if tests else []
         grid.append(line)
     return grid
 
 
-def _runs(row: Row) -> str:
-    """Their number; of several pre-trainings such as 3 x 5."""
-    if row.pretrainings < 2:
-        return str(row.runs)
-    each, rest = divmod(row.runs, row.pretrainings)
-    return f"{row.runs} of {row.pretrainings}" if rest else f"{row.pretrainings} x {each}"
-
-
 def _pretraining(row: Row) -> str:
     """The labels of the pre-training in one cell."""
     labels = " ".join(label for label in (row.pretrain_dataset, row.ssl_method, row.reduction) if label) or "–"
-    remarks = [*(["linear"] if row.mode == "linear" else []), *(["scored again"] if row.rescored else [])]
+    remarks = [*([row.mode] if row.mode in FROZEN else []), *(["scored again"] if row.rescored else [])]
     return ("from scratch" if row.mode == "scratch" else labels) + (f" ({', '.join(remarks)})" if remarks else "")
 
 
@@ -154,16 +151,21 @@ def _write_markdown(table: Table, file: Any) -> None:
     file.writelines(f"- {line}\n" for line in _lines_below(table))
 
 
-def _write_html(table: Table, file: Any) -> None:
-    from lessismore_transforms.report.html import page, stylesheet
-
+def as_html(table: Table) -> str:
+    """The table as parts of a page, in the style of `CSS`."""
     parts = []
     for title, (header, *lines) in _grids(table):
         head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
         body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
         parts.append(
-            f"<table><caption>{escape(title)}</caption>\n<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f'<table class="scores"><caption>{escape(title)}</caption>\n<thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table>"
         )
     parts += [f'<p class="caption">{escape(line)}</p>' for line in _lines_below(table)]
-    css = stylesheet() + "td:nth-child(n+3), th:nth-child(n+3) { text-align: right; }\n"
-    file.write(page("Evaluations", css=css, body="\n".join(parts)))
+    return "\n".join(parts)
+
+
+def _write_html(table: Table, file: Any) -> None:
+    from lessismore_transforms.report.html import page, stylesheet
+
+    file.write(page("Evaluations", css=stylesheet() + CSS, body=as_html(table)))

@@ -53,6 +53,11 @@ def units(runs: Sequence[Predictions]) -> tuple[list[Ints], int]:
     return found, len(numbers)
 
 
+def distinct_sets(units: Sequence[Ints]) -> set[frozenset[int]]:
+    """The different sets of units that are tested; runs of one test set are one."""
+    return {frozenset(run.tolist()) for run in units}
+
+
 def strata(units: Sequence[Ints]) -> list[Ints]:
     """The units of each test set; runs that share a unit share a test set."""
     found: list[set[int]] = []

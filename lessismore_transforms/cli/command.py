@@ -77,7 +77,7 @@ def _help(each: Option) -> str:
     text = each.help.replace("%", "%%")
     if any(each.default is nothing for nothing in (MISSING, None, False)) or each.default == ():
         return text
-    shown = " ".join(each.default) if isinstance(each.default, tuple) else each.default
+    shown = " ".join(f"{value}" for value in each.default) if isinstance(each.default, tuple) else each.default
     return f"{text} (default: {shown})"
 
 

@@ -31,7 +31,9 @@ def curves(options: Curves) -> int:
 class Table:
     """The options of `table`."""
 
-    evaluations: tuple[Path, ...] = argument(metavar="EVAL", help="folder that holds run_00, run_01, ...")
+    evaluations: tuple[Path, ...] = argument(
+        metavar="EVAL", help="folder that holds run_00, run_01, ..., or one that holds such folders"
+    )
     paper: bool = option(False, help="add what the paper prints for the same setting", role="label")
     baseline: Path | None = option(
         None,
@@ -81,6 +83,6 @@ COMMANDS = {
         Table,
         table,
         description="Compare evaluations: mean and standard deviation over runs, bootstrap intervals, differences "
-        "from ALL or a baseline, the paper's values.",
+        "from ALL or a baseline, whether the test set is large enough to show them, the paper's values.",
     ),
 }

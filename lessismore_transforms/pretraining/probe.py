@@ -20,6 +20,7 @@ from lessismore_transforms.pretraining.labelled import LabelledSet
 from lessismore_transforms.reduction.network_input import normalise
 from lessismore_transforms.training.moments import every_epochs
 from lessismore_transforms.training.plan import Plan
+from lessismore_transforms.training.neighbour_votes import neighbour_votes
 from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.weights.backbones import three_channels
 
@@ -133,9 +134,7 @@ def nearest_classes(
     for rows in torch.split(torch.arange(len(directions), device=groups.device), max(1, _PAIRS // len(directions))):
         cosines = directions[rows] @ directions.T  # (R, N)
         cosines.masked_fill_(groups[rows, None] == groups, -torch.inf)
-        nearest, places = cosines.topk(min(neighbours, len(directions)))  # (R, k)
-        weights = (nearest / temperature).exp()  # 0 within a group
-        votes.append(weights.new_zeros(len(rows), classes).scatter_add_(1, targets[places], weights))  # (R, C)
+        votes.append(neighbour_votes(cosines, targets, classes, neighbours, temperature))  # (R, C)
     return torch.cat(votes).argmax(1)
 
 

@@ -245,13 +245,53 @@ def weights_id(source: nn.Module | Path | str | Mapping[str, torch.Tensor]) -> s
     return digest.hexdigest()[:16]
 
 
+def find_network(text: str) -> tuple[str, str] | None:
+    """The network and the weights that a text `NETWORK`, `NETWORK:WEIGHTS` names; None where it names no network.
+
+    A network of timm needs no `timm:` before it unless torchvision has one of that name. Without weights they are
+    `random`.
+    """
+    plain = text.removeprefix(_TIMM)
+    name, colon, weights = plain.partition(":")
+    if (colon and not weights) or "/" in name or "\\" in name:
+        return None
+    if plain == text and name in _of_torchvision():
+        return name, weights or "random"
+    try:
+        import timm
+    except ModuleNotFoundError:
+        return None
+    return (f"{_TIMM}{name}", weights or "random") if timm.is_model(name) else None
+
+
+def normalisation_of(name: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation, of three channels in 0..1, by which a network's makers normalise pictures.
+
+    Those of ImageNet, but for networks of timm that tell others.
+    """
+    if name.startswith(_TIMM):
+        import timm
+
+        told = timm.get_pretrained_cfg(name.removeprefix(_TIMM))
+        if told is not None:
+            return list(told.mean), list(told.std)
+    return [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+def _of_torchvision() -> list[str]:
+    from torchvision import models
+
+    known: list[str] = models.list_models(module=models)
+    return known
+
+
 def _build_torchvision(name: str, output: str, *, pretrained: bool) -> tuple[nn.Module, list[str]]:
     """Build a torchvision model; returns it with the names of the layers that it lacks."""
     import torch
     from torch import nn
     from torchvision import models
 
-    known = models.list_models(module=models)
+    known = _of_torchvision()
     if name not in known:
         hint = f"; those of timm are called {_TIMM}NAME"
         raise UserError(f"expected a classification model of torchvision, found {name!r}{_similar(name, known)}{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lessismore_transforms.classification.crossed import arm_difference, arm_int
 from lessismore_transforms.classification.finished_runs import read_finished_runs
 from lessismore_transforms.classification.metrics import METRICS
 from lessismore_transforms.classification.predictions import Predictions
-from lessismore_transforms.classification.statistics import holm
+from lessismore_transforms.classification.statistics import bootstrap_interval, holm
 from lessismore_transforms.classification.tables import as_text
 
 
@@ -73,6 +74,7 @@ def test_two_classes_against_scikit_learn_and_the_statistics(tmp_path: Path) -> 
         found = arm_difference([few], [all_slices], METRICS[metric], samples=60)
         assert (row.baseline, row.difference_about) == ("all", "these networks only")
         assert (row.difference, row.difference_low, row.difference_high) == found[:3]
+        assert (row.detectable, row.too_small) == (found.detectable, found.detectable > abs(found.value))
         assert row.difference == pytest.approx(row.mean - rows["all", metric].mean, abs=1e-12)
         assert all(math.isnan(each.p) and math.isnan(each.p_holm) for each in rows.values())
         assert [rows[name, metric].baseline for name in ("scratch", "all")] == ["", ""]
@@ -109,7 +111,8 @@ def test_pretrainings_of_equal_labels_and_settings_are_one_arm(tmp_path: Path) -
     assert [rows[names[1], m].p_holm for m in found] == pytest.approx(expected, abs=1e-12)
     text = as_text(table)
     assert "few0 + 2 more: one arm of 3 pre-trainings (few0, few1, few2)." in text
-    assert "3 x 2" in text
+    assert few.mean_of == "3 pre-trainings of 2 runs"
+    assert few.mean_of in text
     assert "There is no p" not in text
     fewer = make_table([folders[n] for n in (0, 1, 3, 4, 5)], samples=80, metrics=["auc"])
     assert math.isnan(rows_of(fewer)[names[1], "auc"].p)  # two pre-trainings of ALL
@@ -266,6 +269,48 @@ def test_folds(tmp_path: Path) -> None:
     assert "Brain: 100 test images (patients and sources not known) in 5 folds\n" in text
     assert "Brain, two: run_04 not finished (no metrics.json), left out.\n" in text
     assert "Brain, two: compared with one on the folds that both have, 0, 1, 2, 3.\n" in text
+
+
+def repeated(gain: float, *, folds: int = 4, repeats: int = 3) -> list[Predictions]:
+    """The same 40 pictures of 20 patients, dealt into folds by patient in each repeat, with networks of their own."""
+    rng = np.random.default_rng(5)
+    patients = np.repeat(np.arange(20), 2)
+    labels = patients % 2
+    common = rng.normal(size=40)
+    runs = []
+    for repeat in range(repeats):
+        scores = gain * (labels - 0.5) + common + 0.3 * np.random.default_rng(repeat).normal(size=40)
+        whole = predictions(labels, scores, patients=[f"p{patient}" for patient in patients])
+        fold = (rng.permutation(10) % folds).repeat(2)[patients]  # patients 2 n and 2 n + 1 are of two classes
+        runs += [whole.rows(np.flatnonzero(fold == number).tolist()) for number in range(folds)]
+    return runs
+
+
+def test_repeated_folds(tmp_path: Path) -> None:
+    one, two = repeated(0.5), repeated(1.5)
+    folders = [
+        write_evaluation(tmp_path / "one", one, repeats=3),
+        write_evaluation(tmp_path / "two", two, repeats=3, mode="probe", labels=HASH6),
+    ]
+    shutil.rmtree(tmp_path / "two" / "run_05")
+    table = make_table([tmp_path], metrics=["auc"], samples=50, baseline=folders[0])
+    rows = rows_of(table)
+    row = rows["two", "auc"]
+    assert (rows["one", "auc"].mean_of, row.mean_of) == ("3 x 4 folds", "11 folds of 3 repeats")
+    assert (row.runs, row.unit, row.units) == (11, "patient", 20)  # a patient is one unit, in however many repeats
+    del two[5], one[5]
+    areas = [[roc_auc_score(run.labels, run.probabilities[:, 1]) for run in runs] for runs in (one, two)]
+    assert row.mean == pytest.approx(statistics.mean(areas[1]), abs=1e-12)
+    assert row.std == pytest.approx(statistics.stdev(areas[1]), abs=1e-12)
+    assert row.difference == pytest.approx(statistics.mean(areas[1]) - statistics.mean(areas[0]), abs=1e-12)
+    assert (row.low, row.high) == bootstrap_interval(two, METRICS["auc"], samples=50)
+    found = arm_difference([two], [one], METRICS["auc"], samples=50)
+    assert (row.difference_low, row.difference_high, row.detectable) == (found.low, found.high, found.detectable)
+    text = " ".join(as_text(table).split())
+    assert "40 test images of 20 patients in 4 folds, repeated 3 times" in text
+    assert "two: compared with one on the folds that both have, 0, 1, 2, 3 of repeat 0; 0, 2, 3 of repeat 1; 0," in text
+    assert "LIDC SwAV HASH-6 (probe)" in text
+    assert "Of repeated folds a unit is drawn once" in text
 
 
 def test_baseline_and_tasks(tmp_path: Path) -> None:

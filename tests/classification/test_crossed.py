@@ -6,10 +6,21 @@ import math
 
 import numpy as np
 import pytest
-from check_statistics import World, arm_holds, difference_holds, interval_holds, networks_differ, share
-from scipy.stats import t
+from check_statistics import (
+    World,
+    arm_holds,
+    difference_holds,
+    difference_seen,
+    folds_hold,
+    interval_holds,
+    networks_differ,
+    repeated_folds,
+    share,
+    smallest_detectable,
+)
+from scipy.stats import norm, t
 
-from lessismore_transforms.classification.crossed import arm_difference, arm_interval
+from lessismore_transforms.classification.crossed import arm_difference, arm_interval, detectable_difference
 from lessismore_transforms.classification.metrics import Metric, accuracy, auc
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.statistics import bootstrap_interval, log_odds_interval, resampled
@@ -77,7 +88,7 @@ def test_a_p_value_takes_three_networks_of_each_arm() -> None:
 def test_networks_that_are_alike_and_what_has_no_value() -> None:
     (arm,) = World(20, 2).arms(np.random.default_rng(1), 1)
     same = arm_difference(arm * 3, arm * 3, auc, samples=40)
-    assert same == pytest.approx((0, 0, 0, 1, True), abs=1e-6)
+    assert same == pytest.approx((0, 0, 0, 1, True, 0), abs=1e-6)
     assert arm_interval(arm * 3, auc, samples=40) == pytest.approx(arm_interval(arm, auc, samples=40), abs=1e-12)
     run = arm[0][0]
     one_class = Predictions(run.image_ids[:1], [""], ["test"], run.labels[:1], run.probabilities[:1])
@@ -112,3 +123,34 @@ def test_networks_of_one_arm_differ_but_arms_do_not() -> None:
     world = World(30, 2, network=0.4)
     assert share(networks_differ, world, 100, 59) > 15
     assert 89 <= share(difference_holds, world, 100, 60, networks=3) <= 99
+
+
+@pytest.mark.parametrize("metric", [auc, accuracy])
+def test_intervals_of_repeated_folds_hold_the_truth(metric: Metric) -> None:
+    assert 91 <= share(folds_hold, World(24, 1), 120, 60, folds=3, repeats=4, metric=metric) <= 99
+
+
+def test_repeats_that_tell_nothing_new_make_no_interval_narrower() -> None:
+    """Networks that all agree: each repeat is the first one dealt into other folds, with the same accuracy."""
+    world, widths = World(24, 1, opinion=0, noise=0), {}
+    for repeats in (1, 8):
+        of_worlds = [repeated_folds(world, np.random.default_rng(n), folds=3, repeats=repeats) for n in range(40)]
+        ends = [bootstrap_interval(runs, accuracy, samples=60) for runs in of_worlds]
+        widths[repeats] = np.mean([high - low for low, high in ends])
+    assert widths[8] / widths[1] == pytest.approx(1, abs=0.06)  # a third where each test of a unit counts as a unit
+
+
+def test_the_smallest_detectable_difference() -> None:
+    assert detectable_difference(0.02) == pytest.approx((norm.ppf(0.975) + norm.ppf(0.8)) * 0.02)
+    assert detectable_difference(0.02, 4) == pytest.approx((t.ppf(0.975, 4) + t.ppf(0.8, 4)) * 0.02)
+    first, second = World(40, 2).arms(np.random.default_rng(2), 1, 1)
+    found = arm_difference(first, second, auc, samples=60)
+    error = (found.high - found.value) / t.ppf(0.975, 39)
+    assert found.detectable == pytest.approx((t.ppf(0.975, 39) + t.ppf(0.8, 39)) * error)
+
+
+def test_networks_as_far_apart_as_detectable_are_told_apart_four_times_of_five() -> None:
+    worse, better = smallest_detectable(World(100, 1), 60, 40)
+    assert worse.auc < World(100, 1).auc < better.auc
+    assert 72 <= share(difference_seen, worse, 250, 60, better=better) <= 88
+    assert share(difference_seen, worse, 120, 60, better=worse) <= 10

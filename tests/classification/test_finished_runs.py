@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lessismore_transforms.classification.finished_runs import read_finished_runs
+from lessismore_transforms.classification.finished_runs import evaluations_in, read_finished_runs
 from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.predictions import Predictions
 
@@ -80,12 +80,33 @@ def test_runs_are_read_by_number_with_images_in_alphabetical_order(tmp_path: Pat
 def test_folds_have_test_sets_of_their_own(tmp_path: Path) -> None:
     for fold, ids in enumerate(("abcd", "efgh", "abcd")):
         write_run(tmp_path / "a", fold, ids=ids, settings={"fold": fold % 2})
-    assert read_finished_runs(tmp_path / "a").folds == {0: 0, 1: 1, 2: 0}
+    assert read_finished_runs(tmp_path / "a").folds == {0: (0, 0), 1: (0, 1), 2: (0, 0)}
     write_run(tmp_path / "a", 3, ids="efgi", settings={"fold": 1})
     with pytest.raises(
         ValueError, match=r"same test set in all runs of .*a, found other test images in run 3 than in run 1"
     ):
         read_finished_runs(tmp_path / "a")
+
+
+def test_each_repeat_deals_the_pictures_into_folds_anew(tmp_path: Path) -> None:
+    for run, ids in enumerate(("abcd", "efgh", "abef", "cdgh")):
+        write_run(tmp_path / "a", run, ids=ids, settings={"fold": run % 2, "folds": 2, "repeat": run // 2})
+    assert read_finished_runs(tmp_path / "a").folds == {0: (0, 0), 1: (0, 1), 2: (1, 0), 3: (1, 1)}
+    write_run(tmp_path / "a", 4, ids="cdgi", settings={"fold": 1, "folds": 2, "repeat": 1})
+    with pytest.raises(ValueError, match="found other test images in run 4 than in run 3"):
+        read_finished_runs(tmp_path / "a")
+
+
+def test_a_folder_stands_for_the_evaluations_below_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("c", "a", "deep/b"):
+        write_run(tmp_path / name)
+    (tmp_path / "begun" / "run_00").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in evaluations_in(tmp_path)]
+    assert found == ["a", "c", "deep/b"]
+    assert caplog.messages == [f"{tmp_path / 'begun'} has no finished run and is left out"]
+    for alone in ("a", "begun", "other", "missing", "a/run_00"):
+        assert evaluations_in(tmp_path / alone) == [tmp_path / alone]
 
 
 @pytest.mark.parametrize(

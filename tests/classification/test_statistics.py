@@ -14,6 +14,7 @@ from lessismore_transforms.classification.statistics import (
     bootstrap_interval,
     delong_test,
     exact_interval,
+    free_units,
     holm,
     log_odds_interval,
     mean_std,
@@ -120,7 +121,12 @@ def test_the_same_run_twice_has_the_interval_of_one():
 
 
 def test_test_sets_that_overlap_share_their_draws():
-    """Two halves that share one image are one test set: all units are drawn from each other."""
+    """Two halves that share one image are one test set: all units are drawn from each other.
+
+    Both have 4 images, in the mean 1/8 each, the shared one twice. What an image adds, less the mean of its half, has
+    for images of variance 1 the square 3/4 / 64; the shared one has (2 - 2/4)^2 + 6/16 of it. With the true mean it
+    were 1 / 64 and 4 / 64.
+    """
     rng = np.random.default_rng(4)
     labels = np.array([0, 1, 0, 1, 0, 1, 0])
     whole = run_of(labels, labels + rng.normal(size=7))
@@ -128,10 +134,50 @@ def test_test_sets_that_overlap_share_their_draws():
     values = []
     for draw in np.random.default_rng(0).integers(7, size=(300, 7)):
         rows = [draw[draw < 4], draw[draw >= 3]]
-        if all(len(set(labels[r])) == 2 for r in rows):
-            values.append(np.mean([auc(labels[r], whole.probabilities[r]) for r in rows]))
-    expected = interval(halves, values, units=7, sets=1)
+        known = [r for r in rows if len(set(labels[r])) == 2]
+        if known:
+            values.append(np.mean([auc(labels[r], whole.probabilities[r]) for r in known]))
+    share = (6 * 0.75 + 1.5**2 + 6 / 16) / (6 + 4)
+    expected = interval(halves, values, units=7, sets=7 - 7 * share)
     np.testing.assert_allclose(bootstrap_interval(halves, auc, samples=300), expected, atol=1e-12)
+
+
+def test_repeated_folds_by_hand():
+    """Four pictures, two repeats of two folds; a picture is one unit, and runs of one fold again change nothing."""
+    labels, score = np.array([0, 1, 0, 1]), np.array([0.2, 0.9, 0.8, 0.7])
+    whole = run_of(labels, score)
+    folds = [rows_of(whole, rows) for rows in ([0, 1], [2, 3], [0, 3], [1, 2])]
+    right = np.array([1.0, 1.0, 0.0, 1.0])  # picture 2 is taken for class 1
+    times = np.array([np.bincount(draw, minlength=4) for draw in np.random.default_rng(0).integers(4, size=(400, 4))])
+    with np.errstate(invalid="ignore"):
+        of_folds = [times[:, r] @ right[r] / times[:, r].sum(axis=1) for r in ([0, 1], [2, 3], [0, 3], [1, 2])]
+    values = np.nanmean(of_folds, axis=0)
+    # A fold's mean takes half of its two pictures away from each: a picture's part is 1 - 1/2 of itself and -1/4 of two
+    # others, of the three that it was tested with in turn: 1/4 + 2/16.
+    expected = interval(folds, values, units=4, sets=4 - 4 * (1 / 4 + 2 / 16), metric=accuracy)
+    np.testing.assert_allclose(bootstrap_interval(folds, accuracy, samples=400), expected, atol=1e-12)
+    np.testing.assert_allclose(bootstrap_interval(folds * 3, accuracy, samples=400), expected, atol=1e-12)
+
+
+def test_the_units_that_vary_are_those_of_a_matrix_written_out():
+    """Folds of unequal size, three repeats: the matrix that makes of the units' values their parts in the mean."""
+    rng = np.random.default_rng(3)
+    dealt = [rng.permutation(11) for _ in range(3)]
+    sets = [part for order in dealt for part in np.split(order, [3, 7])]
+    parts = np.zeros((11, 11))
+    shares = np.zeros(11)
+    for members in sets:
+        for i in members:
+            shares[i] += 1 / len(members)
+            parts[i, i] += 1 / len(members)
+            for j in members:
+                parts[i, j] -= 1 / len(members) ** 2
+    expected = 11 * np.sum(parts**2) / np.sum(shares**2)
+    images = [np.repeat(members, 2) for members in sets]  # how many images a unit has is nothing to it
+    assert free_units(images, 11) == pytest.approx(expected, abs=1e-12)
+    assert 4 < free_units(images, 11) < 8
+    assert free_units(sets[:3], 11) == free_units(sets[:3] * 2, 11) == 8
+    assert free_units([np.arange(11)], 11) == 10
 
 
 def test_an_interval_without_a_value_is_nan():
@@ -344,13 +390,13 @@ def test_delong_p_values_are_uniform_where_models_are_alike_and_small_where_not(
     assert np.mean(np.array(unlike) < 0.05) > 0.8
 
 
-def interval(runs, values, units: int, sets: int) -> tuple[float, float]:
-    """The ends of an interval from bootstrapped areas of so many units in so many test sets."""
-    mean = np.mean([auc(run.labels, run.probabilities) for run in runs])
+def interval(runs, values, units: int, sets: float, metric=auc) -> tuple[float, float]:
+    """The ends of an interval from bootstrapped areas, or accuracies, of so many units in so many test sets."""
+    mean = np.mean([metric(run.labels, run.probabilities) for run in runs])
     low, high = log_odds_interval(mean, np.std(values) * math.sqrt(units / (units - sets)), units - sets, 0.95)
     if np.mean(np.isin(np.round(values, 9), (0, 1))) > 0.025:  # images are the units
         classes = {name: label for run in runs for name, label in zip(run.image_ids, run.labels, strict=True)}
-        n = np.bincount(list(classes.values())).min()
+        n = np.bincount(list(classes.values())).min() if metric is auc else len(classes)
         low = min(low, beta.ppf(0.025, mean * n, n - mean * n + 1))
         high = max(high, beta.ppf(0.975, mean * n + 1, n - mean * n))
     return low, high

@@ -65,14 +65,42 @@ def test_files_and_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     parser = _Cells()
     parser.feed(outputs["html"].read_text(encoding="utf-8"))
     first = rows[2]
-    assert parser.lines[2][:4] == ["a|<b>", "from scratch", "3", f"{first.mean:.3f} ± {first.std:.3f}"]
+    assert parser.lines[2][:4] == ["a|<b>", "from scratch", "3 runs", f"{first.mean:.3f} ± {first.std:.3f}"]
     markdown = outputs["md"].read_text(encoding="utf-8").splitlines()
     assert markdown[0] == "**COVID-19: 40 test images (patients and sources not known)**"
-    assert markdown[2] == "| evaluation | pre-training | runs | AUC | paper | accuracy | paper |"
+    assert markdown[2] == "| evaluation | pre-training | mean of | AUC | paper | accuracy | paper |"
     assert markdown[3] == "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
-    assert markdown[5].startswith("| a&#124;<b> | from scratch | 3 | ")
+    assert markdown[5].startswith("| a&#124;<b> | from scratch | 3 runs | ")
     assert all(line.count("|") == 8 for line in markdown[2:6])
     assert markdown[-1].startswith("- paper: Wolf et al. 2024")
+
+
+def test_a_comparison_that_is_too_small_for_its_difference_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two folders of evaluations, the second with a gain that 40 pictures show, or hardly differ."""
+    for name, gain in (("base", 0.5), ("sub/near", 0.6), ("sub/far", 4.0)):
+        write_evaluation(tmp_path / "all" / name, noisy(gain, 1, seed=0))
+    output = tmp_path / "table.csv"
+    arguments = ["table", str(tmp_path / "all"), "--baseline", str(tmp_path / "all" / "base"), "--samples", "99"]
+    assert main([*arguments, "--metrics", "auc", "--output", str(output)]) == 0
+    screen = capsys.readouterr().out
+    with output.open(encoding="utf-8", newline="") as file:
+        lines = {line["evaluation"]: line for line in csv.DictReader(file)}
+    assert list(lines) == ["base", "far", "near"]  # folders of evaluations stand for these
+    assert {name: line["too_small"] for name, line in lines.items()} == {
+        "base": "False",
+        "far": "False",
+        "near": "True",
+    }
+    for name, mark in (("near", " †"), ("far", "")):
+        detectable, difference = (float(lines[name][column]) for column in ("detectable", "difference"))
+        assert (detectable > abs(difference)) == bool(mark)
+        (line,) = (line for line in screen.splitlines() if line.startswith(f"{name} ") and "base" in line)
+        assert line.endswith(f"  {detectable:.3f}{mark}")
+        assert "  1 run  " in line
+        assert "  40 images  " in line
+    assert "†: larger than the difference found" in " ".join(screen.split())
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

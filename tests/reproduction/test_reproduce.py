@@ -583,7 +583,7 @@ def test_each_fold_chooses_its_checkpoint_by_its_own_validation_pictures(place: 
     assert drive(place, data=("LIDC=lidc", "Brain=brain"), **changes) == 0
     assert outcomes(experiment, place / "exp") == [found]
     text = " ".join((place / "exp" / "tables" / "experiment.txt").read_text().split())
-    assert "LIDC_SwAV_ALL_seed0 LIDC SwAV ALL 2 0.750 ± 0.354" in text
+    assert "LIDC_SwAV_ALL_seed0 LIDC SwAV ALL 2 folds 0.750 ± 0.354" in text
     assert "for each fold the one with the highest AUC of the fold's own validation pictures" in text
     assert "mean validation AUC" not in text
     kept = [path.parent for path in sorted((place / "exp").rglob("model.safetensors"))]

@@ -1,0 +1,118 @@
+"""The page of a probe: each network under each protocol with its interval, few labels, and the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lessismore_transforms.atomic import atomic_write
+from lessismore_transforms.classification.comparison import Row, Table
+from lessismore_transforms.classification.tables import CSS, as_html
+from lessismore_transforms.probing.protocols import KNN, LOGISTIC
+from lessismore_transforms.report.figure import BLUE, GREY, ORANGE, as_svg
+from lessismore_transforms.report.html import page, plot, stylesheet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = "probe.html"
+_COLOURS = (BLUE, ORANGE, "#2e7d4f", "#7b4fa3", "#a3722d", "#3aa0a8", "#8a2f4d", "#5d6d7e", GREY)
+_MARKS = "osD^vPX<>"
+
+
+def write_page(folder: Path, table: Table, shares: Mapping[str, float]) -> Path:
+    """Write `probe.html`; returns its path.
+
+    Args:
+        folder: of the probe.
+        table: a task for each protocol, in the order of `shares` and then the neighbours.
+        shares: the share of known labels of each protocol of regressions.
+
+    Raises:
+        OutputError: the page cannot be written.
+    """
+    rows = dict(zip([*shares, KNN], [task.rows for task in table.tasks], strict=True))
+    parts = [_head(table), plot(_dots(rows), "AUC of each network", _DOTS)]
+    if len(shares) > 1:
+        parts.append(plot(_curves(rows, shares), "AUC over the share of known labels", _CURVES))
+    parts.append(as_html(table))
+    path = folder / PAGE
+    with atomic_write(path) as file:
+        file.write(page("What frozen features know", css=stylesheet() + CSS, body="\n".join(parts)))
+    return path
+
+
+_DOTS = (
+    "AUC of each network, mean over folds and repeats; bars are 95 % intervals, about other patients (or groups) and "
+    "these very networks. Intervals of two networks may overlap although their difference is clear: the table compares "
+    "them on the same pictures."
+)
+_CURVES = "The same for logistic regressions where only a share of the training patients (or groups) has known labels."
+
+
+def _head(table: Table) -> str:
+    return f"""<header><h1>What frozen features know</h1>
+<p>{escape(table.tasks[0].title)}.</p></header>"""
+
+
+def _dots(rows: Mapping[str, Sequence[Row]]) -> bytes:
+    names = list(dict.fromkeys(row.evaluation for row in rows[LOGISTIC]))
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+        for axes, (protocol, title) in zip(
+            (left, right), {LOGISTIC: "logistic regression", KNN: "nearest neighbours"}.items(), strict=True
+        ):
+            for place, row in enumerate(_of_auc(rows[protocol])):
+                _bar(axes, row, place, _COLOURS[place % len(_COLOURS)])
+            axes.axvline(0.5, color=GREY, linewidth=1)
+            axes.set_title(title)
+            axes.set_xlabel("AUC")
+        left.set_yticks(range(len(names)), [_plain(name) for name in names])
+        left.invert_yaxis()
+
+    return as_svg(draw, 1.6 + 0.38 * len(names))
+
+
+def _curves(rows: Mapping[str, Sequence[Row]], shares: Mapping[str, float]) -> bytes:
+    protocols = sorted(shares, key=lambda protocol: shares[protocol])
+    series = list(zip(*(_of_auc(rows[protocol]) for protocol in protocols), strict=True))  # of each network
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for place, points in enumerate(series):
+            colour, mark = _COLOURS[place % len(_COLOURS)], _MARKS[place % len(_MARKS)]
+            beside = 1 + 0.03 * (place - (len(series) - 1) / 2)  # so that bars do not hide each other
+            places = [100 * shares[protocol] * beside for protocol in protocols]
+            axes.plot(
+                places, [row.mean for row in points], color=colour, marker=mark, label=_plain(points[0].evaluation)
+            )
+            for at, row in zip(places, points, strict=True):
+                axes.plot([at, at], [row.low, row.high], color=colour, linewidth=1, alpha=0.6)
+        ticks = [100 * shares[protocol] for protocol in protocols]
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:g} %" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("training patients (or groups) whose labels are known")
+        axes.set_ylabel("AUC")
+        axes.legend(loc="best")
+
+    return as_svg(draw, 4.6)
+
+
+def _bar(axes: Any, row: Row, place: int, colour: str) -> None:
+    if not math.isnan(row.low):
+        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2, alpha=0.6)
+    axes.plot([row.mean], [place], color=colour, marker="o")
+
+
+def _of_auc(rows: Sequence[Row]) -> list[Row]:
+    """The row of each network, in order; one that is compared with several has more."""
+    return list({row.evaluation: row for row in rows if row.metric == "auc"}.values())
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")

@@ -1,0 +1,261 @@
+"""A probe from start to end: features once, then every protocol on the same folds, written as evaluations.
+
+    OUTPUT/features/<network>.npz                    features by picture, kept for the next probe
+    OUTPUT/<protocol>/<model>/run_00/ ...            predictions.csv and metrics.json of each fold of each repeat
+    OUTPUT/probe.json  table.csv  probe.html         what was done; all comparisons; to look at
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lessismore_transforms import __version__
+from lessismore_transforms.analysis.models import Model, common, load_models
+from lessismore_transforms.atomic import finite, write_json, writing
+from lessismore_transforms.classification.comparison import Table, make_table
+from lessismore_transforms.classification.evaluation import experiment
+from lessismore_transforms.classification.examples import digest
+from lessismore_transforms.classification.finished_runs import METRICS_FILE
+from lessismore_transforms.classification.leakage import check_leakage
+from lessismore_transforms.classification.metrics import confusion, score
+from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
+from lessismore_transforms.classification.tables import as_text, write_table
+from lessismore_transforms.errors import UserError, reading
+from lessismore_transforms.probing.draws import Draw
+from lessismore_transforms.probing.features import FEATURES, cache_key, frozen_features
+from lessismore_transforms.probing.page import write_page
+from lessismore_transforms.probing.pictures import Labelled, read_labelled_pictures
+from lessismore_transforms.probing.protocols import KNN, LOGISTIC, Outcome, names_of, outcomes, shares_of
+from lessismore_transforms.probing.settings import ProbeSettings
+from lessismore_transforms.training.precision import pick_device
+
+PROBE, TABLE, MODE = "probe.json", "table.csv", "probe"
+METRICS = ("auc", "accuracy")
+
+
+def probe(settings: ProbeSettings) -> Path:
+    """Compare networks; returns the page.
+
+    Raises:
+        UserError: a network, picture, label or setting makes no sense, or the folder holds another probe.
+        OutputError: the folder cannot be written.
+    """
+    models = load_models(
+        settings.models,
+        backbone=settings.backbone,
+        device=pick_device(settings.device),
+        alike=("window",),
+        image_size=settings.image_size,
+        channels=settings.channels,
+        window=settings.window,
+    )
+    baseline = _baseline(settings, models)
+    pictures = read_labelled_pictures(
+        settings, channels=common(models, "channels"), window=common(models, "window") or settings.window
+    )
+    work = _Work(settings, pictures)
+    work.start()
+    keys = {model.name: cache_key(model) for model in models}
+    waiting = [model for model in models if not work.finished(model.name, keys[model.name])]
+    folder = settings.features_dir or settings.output_dir / FEATURES
+    features = {
+        model.name: frozen_features(
+            model, pictures.images, folder, batch_size=settings.batch_size, workers=settings.workers
+        )
+        for model in waiting
+    }
+    if waiting:
+        leaks = check_leakage(
+            pictures.split(pictures.draws[0]),
+            policy=settings.leakage,
+            pretraining=list(settings.pretraining) or None,
+            folder=settings.output_dir,
+        ).summary()
+        with tqdm(total=len(waiting) * len(pictures.draws), desc="probe", unit=" folds", disable=None) as bar:
+            for model in waiting:
+                for number, draw in enumerate(pictures.draws):
+                    found = outcomes(
+                        features[model.name], pictures.labels, pictures.groups, len(pictures.listing.classes), draw,
+                        settings,
+                    )  # fmt: skip
+                    for outcome in found:
+                        work.write(model, keys[model.name], number, draw, outcome, leaks)
+                    bar.update()
+    write_json(settings.output_dir / PROBE, finite(work.about(models, keys)))
+    table = work.compare([model.name for model in models], baseline)
+    print(as_text(table))
+    write_table(table, settings.output_dir / TABLE)
+    return write_page(settings.output_dir, table, shares_of(settings))
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What a probe writes: the runs of each protocol and network."""
+
+    settings: ProbeSettings
+    pictures: Labelled
+
+    def start(self) -> None:
+        """Refuse a folder that holds the results of another probe.
+
+        Raises:
+            UserError: it does.
+        """
+        place = self.settings.output_dir
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+        path = place / PROBE
+        if not path.is_file():
+            write_json(path, {"identity": self.identity()})
+            return
+        try:
+            with reading(path):
+                before = json.loads(path.read_text(encoding="utf-8"))["identity"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"expected the JSON of a probe in {path}, found a damaged file: delete {place}") from error
+        if differing := [name for name, value in self.identity().items() if before.get(name) != value]:
+            raise UserError(
+                f"expected a folder of its own for this probe, found one with other {', '.join(differing)} in {place}: "
+                f"name another --output_dir, and --features_dir {place / FEATURES} to keep what was computed"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """What all networks of a probe share: pictures, labels, folds, settings."""
+        pictures = hashlib.sha256()
+        for example, group, image in zip(
+            self.pictures.listing.examples, self.pictures.groups, self.pictures.images, strict=True
+        ):
+            told = (example.image_id, example.label, example.split, group, digest(image))
+            pictures.update(f"{told}\n".encode())
+        return {
+            "task": self.pictures.listing.task,
+            "classes": list(self.pictures.listing.classes),
+            "pictures": pictures.hexdigest(),
+            **self.settings.told(),
+        }
+
+    def about(self, models: Sequence[Model], keys: Mapping[str, str]) -> dict[str, Any]:
+        """What was done, for probe.json."""
+        listing = self.pictures.listing
+        counts = {name: int((self.pictures.labels == label).sum()) for label, name in enumerate(listing.classes)}
+        return {
+            "version": __version__,
+            "identity": self.identity(),
+            "counts": counts,
+            "groups": len({*self.pictures.groups}),
+            "protocols": names_of(self.settings),
+            "models": [
+                {"name": model.name, "id": keys[model.name], **model.origin, "preparation": dict(model.settings)}
+                for model in models
+            ],
+        }
+
+    def finished(self, name: str, key: str) -> bool:
+        """Whether all runs of a network are there, of these weights."""
+        return all(
+            _weights_in(self._run(protocol, name, number)) == key
+            for protocol in names_of(self.settings)
+            for number in self._numbers(protocol)
+        )
+
+    def write(
+        self, model: Model, key: str, number: int, draw: Draw, outcome: Outcome, leaks: Mapping[str, Any]
+    ) -> None:
+        """Write one run; of protocols that draw nothing, the first one of an official split alone."""
+        if number not in self._numbers(outcome.protocol):
+            return
+        listing, settings = self.pictures.listing, self.settings
+        tested = [listing.examples[row] for row in draw.test]
+        labels = self.pictures.labels[draw.test]
+        predictions = Predictions(
+            [example.image_id for example in tested],
+            [example.patient for example in tested],
+            ["test"] * len(tested),
+            labels,
+            outcome.probabilities.astype("float32").astype("float64"),
+            [example.source for example in tested],
+        )
+        fold = {} if draw.fold is None else {"fold": draw.fold, "folds": settings.folds, "repeat": draw.repeat}
+        told = {name: value for name, value in settings.told().items() if name != "fractions"}
+        record = {
+            "format": 1,
+            "version": __version__,
+            "task": f"{listing.task}, {names_of(settings)[outcome.protocol]}",
+            "classes": list(listing.classes),
+            "positive": settings.positive,
+            "run": number,
+            "mode": MODE,
+            "experiment": experiment("linear", None, (None, None, None)),
+            "weights": {
+                "method": model.origin.get("method"),
+                "id": key,
+                "epoch": model.origin.get("epoch"),
+                "iteration": model.origin.get("iteration"),
+            },
+            "counts": {"train": outcome.trained_on, "val": 0, "test": len(tested)},
+            "leakage": dict(leaks),
+            "settings": {**told, **fold, "backbone": model.origin["backbone"]},
+            "chosen": outcome.about,
+            "test": score(labels, predictions.probabilities, positive=settings.positive),
+            "confusion": {"test": confusion(labels, predictions.probabilities).tolist()},
+        }
+        folder = self._run(outcome.protocol, model.name, number)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        predictions.write(folder / PREDICTIONS)
+        write_json(folder / METRICS_FILE, finite(record), durable=False)
+
+    def compare(self, models: Sequence[str], baseline: str) -> Table:
+        """The networks beside each other, under each protocol."""
+        root = self.settings.output_dir
+        tables = [
+            make_table(
+                [root / protocol / name for name in models],
+                baseline=root / protocol / baseline if len(models) > 1 else None,
+                metrics=METRICS,
+                samples=self.settings.samples,
+            )
+            for protocol in names_of(self.settings)
+        ]
+        footer = tuple(dict.fromkeys(line for table in tables for line in table.footer))
+        return Table(tuple(task for table in tables for task in table.tasks), False, footer)
+
+    def _numbers(self, protocol: str) -> range:
+        """The numbers of the runs of a protocol."""
+        draws = self.pictures.draws
+        return range(1) if draws[0].fold is None and protocol in (KNN, LOGISTIC) else range(len(draws))
+
+    def _run(self, protocol: str, name: str, number: int) -> Path:
+        return self.settings.output_dir / protocol / name / f"run_{number:02d}"
+
+
+def _baseline(settings: ProbeSettings, models: Sequence[Model]) -> str:
+    """The name of the network that the others are compared with."""
+    names = [model.name for model in models]
+    for name in names:
+        if not all(letter.isalnum() or letter in "-_.+" for letter in name) or name.startswith("."):
+            raise UserError(f"expected names of letters, digits, - and _, found {name!r}: they are names of folders")
+    if settings.baseline is None:
+        return next((model.name for model in models if "weights" not in model.origin), names[0])
+    if settings.baseline not in names:
+        raise UserError(f"expected the baseline to be one of {', '.join(names)}, found {settings.baseline}: name one")
+    return settings.baseline
+
+
+def _weights_in(run: Path) -> str | None:
+    """The id of the weights of a finished run; None where there is none."""
+    path = run / METRICS_FILE
+    if not path.is_file() or not (run / PREDICTIONS).is_file():
+        return None
+    try:
+        found: str = json.loads(path.read_text(encoding="utf-8"))["weights"]["id"]
+        return found
+    except (ValueError, KeyError, TypeError):
+        return None

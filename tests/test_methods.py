@@ -79,7 +79,7 @@ def test_no_layout_is_mistaken_for_another() -> None:
 
 def test_each_classification_bundle_is_in_one_row() -> None:
     assert sorted(task.bundle for task in TASKS.values()) == bundles("classification")
-    assert {name for name, task in TASKS.items() if task.classes} == {row.task for row in paper_rows(4)}
+    assert {name for name, task in TASKS.items() if task.paper} == {row.task for row in paper_rows(4)}
     for name, task in TASKS.items():
         folder = BUNDLES / task.bundle
         assert f'"{name}",' in (folder / "scripts" / "listing.py").read_text()

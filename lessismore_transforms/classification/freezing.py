@@ -24,6 +24,21 @@ def released_factor(iteration: int, *, every: int) -> float:
     return 1.0 if iteration // every < _RELEASED_DROP else _RELEASED_FACTOR
 
 
+def halved_factor(iteration: int, *, every: int, first: int = 26, epochs: int = 25) -> float:
+    """The factor of the learning rate in SmallDataSSL's released linear.py: halved after each 25 steps of its schedule.
+
+    The schedule takes a step at the end of epochs from the index 26 on only, so that the first halving is in epoch 51.
+
+    Args:
+        iteration: counted from 0.
+        every: iterations of an epoch.
+        first: index of the first epoch, from 0, at whose end the schedule takes a step.
+        epochs: steps between two halvings.
+    """
+    steps = max(0, iteration // every - first)
+    return float(0.5 ** (steps // epochs))
+
+
 class FreezeEncoder:
     """Freeze the encoder of a classifier for the first epochs of a training.
 

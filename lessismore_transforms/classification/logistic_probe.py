@@ -114,8 +114,10 @@ class LogisticProbe:
         fitted = self._fit(penalty) if process_rank() == 0 else None
         weights, biases, iterations = all_gather_objects(fitted)[0]
         self._solution = torch.from_numpy(weights), torch.from_numpy(biases)
-        fill(self.network.classifier, *folded(weights, biases, self._mean, self._scale))
         layer = self.network.classifier
+        if not isinstance(layer, nn.Linear):  # settings refuse it before
+            raise TypeError(f"expected a linear layer for a logistic regression, found {type(layer).__name__}")
+        fill(layer, *folded(weights, biases, self._mean, self._scale))
         with torch.no_grad():
             loss = F.cross_entropy(layer(self._features["train"]), self._labels["train"])
             probabilities = layer(self._features["val"]).softmax(dim=1)

@@ -1,8 +1,8 @@
-"""An encoder with one linear layer, built, saved and loaded strictly."""
+"""An encoder with a head, one linear layer or a small perceptron, built, saved and loaded strictly."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,29 @@ from lessismore_transforms.weights.backbones import (
 )
 from lessismore_transforms.weights.layouts import PLAIN, read_backbone
 
+_HIDDEN = 512
+
+
+def linear_head(features: int, classes: int) -> nn.Module:
+    """The linear layer of Wolf et al. 2024, Section 2.3."""
+    return nn.Linear(features, classes)
+
+
+def mlp_head(features: int, classes: int) -> nn.Module:
+    """The perceptron of SmallDataSSL (Chattopadhyay et al. 2023, released linear.py), which calls it linear."""
+    return nn.Sequential(
+        nn.Linear(features, _HIDDEN),
+        nn.BatchNorm1d(_HIDDEN),
+        nn.LeakyReLU(),
+        nn.Linear(_HIDDEN, classes),
+    )
+
+
+HEADS: Mapping[str, Callable[[int, int], nn.Module]] = {"linear": linear_head, "mlp": mlp_head}
+
 
 class Classifier(nn.Module):
-    """An encoder and the linear layer that classifies its features (Wolf et al. 2024, Section 2.3).
+    """An encoder and the head that classifies its features.
 
     While the encoder is frozen it gets no gradient. Its batch norms then use and keep the statistics of pre-training in
     every mode of the network; or they alone go on training, as in the released code.
@@ -34,12 +54,17 @@ class Classifier(nn.Module):
         backbone: maps pictures (B, 3, H, W) to features (B, features).
         features: number of features of the backbone.
         classes: number of classes.
+        head: one of `HEADS`.
+
+    Raises:
+        UserError: there is no such head.
     """
 
-    def __init__(self, backbone: nn.Module, features: int, classes: int) -> None:
+    def __init__(self, backbone: nn.Module, features: int, classes: int, head: str = "linear") -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = nn.Linear(features, classes)
+        self.classes = classes
+        self.classifier = build_head(head, features, classes)
         self._frozen = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -69,6 +94,17 @@ class Classifier(nn.Module):
         return self
 
 
+def build_head(head: str, features: int, classes: int) -> nn.Module:
+    """A head at random.
+
+    Raises:
+        UserError: there is no such head.
+    """
+    if head not in HEADS:
+        raise UserError(f"expected a head out of {', '.join(HEADS)}, found {head!r}; linear is usual")
+    return HEADS[head](features, classes)
+
+
 def build_classifier(
     backbone: str = "resnet50",
     classes: int = 2,
@@ -76,8 +112,9 @@ def build_classifier(
     weights: str | Path = "random",
     method: str | None = None,
     seed: int = 0,
+    head: str = "linear",
 ) -> Classifier:
-    """Build a classifier in evaluation mode, its linear layer at random.
+    """Build a classifier in evaluation mode, its head at random.
 
     Args:
         backbone: a classification model of torchvision, or `timm:NAME`.
@@ -85,14 +122,15 @@ def build_classifier(
         weights: of the backbone: a file of any layout that `layouts.read_backbone` knows, `imagenet` or `random`.
         method: method by which a file must have been pre-trained; None takes any.
         seed: of what is random; the caller's random numbers are left as they are.
+        head: one of `HEADS`.
 
     Raises:
-        UserError: the network is unknown, its weights are not there, or are those of another network or method.
+        UserError: network or head are unknown, its weights are not there, or are those of another network or method.
     """
     encoder = build_backbone(backbone, weights=weights, method=method, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return Classifier(encoder, feature_size(encoder), classes).eval()
+        return Classifier(encoder, feature_size(encoder), classes, head).eval()
 
 
 def weights_of(weights: str | Path) -> dict[str, Any]:
@@ -137,6 +175,6 @@ def load_classifier(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
             f"expected a model.safetensors of a classification run, found {path}: its header lacks backbone, classes "
             "or the record of the training; give the file that the training wrote"
         )
-    network = build_classifier(header["backbone"], len(header["classes"]))
+    network = build_classifier(header["backbone"], len(header["classes"]), head=header.get("head", "linear"))
     load_strictly(network, read_tensors(path), f"a {header['backbone']} for {len(header['classes'])} classes", path)
     return network, header

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.errors import UserError
 
-TASK_CLASSES = {name: task.classes for name, task in TASKS.items() if task.classes}  # of each of the paper's tasks
+TASK_CLASSES = {name: task.classes for name, task in TASKS.items() if task.paper}  # of each of the paper's tasks
 PRINTED = {"auc": "AUC", "f1": "F1", "accuracy": "Accuracy"}  # our name of a metric: the paper's
 # Section 2.3; the number of epochs is that of the released code.
 SETTINGS = {"backbone": "resnet50", "image_size": 224, "batch_size": 64, "learning_rate": 1e-4, "max_epochs": 70}

@@ -56,8 +56,7 @@ def load_trained(network: Classifier, weights: Path | str, device: torch.device 
     place = pick_device(device)
     if not Path(weights).is_file():
         raise UserError(f"expected a trained classifier at {weights}, found none: give --weights {_TRAINED}")
-    classes = network.classifier.out_features
-    load_strictly(network, read_tensors(weights), f"a classifier of {classes} classes", weights)
+    load_strictly(network, read_tensors(weights), f"a classifier of {network.classes} classes", weights)
     return to_encoder(network, str(place))
 
 

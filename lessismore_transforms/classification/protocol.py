@@ -33,6 +33,7 @@ def divided(
     folds: int = 5,
     validation: float = 0.1,
     seed: int = 0,
+    grouped: bool = True,
 ) -> Listing:
     """A listing in the splits of a protocol.
 
@@ -43,6 +44,7 @@ def divided(
         folds: number of folds.
         validation: the share of val in the pictures that are not test, where val is cut out here.
         seed: of folds and val.
+        grouped: whether units stay together; else pictures are dealt one by one.
 
     Raises:
         UserError: the protocol is unknown, or does not fit the pictures, see `with_official` and `with_folds`.
@@ -51,16 +53,24 @@ def divided(
         raise UserError(f"expected a protocol out of {', '.join(PROTOCOLS)}, found {protocol!r}; auto is usual")
     told = {example.split for example in listing.examples}
     if protocol == "folds" or (protocol == "auto" and not told >= {"train", "test"}):
-        return with_folds(listing, fold=fold, folds=folds, validation=validation, seed=seed)
+        return with_folds(listing, fold=fold, folds=folds, validation=validation, seed=seed, grouped=grouped)
     if fold:
         raise UserError(
             f"expected no fold for the official split of {listing.task}, found {fold}: leave it out, or give "
             "--protocol folds"
         )
-    return with_official(listing, validation=validation, seed=seed)
+    return with_official(listing, validation=validation, seed=seed, grouped=grouped)
 
 
-def with_folds(listing: Listing, *, fold: int = 0, folds: int = 5, validation: float = 0.1, seed: int = 0) -> Listing:
+def with_folds(
+    listing: Listing,
+    *,
+    fold: int = 0,
+    folds: int = 5,
+    validation: float = 0.1,
+    seed: int = 0,
+    grouped: bool = True,
+) -> Listing:
     """One fold as test, the rest as train and val, stratified, with no unit in two splits; official splits go.
 
     Wolf et al. 2024, Section 2.3: five folds, the rest 90/10.
@@ -71,18 +81,19 @@ def with_folds(listing: Listing, *, fold: int = 0, folds: int = 5, validation: f
         folds: number of folds.
         validation: the share of val in the pictures that are not test.
         seed: of folds and val; the test sets of all folds of one seed partition the data.
+        grouped: whether units stay together; else pictures are dealt one by one.
 
     Raises:
         UserError: a number is out of its range, or a class has too few units for so many folds.
     """
-    names, groups = _names(listing, listing.examples), [unit_of(example) for example in listing.examples]
+    names, groups = _names(listing, listing.examples), _groups(listing.examples, grouped=grouped)
     splits = split_fold(names, groups, fold=fold, folds=folds, validation=validation, seed=seed)
     found = _in_splits(listing, splits)
     _check_classes(found, f"fold {fold} of {folds}", ("train", "test"))
     return found
 
 
-def with_official(listing: Listing, *, validation: float = 0.1, seed: int = 0) -> Listing:
+def with_official(listing: Listing, *, validation: float = 0.1, seed: int = 0, grouped: bool = True) -> Listing:
     """The official split; where it has no val, that is cut out of train, stratified, with no unit in both.
 
     A unit that the official split itself has in two splits stays there: `leakage` warns of it or stops.
@@ -91,6 +102,7 @@ def with_official(listing: Listing, *, validation: float = 0.1, seed: int = 0) -
         listing: pictures with their official splits.
         validation: the share of val in train where it is cut out.
         seed: of the cut.
+        grouped: whether units stay together in it; else pictures are dealt one by one.
 
     Raises:
         UserError: a picture has no split, train or test are empty, or a class has too few units to be cut.
@@ -106,9 +118,8 @@ def with_official(listing: Listing, *, validation: float = 0.1, seed: int = 0) -
     if told["val"]:
         return listing
     train = [example for example in listing.examples if example.split == "train"]
-    parts = iter(
-        cut_validation(_names(listing, train), [unit_of(example) for example in train], share=validation, seed=seed)
-    )
+    groups = _groups(train, grouped=grouped)
+    parts = iter(cut_validation(_names(listing, train), groups, share=validation, seed=seed))
     whole = _in_splits(
         listing, [next(parts) if example.split == "train" else example.split for example in listing.examples]
     )
@@ -127,24 +138,25 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     """Pictures that are nearly equal as one source, of those that have neither a patient nor a source.
 
     All pictures that are connected by pairs of nearly equal ones get the name of the first of them as their source; a
-    picture with no such partner stays alone. Pictures below 48 pixels are compared for equality only, as in `leakage`.
+    picture with no such partner stays alone. A pair counts if it is found from both sides, as only one picture of a
+    pair is shifted to fit. Pictures below 48 pixels are compared for equality only, as in `leakage`.
 
-    The default is from IQ-OTH/NCCD: 1,097 pictures of 110 people, who have one of three classes each, so that pairs of
-    one person have one class, and two pictures taken at random in 41 % of the cases. Names are numbers, in which
-    pictures of a person are near each other:
+    The default is from IQ-OTH/NCCD: 1,097 pictures of 110 people, each of whom has one of three classes, so that pairs
+    of one person have one class, which two pictures taken at random have in 42 % of the cases. Names are numbers, near
+    each other for pictures of one person (printed by `pytest -s -m slow tests/classification/test_protocol.py`):
 
-    ===========  =====  =========  ========================  =====================  =============
-    correlation  pairs  one class  median distance of names  groups if from here    largest group
-    ===========  =====  =========  ========================  =====================  =============
-    0.70 to 1     1824  99 %       2                         385                    33
-    0.65 to 0.7    939  99 %       5                         248                    117
-    0.60 to 0.65  1766  90 %       9                         127                    309
-    0.55 to 0.6   3398  73 %       71                        67                     641
-    ===========  =====  =========  ========================  =====================  =============
+    ============  =====  =========  ===================  =============  =============
+    correlation   pairs  one class  difference of names  groups         largest group
+    ============  =====  =========  ===================  =============  =============
+    0.70 or more  1810   100 %      2                    388            33
+    0.65 to 0.70  851    99 %       5                    263            38
+    0.60 to 0.65  1562   93 %       7                    136            187
+    0.55 to 0.60  3151   74 %       64                   72             557
+    ============  =====  =========  ===================  =============  =============
 
-    (Single pictures count as groups.) Down to 0.65 pairs are of one person; below, wrong pairs chain people to a group
-    that is larger than a fold. 248 groups of 110 people show that many people are still divided: this makes a split
-    leak less, it does not replace knowing who is who.
+    (The difference is the median; groups are made of all pairs from there on, and single pictures count.) Down to 0.65
+    pairs are of one person; below, wrong ones chain people of several classes to a group as large as a fold. Still, 263
+    groups of 110 people: this makes a split leak less and does not replace knowing who is who.
 
     Args:
         listing: whose pictures are read for it.
@@ -164,7 +176,8 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     large = [(name, picture) for name, picture in named if min(picture.shape) >= LEAST_SIDE]
     pairs = near_duplicates(large, large, correlation=correlation)
     links = [(names[0], name) for names in equal.values() for name in names]
-    links += list(zip(pairs["image_a"], pairs["image_b"], strict=True))
+    found = set(zip(pairs["image_a"], pairs["image_b"], strict=True))
+    links += sorted(pair for pair in found if pair[::-1] in found)
     first = _connected([name for name, _ in named], links)
     sizes = Counter(first.values())
     groups = [size for size in sizes.values() if size > 1]
@@ -211,6 +224,10 @@ def _connected(names: Sequence[str], links: Sequence[tuple[str, str]]) -> dict[s
         low, high = sorted(map(root, pair), key=place.__getitem__)
         parent[high] = low
     return {name: root(name) for name in names}
+
+
+def _groups(examples: Sequence[Example], *, grouped: bool) -> list[str]:
+    return [unit_of(example) if grouped else example.image_id for example in examples]
 
 
 def _names(listing: Listing, examples: Sequence[Example]) -> list[str]:

@@ -15,7 +15,11 @@ class DemoData:
     """The options of `demo-data`."""
 
     folder: Path = argument(metavar="DIR", help="new folder")
-    task: str | None = option(None, help="write labelled pictures instead", choices=("covid19", "organsmnist", "brain"))
+    task: str | None = option(
+        None,
+        help="write labelled pictures instead",
+        choices=("covid19", "organsmnist", "brain", "breakhis", "colorectal", "pneumonia"),
+    )
     patients: int | None = option(None, help="number of scans (default: 6; with --task 16)", least=1)
     seed: int = option(0, help="the same seed gives the same scans")
 

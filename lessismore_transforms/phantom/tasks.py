@@ -1,4 +1,4 @@
-"""Small labelled data sets of 2-D pictures in the layouts of the paper's three tasks, for the demo and for tests.
+"""Small labelled data sets of 2-D pictures in the layouts of the classification bundles, for the demo and for tests.
 
 A patient is in one split only, but small chests of different patients look alike. The labels can be learned, though
 not easily from a few dozen pictures.
@@ -19,7 +19,9 @@ from PIL import Image
 
 from lessismore_transforms.atomic import TEMPORARY, writing
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.phantom.radiograph import chest_xrays
 from lessismore_transforms.phantom.scan import phantom_scan
+from lessismore_transforms.phantom.tissue import tissue
 from lessismore_transforms.reduction.intensity import WINDOWS, window_uint8
 
 if TYPE_CHECKING:
@@ -29,12 +31,19 @@ if TYPE_CHECKING:
     Hounsfield = NDArray[np.float64]
 
 REGIONS = ("pelvis", "abdomen", "chest")  # the classes of the OrganSMNIST task, in the order of their labels
-PICTURES = 3  # of a patient, in all three tasks
+PICTURES = 3  # of a patient, in all tasks but the colorectal one
+TISSUES = {  # nuclei in 32 x 32 pixels, their radius in pixels, and how pink the ground is
+    "01_TUMOR": (14, 2.6, 0.9), "02_STROMA": (2, 1.4, 1.0), "03_COMPLEX": (7, 1.8, 1.0), "04_LYMPHO": (24, 1.3, 0.7),
+    "05_DEBRIS": (4, 0.8, 0.6), "06_MUCOSA": (9, 2.0, 0.4), "07_ADIPOSE": (0.6, 1.5, 0.15), "08_EMPTY": (0, 1, 0),
+}  # fmt: skip
 _SPLITS = {"train": 2, "val": 1, "test": 1}  # of four patients of a class
 _SLICES = 12  # of a scan: 40 mm apart, so that pictures of a patient are no copies
 _ORGANS_SIZE = 28
 _FIELD_MM = 220.0  # of a picture of a head
-_SEEDS = {"covid19": 10_000, "organsmnist": 20_000, "brain": 30_000}  # nobody is in two tasks or in the demo data
+_SEEDS = {  # nobody is in two tasks or in the demo data
+    "covid19": 10_000, "organsmnist": 20_000, "brain": 30_000, "breakhis": 40_000, "colorectal": 50_000,
+    "pneumonia": 60_000,
+}  # fmt: skip
 
 
 def write_demo_task(folder: Path | str, task: str, *, patients: int = 16, size: int = 64, seed: int = 0) -> Path:
@@ -48,10 +57,14 @@ def write_demo_task(folder: Path | str, task: str, *, patients: int = 16, size: 
     - `organsmnist`: organsmnist.npz, as MedMNIST; crops of 28 x 28 pixels, labels (N, 1) are positions in `REGIONS`.
     - `brain`: head_ct/ of PNG and labels.csv with id, patient, hemorrhage; heads with and without a hemorrhage, in a
       brain window. No split: that is what folds are for.
+    - `breakhis`: train/ and test/ with benign/ and malignant/ of colour PNG with the names of BreaKHis, magnified 400
+      times but for one of each patient; malignant nuclei are larger and more. Some slides have parts.
+    - `colorectal`: a folder for each of `TISSUES` of colour TIFF, one tile of each slide; a slide counts as a patient.
+    - `pneumonia`: train/, val/ and test/ with NORMAL/ and PNEUMONIA/ of JPEG with the names of Kermany et al. 2018.
 
     Args:
         folder: a new or empty folder; its parent is made if absent.
-        task: one of the three.
+        task: one of these.
         patients: a multiple of 8, so that both classes are in each split.
         size: rows and columns, save for organsmnist.
         seed: the same seed gives the same bytes.
@@ -189,6 +202,43 @@ def _heads(seed: int, size: int, *, hemorrhage: bool) -> list[Pixels]:
     return pictures
 
 
+def _write_breakhis(folder: Path, patients: int, size: int, seed: int) -> None:
+    for number, split in enumerate(_splits(patients)):
+        rng = np.random.default_rng(seed + number)
+        label = number % 2
+        place = folder / ("test" if split == "test" else "train") / ("benign", "malignant")[label]
+        place.mkdir(parents=True, exist_ok=True)
+        for index in range(PICTURES):
+            slide = f"14-{20_000 + number}{('', 'AB', 'CD')[number // 2 % 2 * index]}"
+            magnification = (400, 400, 40)[index]
+            picture = tissue(rng, size, nuclei=(5, 12)[label], radius=(1.4, 2.2)[label])
+            name = f"SOB_{'BM'[label]}_{('A', 'DC')[label]}-{slide}-{magnification}-{index + 1:03d}.png"
+            Image.fromarray(picture).save(place / name)
+
+
+def _write_colorectal(folder: Path, patients: int, size: int, seed: int) -> None:
+    for label, (name, (nuclei, radius, ground)) in enumerate(TISSUES.items()):
+        (folder / name).mkdir()
+        for number in range(patients):
+            rng = np.random.default_rng((seed + number, label))
+            picture = tissue(rng, size, nuclei=nuclei, radius=radius, ground=ground)
+            tile = f"{0x1000 + 16 * number + label:X}_CRC-Prim-HE-{number + 1:02d}_{label:03d}.tif_Row_1_Col_151.tif"
+            Image.fromarray(picture).save(folder / name / tile)
+
+
+def _write_pneumonia(folder: Path, patients: int, size: int, seed: int) -> None:
+    for number, split in enumerate(_splits(patients)):
+        ill = number % 2
+        place = folder / split / ("NORMAL", "PNEUMONIA")[ill]
+        place.mkdir(parents=True, exist_ok=True)
+        pictures = chest_xrays(np.random.default_rng(seed + number), size, PICTURES, pneumonia=bool(ill))
+        kind = ("bacteria", "virus")[number // 2 % 2]
+        for index, picture in enumerate(pictures):
+            healthy = f"IM-{number + 1:04d}-{index + 1:04d}.jpeg"
+            name = f"person{number + 1}_{kind}_{PICTURES * number + index + 1}.jpeg" if ill else healthy
+            Image.fromarray(picture).save(place / name, quality=95)
+
+
 def _splits(patients: int) -> list[str]:
     """The split of each patient; a patient's class is its number modulo 2."""
     order = [split for split, share in _SPLITS.items() for _ in range(share)]
@@ -199,4 +249,7 @@ _WRITERS: Mapping[str, Callable[[Path, int, int, int], None]] = {
     "covid19": _write_covid,
     "organsmnist": _write_organs,
     "brain": _write_brain,
+    "breakhis": _write_breakhis,
+    "colorectal": _write_colorectal,
+    "pneumonia": _write_pneumonia,
 }

@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from lessismore_transforms.classification import protocol
-from lessismore_transforms.classification.examples import Example, Examples, Listing
+from lessismore_transforms.classification.examples import Example, Examples, Listing, read_pictures
 from lessismore_transforms.classification.labels import labelled_pictures
 from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.classification.protocol import (
@@ -26,6 +26,7 @@ from lessismore_transforms.classification.protocol import (
 )
 from lessismore_transforms.classification.splits import split_fold
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduction.near_duplicates import near_duplicates
 
 
 def blank(example: Example, channels: int) -> np.ndarray:
@@ -172,7 +173,9 @@ def test_a_set_of_patients_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> N
 def test_groups_are_the_connected_components(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(2)
     links = random.integers(0, 40, (26, 2))
-    pairs = pd.DataFrame(links.astype(str), columns=["image_a", "image_b"])
+    one_way = random.integers(0, 40, (30, 2))  # found from one side, which does not count
+    both_ways = np.concatenate([links, links[:, ::-1], one_way[one_way[:, 0] < one_way[:, 1]]])
+    pairs = pd.DataFrame(both_ways.astype(str), columns=["image_a", "image_b"])
     monkeypatch.setattr(protocol, "near_duplicates", lambda *_, **__: pairs)
     listing = made(*((f"{n}", n % 2, "", "", "") for n in range(40)))
     listing = replace(listing, read=lambda example, _: np.full((60, 60), int(example.image_id), np.uint8))
@@ -185,17 +188,51 @@ def test_groups_are_the_connected_components(monkeypatch: pytest.MonkeyPatch) ->
     assert len(set(expected)) > 4
 
 
-def test_real_pictures_without_patients(real_data: Path) -> None:
-    """Every seventh run of twelve pictures of IQ-OTH/NCCD: byte-identical ones are together, as are neighbours."""
+def iq_othnccd(real_data: Path) -> Listing:
     if not (real_data / "iq_othnccd").is_dir():
         pytest.skip("no IQ-OTH/NCCD among the real images")
-    whole = labelled_pictures(real_data / "iq_othnccd")
+    return labelled_pictures(real_data / "iq_othnccd")
+
+
+def test_real_pictures_without_patients(real_data: Path) -> None:
+    """Every ninth picture of IQ-OTH/NCCD."""
+    whole = iq_othnccd(real_data)
     assert Counter(whole.classes[e.label] for e in whole.examples) == {
         "Bengin cases": 120, "Malignant cases": 561, "Normal cases": 416,
     }  # fmt: skip
-    some = Listing(whole.task, whole.classes, whole.examples[::9], whole.read)
-    grouped = grouped_by_near_duplicates(some)
+    grouped = grouped_by_near_duplicates(replace(whole, examples=whole.examples[::9]))
     sizes = Counter(e.source for e in grouped.examples if e.source)
-    assert 10 <= sum(sizes.values()) < len(some.examples)
+    assert 10 <= sum(sizes.values()) < 122
     assert max(sizes.values()) <= 12
+    classes = {(e.source, e.label) for e in grouped.examples if e.source}
+    assert len(classes) == len(sizes)  # nobody has two diagnoses
     assert {len(splits) for splits in units(with_folds(grouped, folds=3)).values()} == {1}
+
+
+@pytest.mark.slow
+def test_below_the_default_people_are_chained(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of `grouped_by_near_duplicates`."""
+    whole = iq_othnccd(real_data)
+    named = [(e.image_id, picture) for e, picture in zip(whole.examples, read_pictures(whole), strict=True)]
+    pairs = near_duplicates(named, named, correlation=0.55)
+    both = pairs.merge(pairs, left_on=["image_a", "image_b"], right_on=["image_b", "image_a"])
+    both = both[both["image_a_x"] < both["image_b_x"]]
+    score = both[["correlation_x", "correlation_y"]].min(axis=1)
+    kind = [both[f"image_{x}_x"].str.split("/").str[0] for x in "ab"]
+    number = [both[f"image_{x}_x"].str.extract(r"\((\d+)\)")[0].astype(int) for x in "ab"]
+    table = {}
+    for low, high in ((0.7, 2), (0.65, 0.7), (0.6, 0.65), (0.55, 0.6)):
+        cached = pairs[pairs["correlation"] >= low]
+        monkeypatch.setattr(protocol, "near_duplicates", lambda *_, cached=cached, **__: cached)
+        sizes = Counter(unit_of(e) for e in grouped_by_near_duplicates(whole, correlation=low).examples)
+        here = (score >= low) & (score < high)
+        one_class = round(100 * (kind[0] == kind[1])[here].mean())
+        distance = (number[0] - number[1]).abs()[here].median()
+        table[low] = (int(here.sum()), one_class, distance, len(sizes), max(sizes.values()))
+        print(low, *table[low])
+    assert table == {
+        0.7: (1810, 100, 2, 388, 33),
+        0.65: (851, 99, 5, 263, 38),
+        0.6: (1562, 93, 7, 136, 187),
+        0.55: (3151, 74, 64, 72, 557),
+    }

@@ -37,5 +37,5 @@ def listing(
     Raises:
         UserError: there are no pictures, labels do not fit them, or a class has fewer patients than folds.
     """
-    own = labelled_pictures(dataset_dir, labels=labels, label_column=label_column, window=window, task="Brain")
+    own = labelled_pictures(dataset_dir, labels=labels, label_column=label_column, task="Brain", window=window)
     return with_folds(own, fold=fold, folds=folds, validation=validation, seed=split_seed)

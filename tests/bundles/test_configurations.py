@@ -62,7 +62,7 @@ def test_the_evaluations_of_classifiers_differ_in_their_data_alone() -> None:
     rest = []
     for bundle in bundles("classification"):
         content = contents(bundle, "evaluate.json")
-        for name in ("run_index", "fold", "folds", "validation", "split_seed", "window"):
+        for name in ("run_index", "fold", "folds", "repeat", "validation", "split_seed", "window"):
             content.pop(name, None)
         rest.append(content)
     assert all(content == rest[0] for content in rest)

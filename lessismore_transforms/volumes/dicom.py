@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from lessismore_transforms.volumes.dicom_file import LARGEST_INFLATED, inflatabl
 from lessismore_transforms.volumes.dicom_header import Header, SliceError
 from lessismore_transforms.volumes.dicom_series import build_volumes
 from lessismore_transforms.volumes.geometry import Array
-from lessismore_transforms.volumes.volume import Crc32, Slice, StoredSlice, Volume, to_hu
+from lessismore_transforms.volumes.volume import Crc32, Slice, StoredSlice, Volume, read_whole, to_hu
 from lessismore_transforms.wording import counted
 
 __all__ = ["Header", "build_volumes", "read", "read_headers"]
@@ -42,7 +43,7 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
             reason = f"{stored.path}: damaged, or no decoder for its pixels: copy it again, or convert it to NIfTI"
             yield Slice(index, np.empty((0, 0), np.int16), reason=reason)
             continue
-        hu, replaced = to_hu(raw, *rescale, bits=stored.bits)
+        hu, replaced = to_hu(raw, *rescale, bits=stored.bits, overwrite=raw.flags.writeable)
         yield Slice(index, volume.orientation.apply(hu), rescale, replaced)
 
 
@@ -52,7 +53,7 @@ class _Files:
     def __init__(self, root: Path, crc: Crc32) -> None:
         self.root, self.crc = root, crc
         self.path = ""
-        self.data: bytes | mmap.mmap = b""
+        self.data: memoryview | mmap.mmap = memoryview(b"")
         self.maps: dict[str, mmap.mmap] = {}
         self.dataset: pydicom.Dataset | None = None
 
@@ -60,14 +61,15 @@ class _Files:
         """Make the file of a slice the present one, and add it to the checksum."""
         if stored.path == self.path:
             return
-        self.path, self.dataset, self.data = "", None, b""
+        self.path, self.dataset, self.data = "", None, memoryview(b"")
         if (known := self.maps.get(stored.path)) is not None:  # slices of several such files may alternate
             self.path, self.data = stored.path, known
             return
-        with (self.root / stored.path).open("rb") as file:
-            self.data = file.read() if stored.frame < 0 else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if isinstance(self.data, mmap.mmap):
-            self.maps[stored.path] = self.data
+        with open(os.path.join(self.root, stored.path), "rb", buffering=0) as file:
+            if stored.frame < 0:
+                self.data = read_whole(file)
+            else:
+                self.data = self.maps[stored.path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         with memoryview(self.data) as view:
             self.crc.update(view)
         self.path = stored.path
@@ -78,7 +80,7 @@ class _Files:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 file = io.BytesIO(self.data)
-                self.dataset = pydicom.dcmread(inflatable(file, self.data[:_META_BYTES]), force=True)
+                self.dataset = pydicom.dcmread(inflatable(file, bytes(self.data[:_META_BYTES])), force=True)
         return self.dataset
 
 
@@ -92,9 +94,14 @@ def _pixels(files: _Files, stored: StoredSlice, volume: Volume) -> Array:
     if have < rows * columns * dtype.itemsize:
         raise SliceError(f"truncated: {have} of {rows * columns * dtype.itemsize} bytes of pixels: copy it again")
     raw = np.frombuffer(files.data, dtype, rows * columns, stored.offset).reshape(rows, columns)
+    if stored.frame >= 0 or not raw.flags.aligned:
+        raw = raw.copy()
     if unused := 8 * dtype.itemsize - stored.bits:  # high bits may hold an overlay
-        raw = raw << unused
-        raw >>= unused
+        if dtype.kind == "u":
+            raw &= dtype.type((1 << stored.bits) - 1)
+        else:
+            raw <<= unused
+            raw >>= unused
     return raw
 
 

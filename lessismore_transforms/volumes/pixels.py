@@ -61,7 +61,7 @@ def to_pixels(
 
 def padding_voxels(hu: Array) -> int:
     """Number of voxels below -1024 HU, which no tissue and no air has."""
-    return int(np.count_nonzero(hu < AIR_HU))
+    return int(np.count_nonzero(hu < AIR_HU)) if hu.min() < AIR_HU else 0
 
 
 def _clipped(ct_slice: Slice, volume_format: str) -> NDArray[np.uint8]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from lessismore_transforms.volumes.geometry import (
 Format = Literal["dicom", "nifti", "itk", "images"]
 MEMORY_MB = 4096  # what reading and reducing a volume may take
 _FAR_MM = 1e6
+_PAGE_PART = 64  # bytes, a line of the processor's cache
 _BYTES_OF_PIXEL = 48  # that a slice takes while it is read, scaled, hashed and shown, and the program beside it
 
 
@@ -201,7 +204,21 @@ class Crc32:
                 self.update(block)
 
 
-def to_hu(raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int | None = None) -> tuple[Array, int]:
+def read_whole(file: io.FileIO) -> memoryview:
+    """The bytes of an unbuffered file from its beginning, in memory of their own, which may be written to."""
+    size = os.fstat(file.fileno()).st_size
+    room = np.empty(size + _PAGE_PART, np.uint8)
+    # Some processors copy four times as slowly to an address a little behind that of a page.
+    start = -room.__array_interface__["data"][0] % _PAGE_PART
+    data, filled = memoryview(room)[start : start + size], 0
+    while filled < size and (more := file.readinto(data[filled:])):
+        filled += more
+    return data[:filled]
+
+
+def to_hu(
+    raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int | None = None, overwrite: bool = False
+) -> tuple[Array, int]:
     """Finite HU of stored values, and the number of voxels that were not finite.
 
     Whole numbers stay whole (int16, or int32 where int16 is too small); all else is computed in float64 and kept as
@@ -212,18 +229,18 @@ def to_hu(raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int |
         slope: HU per stored unit.
         intercept: HU of a stored zero.
         bits: number of bits in use, where fewer than the type holds.
+        overwrite: whether `raw` is needed no more; its memory may become that of the HU.
     """
     if raw.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
-        used = bits or 8 * raw.dtype.itemsize
-        low, high = (-(2 ** (used - 1)), 2 ** (used - 1) - 1) if raw.dtype.kind == "i" else (0, 2**used - 1)
-        ends = sorted((low * slope + intercept, high * slope + intercept))
         for dtype in (np.int16, np.int32):
-            if np.iinfo(dtype).min <= ends[0] and ends[1] <= np.iinfo(dtype).max:
+            if _fits(raw, slope, intercept, bits, np.iinfo(dtype)):
                 # May wrap around; the sum below wraps back. A view saves a copy of every slice.
                 same = raw.dtype.isnative and raw.dtype.itemsize == np.dtype(dtype).itemsize
                 hu: Any = raw.view(dtype) if same else raw.astype(dtype)
                 hu = hu if slope == 1 else hu * dtype(slope)
-                return (hu if intercept == 0 else hu + dtype(intercept)), 0
+                if intercept:
+                    hu = np.add(hu, dtype(intercept), out=hu if overwrite else None)
+                return hu, 0
     scaled = raw if (slope, intercept) == (1, 0) else raw.astype(np.float64) * slope + intercept
     hu = scaled.astype(np.float32, copy=False)
     finite = np.isfinite(hu)
@@ -231,3 +248,14 @@ def to_hu(raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int |
     if replaced:
         hu = np.where(finite, hu, hu[finite].min() if replaced < hu.size else np.float32(0))
     return hu, replaced
+
+
+def _fits(raw: Array, slope: float, intercept: float, bits: int | None, limits: np.iinfo[Any]) -> bool:
+    """Whether the HU of whole stored values, and those of a stored 0, are within limits."""
+    used = bits or 8 * raw.dtype.itemsize
+    low, high = (-(2 ** (used - 1)), 2 ** (used - 1) - 1) if raw.dtype.kind == "i" else (0, 2**used - 1)
+    for find in (lambda: (low, high), lambda: (min(int(raw.min()), 0), max(int(raw.max()), 0))):
+        ends = sorted(end * slope + intercept for end in find())
+        if limits.min <= ends[0] and ends[1] <= limits.max:
+            return True
+    return False

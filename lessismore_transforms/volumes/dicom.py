@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import mmap
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +64,7 @@ class _Files:
         if (known := self.maps.get(stored.path)) is not None:  # slices of several such files may alternate
             self.path, self.data = stored.path, known
             return
-        with open(os.path.join(self.root, stored.path), "rb", buffering=0) as file:
+        with io.FileIO(f"{self.root}/{stored.path}") as file:
             if stored.frame < 0:
                 self.data = read_whole(file)
             else:

@@ -7,7 +7,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from isal import isal_zlib
@@ -45,8 +45,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSlice:
+class StoredSlice(NamedTuple):  # which passes between processes several times as fast as a dataclass
     """One file of a volume that is stored as a file per slice.
 
     `offset` is the place in the file where uncompressed DICOM pixels begin, and `dtype` is their type. An offset of -1
@@ -254,8 +253,11 @@ def _fits(raw: Array, slope: float, intercept: float, bits: int | None, limits: 
     """Whether the HU of whole stored values, and those of a stored 0, are within limits."""
     used = bits or 8 * raw.dtype.itemsize
     low, high = (-(2 ** (used - 1)), 2 ** (used - 1) - 1) if raw.dtype.kind == "i" else (0, 2**used - 1)
-    for find in (lambda: (low, high), lambda: (min(int(raw.min()), 0), max(int(raw.max()), 0))):
-        ends = sorted(end * slope + intercept for end in find())
-        if limits.min <= ends[0] and ends[1] <= limits.max:
-            return True
-    return False
+    if _are_within(limits, low * slope + intercept, high * slope + intercept):
+        return True
+    low, high = int(raw.min(initial=0)), int(raw.max(initial=0))
+    return _are_within(limits, low * slope + intercept, high * slope + intercept)
+
+
+def _are_within(limits: np.iinfo[Any], *ends: float) -> bool:
+    return limits.min <= min(ends) and max(ends) <= limits.max

@@ -83,13 +83,16 @@ WINDOWS: Mapping[str, Window] = {
 }
 
 
-def min_max_uint8(hu: Voxels, *, lower: float | None = None, epsilon: float = 0.0) -> Pixels:
+def min_max_uint8(
+    hu: Voxels, *, lower: float | None = None, epsilon: float = 0.0, ends: tuple[float, float] | None = None
+) -> Pixels:
     """Stretch each slice over 0..255: 255 * (x - min) / ((max - min) + epsilon), rounded half to even.
 
     Args:
         hu: slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
         lower: smaller values (padding) count as this one, in HU.
         epsilon: added to the range; 1e-5 HU in the released NIfTI converter, 0 in the released DICOM converter.
+        ends: the smallest and the largest voxel, where they are known; of one slice only.
 
     Returns:
         uint8 of the same shape, C-contiguous; a constant slice becomes zeros.
@@ -100,7 +103,7 @@ def min_max_uint8(hu: Voxels, *, lower: float | None = None, epsilon: float = 0.
     floor = -math.inf if lower is None else float(lower)
     out = np.empty(hu.shape, np.uint8)
     for voxels, pixels in _slices(hu, out):
-        _stretch(voxels, pixels, floor, epsilon)
+        _stretch(voxels, pixels, *(ends or _extremes(voxels)), floor, epsilon)
     return out
 
 
@@ -175,10 +178,9 @@ def _slices(hu: Voxels, out: Pixels) -> Iterator[tuple[Voxels, Pixels]]:
         yield np.ascontiguousarray(voxels[forwards]), pixels[forwards]
 
 
-def _stretch(voxels: Voxels, pixels: Pixels, floor: float, epsilon: float) -> None:
+def _stretch(voxels: Voxels, pixels: Pixels, low: float, high: float, floor: float, epsilon: float) -> None:
     """Write the min-max picture of one slice, zeros where it is constant."""
-    low, high = _extremes(voxels)
-    bottom, top = max(low, floor), max(high, floor)
+    bottom, top = max(float(low), floor), max(high, floor)
     if bottom >= top:
         pixels[...] = 0
     elif epsilon == 0 and voxels.dtype.kind in "iu" and top - bottom <= _FLOAT32_RANGE and bottom.is_integer():

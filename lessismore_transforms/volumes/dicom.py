@@ -16,6 +16,7 @@ from lessismore_transforms.volumes.dicom_file import LARGEST_INFLATED, inflatabl
 from lessismore_transforms.volumes.dicom_header import Header, SliceError
 from lessismore_transforms.volumes.dicom_series import build_volumes
 from lessismore_transforms.volumes.geometry import Array
+from lessismore_transforms.volumes.stored_values import drop_unused_bits, whole_hu
 from lessismore_transforms.volumes.volume import Crc32, Slice, StoredSlice, Volume, read_whole, to_hu
 from lessismore_transforms.wording import counted
 
@@ -42,8 +43,14 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
             reason = f"{stored.path}: damaged, or no decoder for its pixels: copy it again, or convert it to NIfTI"
             yield Slice(index, np.empty((0, 0), np.int16), reason=reason)
             continue
-        hu, replaced = to_hu(raw, *rescale, bits=stored.bits, overwrite=raw.flags.writeable)
-        yield Slice(index, volume.orientation.apply(hu), rescale, replaced)
+        whole = None
+        if stored.offset >= 0 and (whole := whole_hu(raw, stored.bits, *rescale)) is None:
+            drop_unused_bits(raw, stored.bits)
+        hu, ends = whole or (None, None)
+        replaced = 0
+        if hu is None:
+            hu, replaced = to_hu(raw, *rescale, bits=stored.bits)
+        yield Slice(index, volume.orientation.apply(hu), rescale, replaced, ends=ends)
 
 
 class _Files:
@@ -93,15 +100,7 @@ def _pixels(files: _Files, stored: StoredSlice, volume: Volume) -> Array:
     if have < rows * columns * dtype.itemsize:
         raise SliceError(f"truncated: {have} of {rows * columns * dtype.itemsize} bytes of pixels: copy it again")
     raw = np.frombuffer(files.data, dtype, rows * columns, stored.offset).reshape(rows, columns)
-    if stored.frame >= 0 or not raw.flags.aligned:
-        raw = raw.copy()
-    if unused := 8 * dtype.itemsize - stored.bits:  # high bits may hold an overlay
-        if dtype.kind == "u":
-            raw &= dtype.type((1 << stored.bits) - 1)
-        else:
-            raw <<= unused
-            raw >>= unused
-    return raw
+    return raw if raw.flags.writeable and raw.flags.aligned else raw.copy()
 
 
 def _decode(files: _Files, stored: StoredSlice, rows: int, columns: int) -> Array:

@@ -174,6 +174,7 @@ class Slice:
         rescale: slope and intercept that took the stored values to HU.
         replaced: number of NaN or infinite voxels that were set to the slice's lowest finite value.
         reason: why the slice could not be read; `hu` is then empty.
+        ends: the lowest and the highest HU, where reading told them.
     """
 
     index: int
@@ -181,6 +182,7 @@ class Slice:
     rescale: tuple[float, float] = (1.0, 0.0)
     replaced: int = 0
     reason: str = ""
+    ends: tuple[int, int] | None = None
 
 
 class Crc32:
@@ -215,9 +217,7 @@ def read_whole(file: io.FileIO) -> memoryview:
     return data[:filled]
 
 
-def to_hu(
-    raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int | None = None, overwrite: bool = False
-) -> tuple[Array, int]:
+def to_hu(raw: Array, slope: float = 1.0, intercept: float = 0.0, *, bits: int | None = None) -> tuple[Array, int]:
     """Finite HU of stored values, and the number of voxels that were not finite.
 
     Whole numbers stay whole (int16, or int32 where int16 is too small); all else is computed in float64 and kept as
@@ -228,18 +228,18 @@ def to_hu(
         slope: HU per stored unit.
         intercept: HU of a stored zero.
         bits: number of bits in use, where fewer than the type holds.
-        overwrite: whether `raw` is needed no more; its memory may become that of the HU.
     """
     if raw.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        used = bits or 8 * raw.dtype.itemsize
+        low, high = (-(2 ** (used - 1)), 2 ** (used - 1) - 1) if raw.dtype.kind == "i" else (0, 2**used - 1)
+        ends = sorted((low * slope + intercept, high * slope + intercept))
         for dtype in (np.int16, np.int32):
-            if _fits(raw, slope, intercept, bits, np.iinfo(dtype)):
+            if np.iinfo(dtype).min <= ends[0] and ends[1] <= np.iinfo(dtype).max:
                 # May wrap around; the sum below wraps back. A view saves a copy of every slice.
                 same = raw.dtype.isnative and raw.dtype.itemsize == np.dtype(dtype).itemsize
                 hu: Any = raw.view(dtype) if same else raw.astype(dtype)
                 hu = hu if slope == 1 else hu * dtype(slope)
-                if intercept:
-                    hu = np.add(hu, dtype(intercept), out=hu if overwrite else None)
-                return hu, 0
+                return (hu if intercept == 0 else hu + dtype(intercept)), 0
     scaled = raw if (slope, intercept) == (1, 0) else raw.astype(np.float64) * slope + intercept
     hu = scaled.astype(np.float32, copy=False)
     finite = np.isfinite(hu)
@@ -247,17 +247,3 @@ def to_hu(
     if replaced:
         hu = np.where(finite, hu, hu[finite].min() if replaced < hu.size else np.float32(0))
     return hu, replaced
-
-
-def _fits(raw: Array, slope: float, intercept: float, bits: int | None, limits: np.iinfo[Any]) -> bool:
-    """Whether the HU of whole stored values, and those of a stored 0, are within limits."""
-    used = bits or 8 * raw.dtype.itemsize
-    low, high = (-(2 ** (used - 1)), 2 ** (used - 1) - 1) if raw.dtype.kind == "i" else (0, 2**used - 1)
-    if _are_within(limits, low * slope + intercept, high * slope + intercept):
-        return True
-    low, high = int(raw.min(initial=0)), int(raw.max(initial=0))
-    return _are_within(limits, low * slope + intercept, high * slope + intercept)
-
-
-def _are_within(limits: np.iinfo[Any], *ends: float) -> bool:
-    return limits.min <= min(ends) and max(ends) <= limits.max

@@ -205,7 +205,8 @@ class _Descent:
         """The largest slope (B,) of each loss, as a share of the largest one of its penalty; inf where that is 0."""
         penalty = np.abs(self.problem.ridge * self.weights).max(axis=(0, 2))
         largest = np.abs(self.gradient).max(axis=(0, 2))
-        return np.divide(largest, penalty, out=np.where(largest > 0, np.inf, 0.0), where=penalty > 0)
+        share: Floats = np.divide(largest, penalty, out=np.where(largest > 0, np.inf, 0.0), where=penalty > 0)
+        return share
 
     def step(self) -> None:
         """Go down along the direction, and choose the next one."""

@@ -34,7 +34,7 @@ def test_all_penalties_at_once_equal_scikit_learn(classes: int, pictures: int, f
 
 
 def test_weak_penalties_end_where_they_should_at_the_usual_tolerance() -> None:
-    """Where pictures are told apart without an error the loss is flat: a fixed bound on its slope ends much too early."""
+    """Where pictures are told apart without an error the loss is flat: a fixed bound on its slope ends too early."""
     x, labels = cases(4, 160, 200)
     basis, members = Basis.of(x), np.arange(160)[:, None] < 120
     for penalty in (1e-1, 1e-3):

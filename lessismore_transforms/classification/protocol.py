@@ -54,12 +54,13 @@ def divided(
     told = {example.split for example in listing.examples}
     if protocol == "folds" or (protocol == "auto" and not told >= {"train", "test"}):
         return with_folds(listing, fold=fold, folds=folds, validation=validation, seed=seed, grouped=grouped)
+    found = with_official(listing, validation=validation, seed=seed, grouped=grouped)
     if fold:
         raise UserError(
             f"expected no fold for the official split of {listing.task}, found {fold}: leave it out, or give "
             "--protocol folds"
         )
-    return with_official(listing, validation=validation, seed=seed, grouped=grouped)
+    return found
 
 
 def with_folds(

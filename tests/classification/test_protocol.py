@@ -76,6 +76,17 @@ def test_folds_are_those_of_the_splits() -> None:
     assert [e.split for e in with_folds(listing, fold=1, folds=4, validation=0.2, seed=7).examples] == expected
 
 
+def test_pictures_one_by_one() -> None:
+    """Every class is spread to within one picture, whoever they are of."""
+    for fold in range(5):
+        found = with_folds(many(), fold=fold, grouped=False)
+        counts = Counter((e.split, e.label) for e in found.examples)
+        assert {counts["test", label] for label in (0, 1)} == {6}
+        assert any(len(splits) > 1 for splits in units(found).values())
+    cut = with_official(official(val=""), validation=0.25, grouped=False)
+    assert any(splits == {"train", "val"} for splits in units(cut).values())
+
+
 def official(val: str = "val") -> Listing:
     names = {"train": 40, val: 10, "test": 10}
     return made(

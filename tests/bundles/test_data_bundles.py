@@ -78,7 +78,7 @@ def test_slides_of_breakhis_are_patients(tmp_path: Path, caplog: pytest.LogCaptu
     for name in names:
         draw(tmp_path / f"{name}.png")
     with caplog.at_level(logging.WARNING):
-        listing = listed(BREAKHIS, tmp_path, folds=2)
+        listing = listed(BREAKHIS, tmp_path, folds=3)
     assert caplog.messages == ["1 picture is not named as in BreaKHis and is left out"]
     key = load_key()
     old, new = hash_patient("13-22549", key), hash_patient("14-22549", key)
@@ -88,7 +88,7 @@ def test_slides_of_breakhis_are_patients(tmp_path: Path, caplog: pytest.LogCaptu
         (f"SOB_B_F-{old}-400-001.png", 0, old),
     ]
     assert [e.label for e in listing.examples[3:]] == [0, 1, 1, 1]
-    assert len(listed(BREAKHIS, tmp_path, folds=2, magnification="all").examples) == 8
+    assert len(listed(BREAKHIS, tmp_path, folds=3, magnification="all").examples) == 8
     assert not crossing(listing)
     assert listing.read(listing.examples[0], 3).shape == (2, 3, 3)
     with pytest.raises(UserError, match="expected a magnification of 40, 100, 200, 400, all, found 50"):
@@ -149,7 +149,7 @@ def test_names_of_tiles_without_a_region(tmp_path: Path) -> None:
     for number, name in enumerate(TISSUES):
         for slide in ("06", "07", "10"):
             draw(tmp_path / name / f"1C4{number}_CRC-Prim-HE-{slide}.tif_Row_451_Col_301.tif")
-    assert len({e.patient for e in listed(COLORECTAL, tmp_path, folds=2).examples}) == 3
+    assert len({e.patient for e in listed(COLORECTAL, tmp_path, folds=3).examples}) == 3
 
 
 def test_a_patient_of_x_rays_is_a_part_a_person_and_a_kind(tmp_path: Path) -> None:

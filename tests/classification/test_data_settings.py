@@ -17,10 +17,10 @@ DATA = {"dataset_dir": "x"}
     ("kind", "given", "sentence"),
     [
         (LabelSettings, {"window": "lungs"}, "expected a window as LEVEL/WIDTH in HU or one of"),
-        (LabelSettings, {"window": "lung+brain"}, r"with \+ between for three channels, found 2 windows in 'lung\+brain'"),
+        (LabelSettings, {"window": "lung+brain"}, r"three channels, found 2 windows in 'lung\+brain'"),
         (LabelSettings, {"window": "lung+brain+40/400"}, "expected 3 channels for the 3 windows"),
         (HeadSettings, {"head": "deep"}, "expected a head out of linear, mlp, found 'deep'"),
-        (HeadSettings, {"head": "mlp", "mode": "linear"}, "expected the head linear for a logistic regression, found mlp"),
+        (HeadSettings, {"head": "mlp", "mode": "linear"}, "the head linear for a logistic regression, found mlp"),
         (ProtocolSettings, {"grouped": "maybe"}, "expected true or false, found 'maybe'"),
     ],
 )  # fmt: skip

@@ -78,7 +78,7 @@ def test_slides_of_breakhis_are_patients(tmp_path: Path, caplog: pytest.LogCaptu
     for name in names:
         draw(tmp_path / f"{name}.png")
     with caplog.at_level(logging.WARNING):
-        listing = listed(BREAKHIS, tmp_path, folds=3)
+        listing = listed(BREAKHIS, tmp_path, folds=3, magnification=400)
     assert caplog.messages == ["1 picture is not named as in BreaKHis and is left out"]
     key = load_key()
     old, new = hash_patient("13-22549", key), hash_patient("14-22549", key)
@@ -88,7 +88,9 @@ def test_slides_of_breakhis_are_patients(tmp_path: Path, caplog: pytest.LogCaptu
         (f"SOB_B_F-{old}-400-001.png", 0, old),
     ]
     assert [e.label for e in listing.examples[3:]] == [0, 1, 1, 1]
-    assert len(listed(BREAKHIS, tmp_path, folds=3, magnification="all").examples) == 8
+    everything = listed(BREAKHIS, tmp_path, folds=3)
+    assert everything.examples == listed(BREAKHIS, tmp_path, folds=3, magnification="all").examples
+    assert len(everything.examples) == 8
     assert not crossing(listing)
     assert listing.read(listing.examples[0], 3).shape == (2, 3, 3)
     with pytest.raises(UserError, match="expected a magnification of 40, 100, 200, 400, all, found 50"):
@@ -103,14 +105,14 @@ def test_slides_of_breakhis_are_patients(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_the_folders_of_breakhis400x_are_an_official_split(data: Path) -> None:
-    official = listed(BREAKHIS, data / BREAKHIS, protocol="official", validation=0.2)
+    official = listed(BREAKHIS, data / BREAKHIS, magnification=400, protocol="official", validation=0.2)
     tests = {path.name for path in (data / BREAKHIS / "test").rglob("*-400-*.png")}
     assert counts(official)["test", "benign"] + counts(official)["test", "malignant"] == len(tests) == 4
     assert counts(official) == {
         (split, name): n for split, n in (("train", 4), ("val", 2), ("test", 2)) for name in ("benign", "malignant")
     }
     assert not crossing(official)
-    single = listed(BREAKHIS, data / BREAKHIS, protocol="official", validation=0.2, grouped=False)
+    single = listed(BREAKHIS, data / BREAKHIS, magnification=400, protocol="official", validation=0.2, grouped=False)
     assert crossing(single)
     assert {e.image_id for e in single.examples if e.split == "test"} == {
         e.image_id for e in official.examples if e.split == "test"

@@ -87,7 +87,7 @@ def test_slides_have_parts_and_magnifications_in_an_official_split(tasks: Path) 
         ("test", label): 3 for label in (0, 1)
     }
     assert len({example.patient for example in found.examples}) == 8
-    assert len({example.image_id for example in listing(tasks / "breakhis", folds=4).examples}) == 16
+    assert len({example.image_id for example in listing(tasks / "breakhis", magnification=400, folds=4).examples}) == 16
     assert {path.stem.split("-")[2] for path in (tasks / "breakhis").rglob("*14-20002*")} == {
         "20002",
         "20002AB",

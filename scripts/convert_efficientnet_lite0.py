@@ -28,7 +28,9 @@ def main(package: Path, target: Path) -> None:
     ours = timm.create_model(NETWORK).state_dict()
     shapes = [[tuple(value.shape) for value in each.values()] for each in (theirs, ours)]
     if shapes[0] != shapes[1]:
-        sys.exit(f"expected the {len(ours)} tensors of {NETWORK} in their order in {package}, found others: give {__doc__}")
+        sys.exit(
+            f"expected the {len(ours)} tensors of {NETWORK} in their order in {package}, found others: give {__doc__}"
+        )
     torch.save(dict(zip(ours, theirs.values(), strict=True)), target)
     print(f"{len(ours)} tensors of {NETWORK}: {target}")
 

@@ -15,7 +15,7 @@ PACKAGE = "lessismore_transforms"
 # the bottom, but for the one that starts the command line.
 FLOORS = (
     {"cli", "scripts", "bundles"},
-    {"pretraining", "classification", "analysis"},
+    {"pretraining", "classification", "analysis", "probing"},
     {"bundle", "training", "report", "pipeline", "transforms", "phantom"},
     {"reduced", "weights"},
     {"volumes"},

@@ -149,8 +149,8 @@ def _named(text: str) -> tuple[str, str]:
 def _load(name: str, place: str, backbone: str, *, untrained: bool = False) -> Model:
     path, checkpoints = Path(place), tuple[Path, ...]()
     if not path.exists():
-        if network := find_network(place):
-            return _baseline(name, *network, untrained=untrained)
+        if found := find_network(place):
+            return _baseline(name, *found, untrained=untrained)
         raise UserError(
             f"expected a file of weights, the folder of a run, or a network of torchvision or timm as NETWORK or "
             f"NETWORK:FILE, found none of them in {name}={place}: check the name"

@@ -18,6 +18,10 @@ class FoldSettings(ClassificationSettings):
 
     fold: int = option(0, help="which fold is the test split")
     folds: int = option(5, help="how many there are")
+    repeat: int = option(
+        0,
+        help="which partition into folds it is a fold of: each is made anew, of all pictures, and is scored by itself",
+    )
     validation: float = option(0.1, help="share of the rest that is the validation split")
     split_seed: int = option(
         0, help="of the folds and of the validation split; the same for all folds of an evaluation"

@@ -48,11 +48,7 @@ class Predict:
     """
 
     def __init__(self, split: Split, network: Classifier, *, positive: int = 1) -> None:
-        if not isinstance(positive, int) or not 0 <= positive < len(split.classes):
-            raise UserError(
-                f"expected positive to be the number of a class, 0 to {len(split.classes) - 1} "
-                f"({', '.join(split.classes)}), found {positive!r}"
-            )
+        check_positive(positive, split.classes)
         self.split, self.network, self.positive = split, network, positive
         self._parts: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -81,6 +77,19 @@ class Predict:
         scores = score(split.labels, probabilities, positive=self.positive)
         numbers = {name: value for name, value in scores.items() if not isinstance(value, (list, dict))}
         engine.state.metrics = {**numbers, "loss": scores["nll"]}  # what MONAI's handlers log: no lists
+
+
+def check_positive(positive: object, classes: Sequence[str]) -> None:
+    """Refuse a positive class that there is not.
+
+    Raises:
+        UserError: it is the number of no class.
+    """
+    if not isinstance(positive, int) or not 0 <= positive < len(classes):
+        raise UserError(
+            f"expected positive to be the number of a class, 0 to {len(classes) - 1} ({', '.join(classes)}), found "
+            f"{positive!r}"
+        )
 
 
 class FinalEvaluation:

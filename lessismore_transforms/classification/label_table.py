@@ -30,7 +30,7 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 class Labelled(NamedTuple):
     """A picture as its data set names it; what may name a person is private.
 
-    Args:
+    Attributes:
         path: below the data set's folder.
         label: position in the classes.
         patient: private; empty where it is not known.

@@ -8,6 +8,7 @@ that is not defined, such as the AUC of one class alone, is nan. All agree with 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ Labels: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Value: TypeAlias = Any  # float for weights (N,) or none, (B,) for weights (B, N)
 
+_BLOCK = 2**14  # weights at once
 BINS = 15  # of the calibration; Guo et al. 2017, Section 4
 _SMALLEST = float(np.finfo(np.float64).eps)  # probability of which a logarithm is taken, as scikit-learn
 
@@ -85,12 +87,11 @@ def binary_auc(positives: NDArray[np.bool_], scores: Floats, weights: Floats | N
     up_to = np.searchsorted(scores[negative], scores[positive], "right")
 
     def area(w: Floats) -> Any:
-        total = np.concatenate([[0.0], np.cumsum(w[negative])])
-        pairs = w[positive] @ (total[below] + total[up_to]) / 2
-        return _ratio(pairs, w[positive].sum() * total[-1], np.nan)
+        total, own = _running(w[..., negative]), w[..., positive]
+        pairs = (own * (total[..., below] + total[..., up_to])).sum(axis=-1) / 2
+        return _ratio(pairs, own.sum(axis=-1) * total[..., -1], np.nan)
 
-    # One resample after the other: its running sums stay in the cache, which makes it faster than whole matrices.
-    return np.apply_along_axis(area, -1, _weights(positives, weights))[()]
+    return _by_blocks(area, _weights(positives, weights))
 
 
 def binary_average_precision(positives: NDArray[np.bool_], scores: Floats, weights: Floats | None = None) -> Value:
@@ -107,11 +108,10 @@ def binary_average_precision(positives: NDArray[np.bool_], scores: Floats, weigh
     false = np.searchsorted(falling[negative], falling[positive], "right")
 
     def area(w: Floats) -> Any:
-        tp = np.concatenate([[0.0], np.cumsum(w[positive])])[true]
-        fp = np.concatenate([[0.0], np.cumsum(w[negative])])[false]
-        return _ratio(w[positive] @ _ratio(tp, tp + fp, 0.0), w[positive].sum(), np.nan)
+        tp, fp, own = _running(w[..., positive])[..., true], _running(w[..., negative])[..., false], w[..., positive]
+        return _ratio((own * _ratio(tp, tp + fp, 0.0)).sum(axis=-1), own.sum(axis=-1), np.nan)
 
-    return np.apply_along_axis(area, -1, _weights(positives, weights))[()]
+    return _by_blocks(area, _weights(positives, weights))
 
 
 def confusion(labels: Labels, probabilities: Floats, weights: Floats | None = None) -> Floats:
@@ -207,6 +207,19 @@ METRICS: dict[str, Metric] = {  # F1 of another class than 1: functools.partial(
     "f1_micro": f1_micro,
     "f1": f1,
 }
+
+
+def _running(values: Floats) -> Floats:
+    """The running sums (..., N + 1) of values (..., N), from 0."""
+    return np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
+
+
+def _by_blocks(function: Callable[[Floats], Any], weights: Floats) -> Value:
+    """A function of weights (..., N), of some rows at a time, so that what it makes of them stays in the cache."""
+    if weights.ndim == 1:
+        return function(weights)
+    rows = max(1, _BLOCK // max(1, weights.shape[1]))
+    return np.concatenate([np.atleast_1d(function(weights[n : n + rows])) for n in range(0, len(weights), rows)])
 
 
 def _ascending(chosen: NDArray[np.bool_], scores: Floats) -> NDArray[np.int64]:

@@ -80,7 +80,7 @@ class Streamed:
         if self.pictures is not None:
             self.pictures[index] = hashed
         self.replaced += ct_slice.replaced
-        self.padding += padding_voxels(ct_slice.hu)
+        self.padding += padding_voxels(ct_slice)
         self.offsets[index] = self.spool.tell()
         with writing(self.task.output_dir / PARTS):
             self.spool.write(np.ascontiguousarray(pixels).data)

@@ -97,7 +97,9 @@ def _released_names(found: Found, patients: list[str]) -> list[tuple[str, int]]:
 
     DICOM slices are numbered through the whole data set, files by volume and slice.
     """
-    stems = Counter(PurePosixPath(item.path).stem for volume in found.volumes for item in volume.slices)
+    stems: Counter[str] = Counter()
+    if any(volume.format == "images" for volume in found.volumes):
+        stems.update(PurePosixPath(item.path).stem for volume in found.volumes for item in volume.slices)
     names: list[tuple[str, int]] = []
     dicom_slices = files = 0
     for volume, patient in zip(found.volumes, patients, strict=True):

@@ -19,8 +19,8 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.labelled import LabelledSet
 from lessismore_transforms.reduction.network_input import normalise
 from lessismore_transforms.training.moments import every_epochs
-from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.neighbour_votes import neighbour_votes
+from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.weights.backbones import three_channels
 

@@ -71,7 +71,9 @@ def draw_labels(labels: Integers, groups: Sequence[str], fractions: Sequence[flo
         seed: of the draw.
     """
     _, places = np.unique(np.asarray(groups), return_index=True)
-    names = [groups[place] for place in sorted(places.tolist())]  # by first appearance, as names may be hashes with a key
+    names = [
+        groups[place] for place in sorted(places.tolist())
+    ]  # by first appearance, as names may be hashes with a key
     numbers = {name: number for number, name in enumerate(names)}
     members = np.array([numbers[name] for name in groups])  # (N,)
     counts = np.zeros((len(names), int(labels.max()) + 1), np.int64)
@@ -85,4 +87,5 @@ def draw_labels(labels: Integers, groups: Sequence[str], fractions: Sequence[flo
             of_class = rng.permutation(np.flatnonzero(counts[:, label]))
         for column, fraction in enumerate(fractions):
             known[of_class[: max(1, int(len(of_class) * fraction + 0.5))], column] = True
-    return known[members]
+    of_pictures: NDArray[np.bool_] = known[members]
+    return of_pictures

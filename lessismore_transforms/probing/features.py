@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -54,7 +55,7 @@ def frozen_features(
         OutputError: the folder cannot be written.
     """
     names = [digest(image) for image in images]
-    path = folder / f"{cache_key(model)}.safetensors"
+    path = folder / f"{cache_key(model)}.npz"
     known = _read(path)
     missing = list({name: place for place, name in enumerate(names) if name not in known}.values())
     if missing:
@@ -90,7 +91,8 @@ class _Prepared(Dataset[torch.Tensor]):
     """Pictures as float32 (C, size, size) in 0..1, as a network wants them."""
 
     def __init__(self, model: Model, images: Sequence[Picture]) -> None:
-        self.images, self.settings = images, {name: model.settings.get(name) for name in _PREPARATION}
+        self.images = images
+        self.settings: Mapping[str, Any] = {name: model.settings.get(name) for name in _PREPARATION}
 
     def __len__(self) -> int:
         return len(self.images)

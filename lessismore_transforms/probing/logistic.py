@@ -142,7 +142,11 @@ class _Problem:
         """Some of the regressions."""
         part = object.__new__(_Problem)
         part.__dict__ |= self.__dict__
-        part.members, part.penalties, part.ridge = self.members[:, chosen], self.penalties[chosen], self.ridge[:, chosen]
+        part.members, part.penalties, part.ridge = (
+            self.members[:, chosen],
+            self.penalties[chosen],
+            self.ridge[:, chosen],
+        )
         part.count, part.preconditioner = self.count[chosen], self.preconditioner[:, chosen]
         return part
 

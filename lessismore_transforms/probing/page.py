@@ -14,6 +14,8 @@ from lessismore_transforms.classification.tables import CSS, as_html
 from lessismore_transforms.probing.protocols import KNN, LOGISTIC
 from lessismore_transforms.report.figure import BLUE, GREY, ORANGE, as_svg
 from lessismore_transforms.report.html import page, plot, stylesheet
+from lessismore_transforms.report.html import table as html_table
+from lessismore_transforms.wording import count, counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,19 +25,20 @@ _COLOURS = (BLUE, ORANGE, "#2e7d4f", "#7b4fa3", "#a3722d", "#3aa0a8", "#8a2f4d",
 _MARKS = "osD^vPX<>"
 
 
-def write_page(folder: Path, table: Table, shares: Mapping[str, float]) -> Path:
+def write_page(folder: Path, table: Table, shares: Mapping[str, float], about: Mapping[str, Any]) -> Path:
     """Write `probe.html`; returns its path.
 
     Args:
         folder: of the probe.
         table: a task for each protocol, in the order of `shares` and then the neighbours.
         shares: the share of known labels of each protocol of regressions.
+        about: what was done, as in probe.json.
 
     Raises:
         OutputError: the page cannot be written.
     """
     rows = dict(zip([*shares, KNN], [task.rows for task in table.tasks], strict=True))
-    parts = [_head(table), plot(_dots(rows), "AUC of each network", _DOTS)]
+    parts = [_head(table, about), plot(_dots(rows), "AUC of each network", _DOTS)]
     if len(shares) > 1:
         parts.append(plot(_curves(rows, shares), "AUC over the share of known labels", _CURVES))
     parts.append(as_html(table))
@@ -53,9 +56,27 @@ _DOTS = (
 _CURVES = "The same for logistic regressions where only a share of the training patients (or groups) has known labels."
 
 
-def _head(table: Table) -> str:
+def _head(table: Table, about: Mapping[str, Any]) -> str:
+    row = table.tasks[0].rows[0]
+    classes = ", ".join(f"{escape(name)}: {count(number)}" for name, number in about["counts"].items())
+    settings = about["identity"]
+    how = f"{settings['repeats']} x {settings['folds']} folds" if about["folds"] else "the official split"
+    rows = [
+        [
+            f"<b>{escape(model['name'])}</b>",
+            escape(str(model["backbone"])),
+            escape(str(model.get("method") or ("–" if "weights" in model else "random weights"))),
+            escape(" ".join(f"{name} {model[name]}" for name in ("epoch", "iteration") if model.get(name)) or "–"),
+            escape(f"{model['preparation']['image_size']} px"),
+            f"<code>{escape(model['id'])}</code>",
+        ]
+        for model in about["models"]
+    ]
     return f"""<header><h1>What frozen features know</h1>
-<p>{escape(table.tasks[0].title)}.</p></header>"""
+<p>{escape(settings["task"])}: {count(sum(about["counts"].values()))} pictures ({classes}), {how};
+{counted(row.units, row.unit)} are judged. All networks are frozen, see the same pictures and are judged on the same
+folds; the penalty of a regression is chosen inside its training part.</p>
+{html_table("networks", "The networks", ("name", "network", "trained by", "for", "sees", "id"), rows)}</header>"""
 
 
 def _dots(rows: Mapping[str, Sequence[Row]]) -> bytes:

@@ -14,7 +14,9 @@ from lessismore_transforms.classification.splits import stratified_folds
 from lessismore_transforms.probing.logistic import Floats, Integers, fit
 from lessismore_transforms.probing.settings import INNER_FOLDS
 
-UNKNOWN_PENALTY = 1000.0  # where a class has one group, so that nothing can be chosen: as large as usual numbers of features
+UNKNOWN_PENALTY = (
+    1000.0  # where a class has one group, so that nothing can be chosen: as large as usual numbers of features
+)
 _SEARCH = 1e-4  # slope per picture at which a regression of the search ends; the chosen one goes on to the usual one
 
 
@@ -63,7 +65,7 @@ def choose_penalties(
     columns = [(d, fold) for d, dealt in enumerate(inner) if dealt is not None for fold in range(dealt.max() + 1)]
     losses = np.full((len(inner), len(penalties)), np.nan)
     if columns:
-        fitted = np.stack([inner[d] != fold for d, fold in columns], axis=1)  # type: ignore[comparison-overlap]
+        fitted = np.stack([inner[d] != fold for d, fold in columns], axis=1)
         fitted &= known[:, [d for d, _ in columns]]
         grid = np.tile(np.asarray(penalties), len(columns))
         members = np.repeat(fitted, len(penalties), axis=1)
@@ -89,7 +91,7 @@ def _inner_folds(
     labels: Integers, groups: Sequence[str], known: NDArray[np.bool_], folds: int, seed: int
 ) -> Integers | None:
     """The inner fold of each picture (N,), -1 of one whose label is not known; None where a class has one group."""
-    rows = np.flatnonzero(known)
+    rows = np.flatnonzero(known).tolist()
     own = [groups[row] for row in rows]
     pairs = set(zip(labels[rows].tolist(), own, strict=True))
     fewest = min(sum(label == each for label, _ in pairs) for each in {label for label, _ in pairs})

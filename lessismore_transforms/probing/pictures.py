@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ from lessismore_transforms.classification.protocol import CORRELATION, grouped_b
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.probing.draws import Draw, draw_folds, draw_official
 from lessismore_transforms.probing.settings import NEAR_DUPLICATES, PATIENT, PICTURE, ProbeSettings
-from lessismore_transforms.wording import listed
+from lessismore_transforms.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +31,30 @@ class Labelled:
         images: uint8 (H, W), or (H, W, 3) where they have colours.
         groups: N names of what stays together.
         draws: the folds.
+        correlation: from which on pictures were made one source; None where none were.
     """
 
     listing: Listing
     images: list[Picture]
     groups: tuple[str, ...]
     draws: list[Draw]
+    correlation: float | None = None
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """The class of each picture (N,)."""
         return np.array([example.label for example in self.listing.examples], np.int64)
+
+    def described(self) -> str:
+        """Pictures, classes and what stays together, in a line."""
+        kinds = Counter(group.partition(" ")[0] for group in set(self.groups))
+        units = " and ".join(counted(number, kind) for kind, number in sorted(kinds.items()))
+        largest = max(Counter(self.groups).values())
+        near = f" (near-duplicates from a correlation of {self.correlation:g} on)" if self.correlation else ""
+        return (
+            f"{self.listing.task}: {counted(len(self.images), 'picture')} of {len(self.listing.classes)} classes; "
+            f"what stays together: {units}{near}, the largest with {counted(largest, 'picture')}"
+        )
 
     def split(self, draw: Draw) -> Examples:
         """The pictures of a fold, those of its training part as train."""
@@ -63,7 +77,7 @@ def read_labelled_pictures(settings: ProbeSettings, *, channels: int, window: st
     Raises:
         UserError: labels do not fit the pictures, groups are not known or too few, or a picture cannot be read.
     """
-    listing = _grouped(_listing(settings, window), settings)
+    listing, correlation = _grouped(_listing(settings, window), settings)
     groups = tuple(unit_of(example) for example in listing.examples)
     labels = np.array([example.label for example in listing.examples], np.int64)
     names = np.array(listing.classes)[labels]
@@ -79,7 +93,7 @@ def read_labelled_pictures(settings: ProbeSettings, *, channels: int, window: st
     else:
         draws = draw_folds(names, groups, folds=settings.folds, repeats=settings.repeats, seed=settings.seed)
     images = read_pictures(listing, channels)
-    return Labelled(listing, [_plain(image) for image in images], groups, draws)
+    return Labelled(listing, [_plain(image) for image in images], groups, draws, correlation)
 
 
 def _listing(settings: ProbeSettings, window: str | None) -> Listing:
@@ -98,8 +112,8 @@ def _listing(settings: ProbeSettings, window: str | None) -> Listing:
     )
 
 
-def _grouped(listing: Listing, settings: ProbeSettings) -> Listing:
-    """The listing with the units that the probe is asked for, or that are known."""
+def _grouped(listing: Listing, settings: ProbeSettings) -> tuple[Listing, float | None]:
+    """The listing with the units that the probe is asked for, or that are known, and the bound of near-duplicates."""
     examples = listing.examples
     if settings.group == PATIENT and not all(example.patient for example in examples):
         unknown = sum(not example.patient for example in examples)
@@ -108,16 +122,15 @@ def _grouped(listing: Listing, settings: ProbeSettings) -> Listing:
             "name it in a column patient, or give --group near_duplicates"
         )
     if settings.group == PICTURE:
-        return _renamed(listing, lambda _: ("", ""))
+        return _renamed(listing, lambda _: ("", "")), None
     if settings.group == NEAR_DUPLICATES:
         listing = _renamed(listing, lambda _: ("", ""))
     elif settings.group not in (None, PATIENT):  # a column
         listing = _renamed(listing, lambda example: ("", example.source))
     if settings.group == PATIENT or all(example.patient or example.source for example in listing.examples):
-        return listing
-    return grouped_by_near_duplicates(
-        listing, correlation=CORRELATION if settings.correlation is None else settings.correlation
-    )
+        return listing, None
+    correlation = CORRELATION if settings.correlation is None else settings.correlation
+    return grouped_by_near_duplicates(listing, correlation=correlation), correlation
 
 
 def _renamed(listing: Listing, units: Callable[[Example], tuple[str, str]]) -> Listing:

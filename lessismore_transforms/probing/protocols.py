@@ -1,4 +1,4 @@
-"""What is learned from the features of one network on one fold: each protocol predicts the pictures of its test part."""
+"""What is learned from the features of one network on one fold: each protocol predicts the pictures of its test."""
 
 from __future__ import annotations
 

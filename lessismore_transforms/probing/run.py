@@ -1,14 +1,15 @@
 """A probe from start to end: features once, then every protocol on the same folds, written as evaluations.
 
-    OUTPUT/features/<network>.npz                    features by picture, kept for the next probe
-    OUTPUT/<protocol>/<model>/run_00/ ...            predictions.csv and metrics.json of each fold of each repeat
-    OUTPUT/probe.json  table.csv  probe.html         what was done; all comparisons; to look at
+OUTPUT/features/<network>.npz                    features by picture, kept for the next probe
+OUTPUT/<protocol>/<model>/run_00/ ...            predictions.csv and metrics.json of each fold of each repeat
+OUTPUT/probe.json  table.csv  probe.html         what was done; all comparisons; to look at
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,14 @@ from tqdm import tqdm
 from lessismore_transforms import __version__
 from lessismore_transforms.analysis.models import Model, common, load_models
 from lessismore_transforms.atomic import finite, write_json, writing
-from lessismore_transforms.classification.comparison import Table, make_table
-from lessismore_transforms.classification.evaluation import experiment
+from lessismore_transforms.classification.comparison import LEVEL, Table, make_table
+from lessismore_transforms.classification.evaluation import check_positive, experiment
 from lessismore_transforms.classification.examples import digest
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.classification.metrics import confusion, score
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
-from lessismore_transforms.classification.tables import as_text, write_table
+from lessismore_transforms.classification.tables import write_table
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.probing.draws import Draw
 from lessismore_transforms.probing.features import FEATURES, cache_key, frozen_features
@@ -35,6 +36,7 @@ from lessismore_transforms.probing.pictures import Labelled, read_labelled_pictu
 from lessismore_transforms.probing.protocols import KNN, LOGISTIC, Outcome, names_of, outcomes, shares_of
 from lessismore_transforms.probing.settings import ProbeSettings
 from lessismore_transforms.training.precision import pick_device
+from lessismore_transforms.wording import aligned, counted
 
 PROBE, TABLE, MODE = "probe.json", "table.csv", "probe"
 METRICS = ("auc", "accuracy")
@@ -60,6 +62,8 @@ def probe(settings: ProbeSettings) -> Path:
     pictures = read_labelled_pictures(
         settings, channels=common(models, "channels"), window=common(models, "window") or settings.window
     )
+    check_positive(settings.positive, pictures.listing.classes)
+    print(pictures.described(), file=sys.stderr)
     work = _Work(settings, pictures)
     work.start()
     keys = {model.name: cache_key(model) for model in models}
@@ -88,11 +92,31 @@ def probe(settings: ProbeSettings) -> Path:
                     for outcome in found:
                         work.write(model, keys[model.name], number, draw, outcome, leaks)
                     bar.update()
-    write_json(settings.output_dir / PROBE, finite(work.about(models, keys)))
+    about = work.about(models, keys)
+    write_json(settings.output_dir / PROBE, finite(about))
     table = work.compare([model.name for model in models], baseline)
-    print(as_text(table))
+    print(summary(table, settings))
     write_table(table, settings.output_dir / TABLE)
-    return write_page(settings.output_dir, table, shares_of(settings))
+    return write_page(settings.output_dir, table, shares_of(settings), about)
+
+
+def summary(table: Table, settings: ProbeSettings) -> str:
+    """The AUC of each network under each protocol as text, with its interval; what is compared stands in the table."""
+    shares = shares_of(settings).values()
+    titles = [f"{100 * share:g} % of labels" if share < 1 else "regression" for share in shares]
+    lines: dict[str, list[str]] = {}
+    for task in table.tasks:
+        for row in {row.evaluation: row for row in task.rows if row.metric == "auc"}.values():
+            lines.setdefault(row.evaluation, [row.evaluation]).append(
+                f"{row.mean:.3f} ({row.low:.3f} to {row.high:.3f})"
+            )
+    (first, *_) = (task.rows[0] for task in table.tasks)
+    grid = aligned([["AUC", *titles, f"{settings.neighbours} neighbours"], *lines.values()], left=1)
+    under = (
+        f"{100 * LEVEL:.0f} % intervals by {counted(first.units, first.unit)}, about these very networks; differences "
+        f"and what this set is too small to show: {settings.output_dir / TABLE}, or `table {settings.output_dir}`."
+    )
+    return f"{table.tasks[0].title}\n\n{grid}\n\n{under}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +173,7 @@ class _Work:
             "version": __version__,
             "identity": self.identity(),
             "counts": counts,
+            "folds": self.pictures.draws[0].fold is not None,
             "groups": len({*self.pictures.groups}),
             "protocols": names_of(self.settings),
             "models": [
@@ -201,7 +226,8 @@ class _Work:
             },
             "counts": {"train": outcome.trained_on, "val": 0, "test": len(tested)},
             "leakage": dict(leaks),
-            "settings": {**told, **fold, "backbone": model.origin["backbone"]},
+            "settings": {**told, **fold},
+            "network": {"backbone": model.origin["backbone"], **model.settings},
             "chosen": outcome.about,
             "test": score(labels, predictions.probabilities, positive=settings.positive),
             "confusion": {"test": confusion(labels, predictions.probabilities).tolist()},

@@ -33,7 +33,9 @@ class ProbeSettings:
         role="path",
         metavar="CSV",
     )
-    label_column: str | None = option(None, help="its column of labels (default: label, or the only one)", metavar="NAME")
+    label_column: str | None = option(
+        None, help="its column of labels (default: label, or the only one)", metavar="NAME"
+    )
     bundle: Path | None = option(
         None,
         help="bundle of a task, whose own listing tells labels, patients and splits, instead of a table or folders",
@@ -46,14 +48,16 @@ class ProbeSettings:
         "that of the networks, else the range of each slice)",
     )
     protocol: str = option(
-        "auto", help="the official split, or folds made here; auto takes the official one if there is", choices=("auto", "official", "folds")
+        "auto",
+        help="the official split, or folds made here; auto takes the official one if there is",
+        choices=("auto", "official", "folds"),
     )
     group: str | None = option(
         None,
-        help="what is never divided: patient, near_duplicates, picture, or a column of the table (default: the patient, "
+        help="what is never divided: patient, near_duplicates, picture, or a column of the table (default: patient, "
         "else the group, else near-duplicates)",
     )
-    correlation: float | None = option(None, help="from which on two pictures are near-duplicates (default: 0.7)")
+    correlation: float | None = option(None, help="from which on two pictures are near-duplicates (default: 0.65)")
     folds: int = option(5, help="number of folds", metavar="N")
     repeats: int = option(5, help="how often folds, or few labels, are drawn anew", metavar="N")
     fractions: tuple[float, ...] = option(
@@ -61,14 +65,19 @@ class ProbeSettings:
         help="shares of the training patients (or groups) whose labels are known; 1 is always taken",
         metavar="SHARE",
     )
-    inner_folds: int = option(INNER_FOLDS, help="folds within the training part, by which the penalty is chosen", metavar="N")
+    inner_folds: int = option(
+        INNER_FOLDS, help="folds within the training part, by which the penalty is chosen", metavar="N"
+    )
     neighbours: int = option(NEIGHBOURS, help="nearest neighbours that vote", metavar="N")
     temperature: float = option(TEMPERATURE, help="of their votes")
     positive: int = option(1, help="number of the class of F1 where there are two")
     seed: int = option(0, help="of folds and draws")
     task: str | None = option(None, help="name of the task in tables (default: that of the folder)", role="label")
     baseline: str | None = option(
-        None, help="network that the others are compared with (default: the first one of random weights, else the first)", role="report", metavar="NAME"
+        None,
+        help="network that the others are compared with (default: the first one of random weights, else the first)",
+        role="report",
+        metavar="NAME",
     )
     leakage: str = option("warn", help="what to do about leaks", role="report", choices=("warn", "fail", "ignore"))
     pretraining: tuple[str, ...] = option(
@@ -85,13 +94,17 @@ class ProbeSettings:
     image_size: int | None = option(None, help="pixels per side, for all networks (default: each as in its training)")
     channels: int | None = option(None, help="1 for grey, 3 for colour, for all networks (default: as in its training)")
     batch_size: int = option(32, help="pictures that go through a network at once", role="speed", metavar="N")
-    workers: int = option(0, help="processes that prepare pictures; the numbers are the same for any", role="speed", metavar="N")
+    workers: int = option(
+        0, help="processes that prepare pictures; the numbers are the same for any", role="speed", metavar="N"
+    )
     device: str | None = option(None, help="torch device (default: the GPU if there is one)", role="speed")
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
-                raise UserError(f"expected {name} of {least} or more, found {getattr(self, name)}: give --{name} {least}")
+                raise UserError(
+                    f"expected {name} of {least} or more, found {getattr(self, name)}: give --{name} {least}"
+                )
         if wrong := [share for share in self.fractions if not 0 < share <= 1]:
             raise UserError(f"expected fractions above 0 and up to 1, found {wrong[0]:g}: 0.1 is 10 % of the patients")
         if self.temperature <= 0:

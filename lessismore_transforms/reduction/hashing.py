@@ -14,7 +14,7 @@ import functools
 import math
 import operator
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ Hashes = npt.NDArray[np.uint64]
 _WIDTH, _HEIGHT = 9, 8
 _FRACTION_BITS = 22  # of Pillow's integer weights: 32 less 8 for the pixel and 2 for overshoot
 _HALF = 1 << (_FRACTION_BITS - 1)
+_LANES = 32  # weights come in blocks of so many, which fill the processor's vectors
+_ROWS = 4  # resized at once, so that each weight is loaded once for all of them
 _BLOCK = 2**23  # pixels that the torch route handles at once: 32 slices of 512 x 512
 _XOR_BLOCK = 2**17  # hash pairs at once: 1 MiB
 
@@ -136,8 +138,8 @@ def _weights(size: int, new_size: int) -> tuple[npt.NDArray[np.int32], npt.NDArr
         new_size: pixels after.
 
     Returns:
-        Weights int32 (new_size, size) with 22 fractional bits, and int64 (new_size, 2): for each new pixel the first
-        old pixel that has a weight, and the one behind the last.
+        Weights int32 (new_size, size) with 22 fractional bits, and int64 (new_size, 2): for each new pixel where the
+        blocks of old pixels begin and end that hold all its weights.
     """
     scale = size / new_size
     stretch = max(scale, 1.0)
@@ -151,7 +153,7 @@ def _weights(size: int, new_size: int) -> tuple[npt.NDArray[np.int32], npt.NDArr
         total = functools.reduce(operator.add, values)  # not sum(): it compensates from Python 3.12 on
         fixed = np.array(values) / total * (1 << _FRACTION_BITS)
         weights[target, first:stop] = np.trunc(fixed + np.copysign(0.5, fixed))
-        spans[target] = first, stop
+        spans[target] = first // _LANES * _LANES, min(-(-stop // _LANES) * _LANES, size)
     weights.flags.writeable = spans.flags.writeable = False
     return weights, spans
 
@@ -175,41 +177,76 @@ def _hash_stack(
     """Write the hash of each slice (S, H, W) to `hashes`, with the weights of both passes."""
     count, height, width = slices.shape
     # As 32-bit numbers, each converted once and not once for each of the six weights that it meets.
-    pixels = np.empty(width, np.int32)
-    narrow = np.empty((_WIDTH, height), np.int32)  # transposed, so that both passes read contiguous pixels
+    pixels = np.empty((_ROWS, width), np.int32)
+    narrow = np.empty((_WIDTH, height + _ROWS), np.int32)  # transposed, so that both passes read contiguous pixels
     for index in range(count):
-        for row in range(height):
-            for column in range(width):
-                pixels[column] = slices[index, row, column]
+        for top in range(0, height, _ROWS):
+            for place in range(_ROWS):
+                row = slices[index, min(top + place, height - 1)]  # the last one again where there are no more
+                for column in range(width):
+                    pixels[place, column] = row[column]
             for target in range(_WIDTH):
                 first, stop = across_spans[target]
-                narrow[target, row] = _weighted(pixels[first:stop], across[target, first:stop])
+                one, two, three, four = _weighted_rows(
+                    pixels[0, first:stop],
+                    pixels[1, first:stop],
+                    pixels[2, first:stop],
+                    pixels[3, first:stop],
+                    across[target, first:stop],
+                )
+                narrow[target, top], narrow[target, top + 1] = _rounded(one), _rounded(two)
+                narrow[target, top + 2], narrow[target, top + 3] = _rounded(three), _rounded(four)
         bits = np.uint64(0)
         for target in range(_HEIGHT):
             first, stop = down_spans[target]
-            left = _weighted(narrow[0, first:stop], down[target, first:stop])
+            left = _rounded(_weighted(narrow[0, first:stop], down[target, first:stop]))
             for column in range(1, _WIDTH):
-                right = _weighted(narrow[column, first:stop], down[target, first:stop])
+                right = _rounded(_weighted(narrow[column, first:stop], down[target, first:stop]))
                 bits = (bits << np.uint64(1)) | np.uint64(right > left)
                 left = right
         hashes[index] = bits
 
 
 @compiled()
-def _weighted(pixels: npt.NDArray[np.int32], weights: npt.NDArray[np.int32]) -> int:
-    """The weighted sum of some pixels of 0..255, rounded and saturated to 8 bits.
+def _weighted_rows(
+    first: npt.NDArray[np.int32],
+    second: npt.NDArray[np.int32],
+    third: npt.NDArray[np.int32],
+    fourth: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.int32],
+) -> tuple[Any, Any, Any, Any]:
+    """The weighted sums of four rows of pixels of 0..255.
 
-    The sum is below 2^31: weights add up to 2^22, and to less than twice that without their signs.
+    They are below 2^31: weights add up to 2^22, and to less than twice that without their signs.
     """
+    one = two = three = four = np.int32(0)
+    for index in range(weights.size):
+        weight = weights[index]
+        one = np.int32(one + np.int32(first[index] * weight))
+        two = np.int32(two + np.int32(second[index] * weight))
+        three = np.int32(three + np.int32(third[index] * weight))
+        four = np.int32(four + np.int32(fourth[index] * weight))
+    return one, two, three, four
+
+
+@compiled()
+def _weighted(pixels: npt.NDArray[np.int32], weights: npt.NDArray[np.int32]) -> Any:
+    """The same of one row."""
     total = np.int32(0)
     for index in range(pixels.size):
         total = np.int32(total + np.int32(pixels[index] * weights[index]))
+    return total
+
+
+@compiled()
+def _rounded(total: Any) -> int:
+    """A weighted sum rounded and saturated to 8 bits."""
     rounded = int((np.int64(total) + _HALF) >> _FRACTION_BITS)
     return min(max(rounded, 0), 255)
 
 
 def _resize_rows(pixels: torch.Tensor, new_size: int) -> torch.Tensor:
-    """Resize each row of pixels, uint8 (N, size) to (N, new_size), as `_weighted` does.
+    """Resize each row of pixels, uint8 (N, size) to (N, new_size), as `_hash_stack` does.
 
     The weights are split into base-128 digits for the int8 matrix product, which is exact in int32 because wrap-around
     cancels in the sum. Where that product does not take the shape, float64 is used, which is exact too.

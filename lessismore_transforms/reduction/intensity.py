@@ -2,7 +2,8 @@
 
 Wolf et al. 2024 (doi 10.1016/j.compbiomed.2024.109242), Section 2.2 and its released converters: min-max in float64,
 rounded half to even as OpenCV does when it writes a float image. A difference in the last bit here changes bits of the
-hash, so the fast route for whole-numbered voxels is a table whose values come from the same formula.
+hash. So there are two fast routes for whole-numbered voxels: a division that rounds as float64 does (`_stretch_whole`),
+and, for all else, a table whose values come from the same formula.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Formula = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 _DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
 _LONGEST_TABLE = 2**17
+_FLOAT32_RANGE = 2**16 - 1  # the largest range that `_stretch_whole` takes
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,16 @@ def parse_windows(text: str) -> tuple[Window, ...]:
     return tuple(Window.parse(part) for part in parts)
 
 
-def min_max_uint8(hu: Voxels, *, lower: float | None = None, epsilon: float = 0.0) -> Pixels:
+def min_max_uint8(
+    hu: Voxels, *, lower: float | None = None, epsilon: float = 0.0, ends: tuple[float, float] | None = None
+) -> Pixels:
     """Stretch each slice over 0..255: 255 * (x - min) / ((max - min) + epsilon), rounded half to even.
 
     Args:
         hu: slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
         lower: smaller values (padding) count as this one, in HU.
         epsilon: added to the range; 1e-5 HU in the released NIfTI converter, 0 in the released DICOM converter.
+        ends: the smallest and the largest voxel, where they are known; of one slice only.
 
     Returns:
         uint8 of the same shape, C-contiguous; a constant slice becomes zeros.
@@ -115,10 +120,10 @@ def min_max_uint8(hu: Voxels, *, lower: float | None = None, epsilon: float = 0.
     Raises:
         UserError: shape, dtype or values are not as above.
     """
-    floor = -math.inf if lower is None else lower
-    out = np.zeros(hu.shape, np.uint8)
+    floor = -math.inf if lower is None else float(lower)
+    out = np.empty(hu.shape, np.uint8)
     for voxels, pixels in _slices(hu, out):
-        _stretch(voxels, pixels, floor, epsilon)
+        _stretch(voxels, pixels, *(ends or _extremes(voxels)), floor, epsilon)
     return out
 
 
@@ -193,16 +198,22 @@ def _slices(hu: Voxels, out: Pixels) -> Iterator[tuple[Voxels, Pixels]]:
         yield np.ascontiguousarray(voxels[forwards]), pixels[forwards]
 
 
-def _stretch(voxels: Voxels, pixels: Pixels, floor: float, epsilon: float) -> None:
-    """Write the min-max picture of one slice into zeros; a constant slice leaves them zeros."""
-    low, high = _extremes(voxels)
-    bottom, top = max(low, floor), max(high, floor)
-    if bottom < top:
+def _stretch(voxels: Voxels, pixels: Pixels, low: float, high: float, floor: float, epsilon: float) -> None:
+    """Write the min-max picture of one slice, zeros where it is constant."""
+    bottom, top = max(float(low), floor), max(high, floor)
+    if bottom >= top:
+        pixels[...] = 0
+    elif epsilon == 0 and voxels.dtype.kind in "iu" and top - bottom <= _FLOAT32_RANGE and bottom.is_integer():
+        _stretch_whole(voxels, voxels.dtype.type(bottom), np.float32(top - bottom), pixels)
+    else:
         _apply(lambda x: 255 * (np.maximum(x, floor) - bottom) / ((top - bottom) + epsilon), voxels, pixels, low, high)
 
 
 def _extremes(voxels: Voxels) -> tuple[float, float]:
     """The smallest and the largest voxel; both are NaN where a voxel is NaN."""
+    if voxels.dtype.kind in "iu":
+        low, high = map(float, _ends(voxels))
+        return low, high
     low, high = float(voxels.min()), float(voxels.max())
     if not math.isfinite(255 * (high - low)):
         raise UserError(
@@ -223,6 +234,38 @@ def _apply(formula: Formula, voxels: Voxels, pixels: Pixels, low: float, high: f
 
 def _saturate(values: npt.NDArray[np.float64]) -> Pixels:
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+
+
+@compiled()
+def _ends(voxels: Voxels) -> tuple[Any, Any]:
+    """The smallest and the largest of whole-numbered voxels, in one pass."""
+    low = high = voxels[0, 0]
+    for row in range(voxels.shape[0]):
+        for column in range(voxels.shape[1]):
+            voxel = voxels[row, column]
+            low = voxel if voxel < low else low
+            high = voxel if voxel > high else high
+    return low, high
+
+
+@compiled(error_model="numpy")  # the other model looks for a division by zero in each step
+def _stretch_whole(voxels: Voxels, bottom: Any, extent: Any, pixels: Pixels) -> None:
+    """Write the min-max picture of whole-numbered voxels; `extent` is the range above `bottom`, 1 to 2^16 - 1.
+
+    float32 gives what exact numbers give. 255 * (x - bottom) is below 2^24, so it is exact. The quotient is at most
+    255, so the division moves it by at most 2^-17. A quotient half way between two grey levels needs few digits and is
+    not moved; any other one is at least 1 / (2 * extent) away from there, which is more than 2^-17.
+    """
+    height, width = voxels.shape
+    greys = np.empty(width, np.int32)
+    for row in range(height):
+        for column in range(width):  # no narrow numbers here: this loop becomes vector instructions
+            voxel = voxels[row, column]
+            voxel = voxel if voxel > bottom else bottom
+            above = np.int32(np.int32(voxel) - np.int32(bottom))
+            greys[column] = np.int32(np.rint(np.float32(255) * np.float32(above) / extent))
+        for column in range(width):
+            pixels[row, column] = greys[column]
 
 
 @compiled()

@@ -16,7 +16,8 @@ from lessismore_transforms.volumes.dicom_file import LARGEST_INFLATED, inflatabl
 from lessismore_transforms.volumes.dicom_header import Header, SliceError
 from lessismore_transforms.volumes.dicom_series import build_volumes
 from lessismore_transforms.volumes.geometry import Array
-from lessismore_transforms.volumes.volume import Crc32, Slice, StoredSlice, Volume, to_hu
+from lessismore_transforms.volumes.stored_values import drop_unused_bits, whole_hu
+from lessismore_transforms.volumes.volume import Crc32, Slice, StoredSlice, Volume, read_whole, to_hu
 from lessismore_transforms.wording import counted
 
 __all__ = ["Header", "build_volumes", "read", "read_headers"]
@@ -42,8 +43,14 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
             reason = f"{stored.path}: damaged, or no decoder for its pixels: copy it again, or convert it to NIfTI"
             yield Slice(index, np.empty((0, 0), np.int16), reason=reason)
             continue
-        hu, replaced = to_hu(raw, *rescale, bits=stored.bits)
-        yield Slice(index, volume.orientation.apply(hu), rescale, replaced)
+        whole = None
+        if stored.offset >= 0 and (whole := whole_hu(raw, stored.bits, *rescale)) is None:
+            drop_unused_bits(raw, stored.bits)
+        hu, ends = whole or (None, None)
+        replaced = 0
+        if hu is None:
+            hu, replaced = to_hu(raw, *rescale, bits=stored.bits)
+        yield Slice(index, volume.orientation.apply(hu), rescale, replaced, ends=ends)
 
 
 class _Files:
@@ -52,7 +59,7 @@ class _Files:
     def __init__(self, root: Path, crc: Crc32) -> None:
         self.root, self.crc = root, crc
         self.path = ""
-        self.data: bytes | mmap.mmap = b""
+        self.data: memoryview | mmap.mmap = memoryview(b"")
         self.maps: dict[str, mmap.mmap] = {}
         self.dataset: pydicom.Dataset | None = None
 
@@ -60,14 +67,15 @@ class _Files:
         """Make the file of a slice the present one, and add it to the checksum."""
         if stored.path == self.path:
             return
-        self.path, self.dataset, self.data = "", None, b""
+        self.path, self.dataset, self.data = "", None, memoryview(b"")
         if (known := self.maps.get(stored.path)) is not None:  # slices of several such files may alternate
             self.path, self.data = stored.path, known
             return
-        with (self.root / stored.path).open("rb") as file:
-            self.data = file.read() if stored.frame < 0 else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if isinstance(self.data, mmap.mmap):
-            self.maps[stored.path] = self.data
+        with io.FileIO(f"{self.root}/{stored.path}") as file:
+            if stored.frame < 0:
+                self.data = read_whole(file)
+            else:
+                self.data = self.maps[stored.path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         with memoryview(self.data) as view:
             self.crc.update(view)
         self.path = stored.path
@@ -78,7 +86,7 @@ class _Files:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 file = io.BytesIO(self.data)
-                self.dataset = pydicom.dcmread(inflatable(file, self.data[:_META_BYTES]), force=True)
+                self.dataset = pydicom.dcmread(inflatable(file, bytes(self.data[:_META_BYTES])), force=True)
         return self.dataset
 
 
@@ -92,10 +100,7 @@ def _pixels(files: _Files, stored: StoredSlice, volume: Volume) -> Array:
     if have < rows * columns * dtype.itemsize:
         raise SliceError(f"truncated: {have} of {rows * columns * dtype.itemsize} bytes of pixels: copy it again")
     raw = np.frombuffer(files.data, dtype, rows * columns, stored.offset).reshape(rows, columns)
-    if unused := 8 * dtype.itemsize - stored.bits:  # high bits may hold an overlay
-        raw = raw << unused
-        raw >>= unused
-    return raw
+    return raw if raw.flags.writeable and raw.flags.aligned else raw.copy()
 
 
 def _decode(files: _Files, stored: StoredSlice, rows: int, columns: int) -> Array:

@@ -7,9 +7,14 @@ reader judges.
 
 from __future__ import annotations
 
+import functools
 import math
-import struct
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lessismore_transforms.reduction.compiled import compiled
 
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _SHORT = frozenset(
@@ -18,15 +23,16 @@ _SHORT = frozenset(
         b"ST", b"TM", b"UI", b"UL", b"US",
     )
 )  # fmt: skip
-_PIXELS = (0x7FE0, 0x0010)
-_TAG_LENGTH = struct.Struct("<HHI").unpack_from
-_TAG_TYPE_LENGTH = struct.Struct("<HH2sH").unpack_from
-_LENGTH = struct.Struct("<I").unpack_from
+_KINDS = np.zeros((26, 26), np.uint8)  # of a type, by its two letters: 1 with a short length, 2 with a long one
+for _number, _types in enumerate((_SHORT, _LONG), start=1):
+    for _first, _second in _types:
+        _KINDS[_first - ord("A"), _second - ord("A")] = _number
+_PIXELS = 0x7FE00010
 _SYNTAX = 0x00020010
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_DEPTH = 8  # of sequences in sequences
+_DEPTH = 9  # of sequences in sequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Elements:
 
     def text(self, tag: int) -> str:
         """A text element; empty where it is absent."""
-        return self.value(tag).decode("latin-1").strip(" \0")
+        return _text(self.value(tag))
 
     def whole(self, tag: int, default: int = 0) -> int:
         """A whole number of 16 bits; the default where it is absent."""
@@ -66,8 +72,7 @@ class Elements:
         Raises:
             ValueError: one of them is no number.
         """
-        text = self.text(tag)
-        return tuple(float(part) for part in text.split("\\")) if text else ()
+        return _numbers(self.value(tag))
 
     def number(self, tag: int) -> float:
         """The first number of an element that can be missing; 0 where it is absent or no number."""
@@ -78,116 +83,156 @@ class Elements:
         return value if math.isfinite(value) else 0.0
 
 
+# The slices of a series have most values in common.
+@functools.lru_cache(maxsize=1024)
+def _text(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \0")
+
+
+@functools.lru_cache(maxsize=1024)
+def _numbers(value: bytes) -> tuple[float, ...]:
+    text = _text(value)
+    return tuple(float(part) for part in text.split("\\")) if text else ()
+
+
 class _OddError(Exception):
     """Something that the walk does not expect."""
 
 
-def walk(data: bytes, wanted: frozenset[int]) -> Elements | None:
+def walk(data: bytes, wanted: npt.NDArray[np.int64]) -> Elements | None:
     """The elements in the first bytes of a file, up to its pixels; None where the file is not of the usual kind.
 
     Args:
         data: first bytes of the file, at least up to the value of PixelData.
-        wanted: tags of the values to keep.
+        wanted: tags of the values to keep, ascending.
     """
-    if data[128:132] != b"DICM":
+    syntax, place = meta(data)
+    if syntax not in (_EXPLICIT, _IMPLICIT):
         return None
+    places = np.zeros((len(wanted), 2), np.int64)
     try:
-        return _walk(data, {(tag >> 16, tag & 0xFFFF) for tag in wanted})
-    except (_OddError, struct.error):
+        pixels, length = _walk(data, place, syntax == _IMPLICIT, wanted, places)
+    except (_OddError, IndexError):
         return None
+    found = zip(wanted.tolist(), places.tolist(), strict=True)
+    return Elements({tag: data[first:stop] for tag, (first, stop) in found if first}, syntax, pixels, length)
 
 
 def meta(data: bytes) -> tuple[str, int]:
     """The transfer syntax and where the meta elements end; an empty one where they are not of the usual kind."""
-    place, syntax = 132, ""
+    if data[128:132] != b"DICM":
+        return "", 132
     try:
-        while data[128:132] == b"DICM" and data[place : place + 2] == b"\x02\x00":
-            tag, length, value = _element(data, place, implicit=False)
-            place = value + length
-            if place > len(data):
-                return "", 0
-            if tag == _SYNTAX:
-                syntax = data[value:place].decode("latin-1").strip(" \0")
-    except (_OddError, struct.error):
+        first, stop, end = _meta(data)
+    except (_OddError, IndexError):
         return "", 0
-    return syntax, place
+    return _text(data[first:stop]), end
 
 
-def _walk(data: bytes, wanted: set[tuple[int, int]]) -> Elements:
-    syntax, place = meta(data)
-    if syntax not in (_EXPLICIT, _IMPLICIT):
-        raise _OddError
-    implicit = syntax == _IMPLICIT
-    if implicit and data[place + 4 : place + 6] in _SHORT | _LONG:  # the label is wrong
-        raise _OddError
-    values: dict[int, bytes] = {}
-    before, end = (2, 0xFFFF), len(data)
-    while True:
-        # Written out as far as possible: a folder may hold half a million headers of a hundred elements.
-        if implicit:
-            group, element, length = _TAG_LENGTH(data, place)
-            value = place + 8
-        else:
-            group, element, kind, length = _TAG_TYPE_LENGTH(data, place)
-            value = place + 8
-            if kind not in _SHORT:
-                if kind not in _LONG or length:
-                    raise _OddError
-                (length,) = _LENGTH(data, value)
-                value += 4
-        if (group, element) <= before:
-            raise _OddError
-        before = (group, element)
-        if length == _UNDEFINED:
-            if before == _PIXELS:
-                raise _OddError
-            place = _skip_sequence(data, value, implicit, 0)
-            continue
-        if before == _PIXELS:
-            return Elements(values, syntax, value, length)
+# A folder may hold half a million headers of a hundred elements. Beyond the end of the data there is an IndexError.
+@compiled(boundscheck=True)
+def _meta(data: bytes) -> tuple[int, int, int]:
+    """Where the transfer syntax begins and ends, and where the meta elements end."""
+    place, first, stop = 132, 0, 0
+    while place + 2 <= len(data) and _two(data, place) == 2:
+        tag, length, value = _element(data, place, False)
         place = value + length
-        if place > end:
+        if place > len(data):
             raise _OddError
-        if before in wanted:
-            values[group << 16 | element] = data[value:place]
+        if tag == _SYNTAX:
+            first, stop = value, place
+    return first, stop, place
 
 
+@compiled(boundscheck=True)
+def _walk(
+    data: bytes, place: int, implicit: bool, wanted: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+) -> tuple[int, int]:
+    """Write where the wanted values begin and end; returns where that of PixelData begins, and its length."""
+    if implicit and _kind(data, place + 4):  # the label is wrong
+        raise _OddError
+    before, number = 0x0002FFFF, 0
+    while True:
+        tag, length, value = _element(data, place, implicit)
+        if tag <= before:
+            raise _OddError
+        before = tag
+        if length == _UNDEFINED:
+            if tag == _PIXELS:
+                raise _OddError
+            place = _skip_sequence(data, value, implicit)
+            continue
+        if tag == _PIXELS:
+            return value, length
+        place = value + length
+        if place > len(data):
+            raise _OddError
+        while number < len(wanted) and wanted[number] < tag:
+            number += 1
+        if number < len(wanted) and wanted[number] == tag:
+            places[number] = value, place
+
+
+@compiled(boundscheck=True)
 def _element(data: bytes, place: int, implicit: bool) -> tuple[int, int, int]:
     """Tag, length and place of the value of the element that begins at `place`."""
     if implicit:
-        group, element, length = _TAG_LENGTH(data, place)
-        return group << 16 | element, length, place + 8
-    group, element, kind, length = _TAG_TYPE_LENGTH(data, place)
-    if kind in _SHORT:
-        return group << 16 | element, length, place + 8
-    if kind not in _LONG or length:
+        return _tag(data, place), _four(data, place + 4), place + 8
+    tag, kind, length = _tag(data, place), _kind(data, place + 4), _two(data, place + 6)
+    if kind == 1:
+        return tag, length, place + 8
+    if kind == 0 or length:
         raise _OddError
-    (length,) = _LENGTH(data, place + 8)
-    return group << 16 | element, length, place + 12
+    return tag, _four(data, place + 8), place + 12
 
 
-def _skip_sequence(data: bytes, place: int, implicit: bool, depth: int) -> int:
+@compiled(boundscheck=True)
+def _skip_sequence(data: bytes, place: int, implicit: bool) -> int:
     """Where a sequence of undefined length ends."""
-    if depth > _DEPTH:
-        raise _OddError
-    while True:
-        tag, length = _item(data, place)
-        place += 8
-        if tag == _SEQUENCE_END:
-            return place
-        if tag != _ITEM:
+    depth = 1  # odd in a sequence, even in an item of undefined length in it
+    while depth:
+        if depth > 2 * _DEPTH:
             raise _OddError
-        place = _skip_item(data, place, implicit, depth) if length == _UNDEFINED else place + length
+        tag, length = _tag(data, place), _four(data, place + 4)
+        if depth % 2:
+            place += 8
+            if tag == _SEQUENCE_END:
+                depth -= 1
+            elif tag != _ITEM:
+                raise _OddError
+            elif length == _UNDEFINED:
+                depth += 1
+            else:
+                place += length
+        elif tag == _ITEM_END:
+            place += 8
+            depth -= 1
+        else:
+            _, length, place = _element(data, place, implicit)
+            if length == _UNDEFINED:
+                depth += 1
+            else:
+                place += length
+    return place
 
 
-def _skip_item(data: bytes, place: int, implicit: bool, depth: int) -> int:
-    """Where an item of undefined length ends."""
-    while _item(data, place)[0] != _ITEM_END:
-        _, length, value = _element(data, place, implicit)
-        place = _skip_sequence(data, value, implicit, depth + 1) if length == _UNDEFINED else value + length
-    return place + 8
+@compiled(boundscheck=True)
+def _kind(data: bytes, place: int) -> int:
+    """What `_KINDS` says of the type whose letters stand at `place`; 0 where there are no such letters."""
+    first, second = int(data[place]) - 65, int(data[place + 1]) - 65
+    return int(_KINDS[first, second]) if 0 <= first < 26 and 0 <= second < 26 else 0
 
 
-def _item(data: bytes, place: int) -> tuple[int, int]:
-    group, element, length = _TAG_LENGTH(data, place)
-    return group << 16 | element, length
+@compiled(boundscheck=True)
+def _tag(data: bytes, place: int) -> int:
+    return _two(data, place) << 16 | _two(data, place + 2)
+
+
+@compiled(boundscheck=True)
+def _four(data: bytes, place: int) -> int:
+    return _two(data, place) | _two(data, place + 2) << 16
+
+
+@compiled(boundscheck=True)
+def _two(data: bytes, place: int) -> int:
+    return int(data[place]) | int(data[place + 1]) << 8

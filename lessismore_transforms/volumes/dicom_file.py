@@ -6,11 +6,13 @@ the walk finds something odd.
 
 from __future__ import annotations
 
+import io
 import warnings
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
@@ -29,13 +31,14 @@ from lessismore_transforms.volumes.dicom_header import (
 from lessismore_transforms.volumes.volume import Skipped
 
 LARGEST_INFLATED = 1 << 30  # bytes: a deflated file may hold a thousand times its size
+_WANTED = np.sort([*TAGS.values()])
 _HEADER_BYTES = 1 << 14  # of a usual file; what is longer is left to pydicom
 
 
 def read_headers(path: str, root: Path) -> list[Header | Skipped]:
     """The headers of all slices in one file below `root`, or the reason why it holds none of a CT volume."""
     try:
-        with (root / path).open("rb") as file:
+        with io.FileIO(f"{root}/{path}") as file:
             return _headers(path, file)
     except SliceError as refused:
         return [Skipped(path, str(refused))]
@@ -47,15 +50,15 @@ def read_headers(path: str, root: Path) -> list[Header | Skipped]:
         return [Skipped(path, "damaged DICOM header: copy the file again, or convert it to NIfTI")]
 
 
-def _headers(path: str, file: BinaryIO) -> list[Header | Skipped]:
-    start = file.read(_HEADER_BYTES)
-    elements = walk(start, frozenset(TAGS.values()))
+def _headers(path: str, unbuffered: io.FileIO) -> list[Header | Skipped]:
+    start = unbuffered.read(_HEADER_BYTES)
+    elements = walk(start, _WANTED)
     patient = None if elements is None else ascii_id(elements.value(TAGS["PatientID"]))
     if elements is not None and patient is not None and elements.text(TAGS["SOPClassUID"]) == CTImageStorage:
         return [slice_header(path, elements, patient)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities of values that nothing here reads
-        file = inflatable(file, start)
+        file = inflatable(io.BufferedReader(unbuffered), start)
         file.seek(0)
         forced = PurePosixPath(path).suffix.lower() in (".dcm", ".ima")
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS.values()), force=forced)

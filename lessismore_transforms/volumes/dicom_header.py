@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -49,8 +48,7 @@ _UID = re.compile(r"[0-9.]{1,64}")
 _LONGEST_ID = 64  # characters of a PatientID
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):  # which passes between processes several times as fast as a dataclass
     """The header of one slice in a DICOM file; lengths in mm, directions and positions in LPS+."""
 
     path: str
@@ -148,7 +146,7 @@ def pixel_layout(elements: Elements) -> tuple[tuple[int, int], str, int, bool]:
 
 def check_place(position: tuple[float, ...], directions: tuple[float, ...]) -> None:
     """Refuse a slice whose place in the patient is not known."""
-    if len(position) != 3 or len(directions) != 6 or not np.isfinite([*position, *directions]).all():
+    if len(position) != 3 or len(directions) != 6 or not all(map(math.isfinite, (*position, *directions))):
         raise SliceError("ImagePositionPatient or ImageOrientationPatient is missing, so its place is unknown")
     (a, b, c), (d, e, f) = directions[:3], directions[3:]
     if math.hypot(b * f - c * e, c * d - a * f, a * e - b * d) < 0.5:  # their cross product

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def build_volumes(headers: Sequence[Header], *, stored: bool = False) -> tuple[l
     """
     by_series: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
     for header in sorted(headers, key=lambda header: header.path):
-        folder = "" if header.series else str(PurePosixPath(header.path).parent)
+        folder = "" if header.series else posixpath.dirname(header.path)
         by_series[header.series, header.patient, folder].append(header)
     volumes: list[Volume] = []
     skipped: list[Skipped] = []
@@ -76,13 +76,17 @@ def _grids(headers: list[Header]) -> list[list[Header]]:
     groups: list[list[Header]] = []
     for header in headers:
         for group in groups:
-            turned = np.abs(np.subtract(header.directions, group[0].directions)).max()
-            if header.size == group[0].size and turned < _SAME_DIRECTION:
+            if header.size == group[0].size and _turned(header, group[0]) < _SAME_DIRECTION:
                 group.append(header)
                 break
         else:
             groups.append([header])
     return sorted(groups, key=lambda group: (group[0].size, group[0].directions))
+
+
+def _turned(header: Header, other: Header) -> float:
+    """By how much the cosines of two slices' directions differ at most."""
+    return max(abs(a - b) for a, b in zip(header.directions, other.directions, strict=True))
 
 
 def _phases(headers: list[Header]) -> list[list[Header]]:
@@ -162,12 +166,12 @@ def _build(headers: list[Header], series: str, *, stored: bool) -> tuple[Volume,
     elif orientation.flip_slices:
         ordered.reverse()
     affine = canonical_affine(affine, (first.size[1], first.size[0], count), orientation)
-    normal = slice_normal(affine)
+    normal, places = slice_normal(affine), np.array([header.position for header in ordered])
     rows, columns = first.size[::-1] if orientation.transpose else first.size
     slices = tuple(
         StoredSlice(
             path=header.path,
-            position_mm=float(np.dot(header.position, normal)),
+            position_mm=float(np.dot(place, normal)),
             slope=header.rescale[0] if header.rescale else 1.0,
             intercept=header.rescale[1] if header.rescale else 0.0,
             offset=header.offset,
@@ -175,7 +179,7 @@ def _build(headers: list[Header], series: str, *, stored: bool) -> tuple[Volume,
             bits=header.bits,
             frame=header.frame,
         )
-        for header in ordered
+        for header, place in zip(ordered, places, strict=True)
     )
     volume = Volume(
         volume=volume_id(series),
@@ -263,4 +267,4 @@ def _place(headers: list[Header]) -> str:
     paths = {header.path for header in headers}
     if headers[0].frame >= 0 and len(paths) == 1:
         return headers[0].path
-    return os.path.commonpath([str(PurePosixPath(path).parent) for path in paths]) or "."
+    return os.path.commonpath({posixpath.dirname(path) or "." for path in paths}) or "."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lessismore_transforms.errors import UserError, VolumeError, reading
@@ -131,7 +132,7 @@ def _included(path: str, include: Sequence[str]) -> bool:
 
 
 def _name(path: str) -> str:
-    return PurePosixPath(path).name
+    return path.rpartition("/")[2]
 
 
 def _kind(path: str) -> str:
@@ -139,7 +140,7 @@ def _kind(path: str) -> str:
     for kind, suffixes in (("nifti", nifti.SUFFIXES), ("itk", itk_files.SUFFIXES), ("images", images.SUFFIXES)):
         if name.endswith(suffixes):
             return kind
-    return "other" if PurePosixPath(name).suffix in _OTHER_SUFFIXES or name == "dicomdir" else "dicom"
+    return "other" if posixpath.splitext(name)[1] in _OTHER_SUFFIXES or name == "dicomdir" else "dicom"
 
 
 def checksum(volume: Volume, root: str | Path) -> str:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.reduction.intensity import Window, min_max_uint8, released_hu, window_uint8
 from lessismore_transforms.volumes import Slice
-from lessismore_transforms.volumes.geometry import Array
 
 AIR_HU = -1024  # a whole number, which NumPy compares with int16 voxels several times as fast
 _RELEASED_EPSILON = {"nifti": 1e-5}  # the released script for NIfTI adds this to the range, the one for DICOM does not
@@ -59,13 +58,14 @@ def to_pixels(
     return hashed, window_uint8(ct_slice.hu, Window.parse(pixels))
 
 
-def padding_voxels(hu: Array) -> int:
+def padding_voxels(ct_slice: Slice) -> int:
     """Number of voxels below -1024 HU, which no tissue and no air has."""
-    return int(np.count_nonzero(hu < AIR_HU))
+    lowest = ct_slice.ends[0] if ct_slice.ends else ct_slice.hu.min()
+    return int(np.count_nonzero(ct_slice.hu < AIR_HU)) if lowest < AIR_HU else 0
 
 
 def _clipped(ct_slice: Slice, volume_format: str) -> NDArray[np.uint8]:
-    return min_max_uint8(ct_slice.hu, lower=AIR_HU)
+    return min_max_uint8(ct_slice.hu, lower=AIR_HU, ends=ct_slice.ends)
 
 
 def _released(ct_slice: Slice, volume_format: str) -> NDArray[np.uint8]:

@@ -71,5 +71,7 @@ def _look(entry: os.DirEntry[str]) -> tuple[bool, str]:
 
 def _escaped(path: str) -> str:
     """The path with its control characters and its bytes that are no text escaped; other odd characters stay."""
+    if path.isprintable():
+        return path
     text = path.encode(errors="backslashreplace").decode()
     return "".join(c if c >= " " else repr(c)[1:-1] for c in text)

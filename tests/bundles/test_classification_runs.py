@@ -141,13 +141,14 @@ def test_each_bundle_trains_as_released_and_evaluates_to_the_same(tmp_path: Path
     The learning rates of the released settings are those of thirteen epochs, for one bundle.
     """
     epochs = 13 if bundle == COVID else 2
-    common = {COVID: {"dataset_dir": str(data / "covid")}, BRAIN: {"dataset_dir": str(data / "brain"), "fold": 2}}
+    fold = {"fold": 2, "repeat": 1}
+    common = {COVID: {"dataset_dir": str(data / "covid")}, BRAIN: {"dataset_dir": str(data / "brain"), **fold}}
     common[ORGANS] = {"dataset_dir": str(data / "organs"), "md5": "any", "classes": ["a", "b", "c"]}
     trained = common[bundle] | {"mode": "scratch", "max_epochs": epochs, "output_dir": "trained"}
     trained |= {} if bundle == COVID else {"frozen_epochs": 1}
-    number = "run_02" if bundle == BRAIN else "run_00"
+    number = "run_07" if bundle == BRAIN else "run_00"  # five folds of the first repeat, then 0, 1 and 2
     scored = common[bundle] | {"output_dir": "scored", "weights": f"trained/{number}/model.safetensors"}
-    scored.pop("fold", None)  # it is that of the training
+    scored = {name: value for name, value in scored.items() if name not in fold}  # they are those of the training
     refused = (
         {}
         if bundle != COVID
@@ -187,6 +188,7 @@ print("REFUSED" + json.dumps([run(workflow) for workflow in workflows[3:]]))
     assert "rescored" not in first
     assert again["mode"] == first["mode"] == "scratch"
     assert again["settings"] == first["settings"]
+    assert {**first["settings"], **(fold if bundle == BRAIN else {})} == first["settings"]
     assert first["settings"]["frozen_epochs"] == (10 if bundle == COVID else 1)
     confused = np.array(first["confusion"]["test"])
     assert confused.trace() / confused.sum() == pytest.approx(first["test"]["accuracy"], abs=1e-12)

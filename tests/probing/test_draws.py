@@ -34,7 +34,7 @@ def test_few_labels_are_of_whole_groups_of_each_class_and_part_of_more() -> None
     assert known[:, 0].all()
     for column, groups in ((1, 5), (2, 3), (3, 1)):  # 2.5 is rounded up
         for label in (0, 1):
-            names = {OWN[row] for row in np.flatnonzero(known[:, column] & (LABELS == label))}
+            names = {OWN[row] for row in np.flatnonzero(known[:, column] & (label == LABELS))}
             assert len(names) == groups
             assert all(known[row, column] for row in range(40) if OWN[row] in names)
         assert (known[:, column] <= known[:, column - 1]).all()

@@ -27,7 +27,9 @@ def test_all_penalties_at_once_equal_scikit_learn(classes: int, pictures: int, f
     standardised = (x - basis.mean) / basis.scale
     for column, penalty in enumerate(PENALTIES):
         rows = members[:, column]
-        model = LogisticRegression(C=1 / penalty, solver="newton-cg", tol=1e-10, max_iter=50_000).fit(standardised[rows], labels[rows])
+        model = LogisticRegression(C=1 / penalty, solver="newton-cg", tol=1e-10, max_iter=50_000).fit(
+            standardised[rows], labels[rows]
+        )
         np.testing.assert_allclose(p[:, column], model.predict_proba(standardised), atol=1e-5)
 
 

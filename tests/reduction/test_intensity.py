@@ -60,6 +60,23 @@ def test_epsilon_moves_a_tie():
     assert min_max_uint8(hu, epsilon=1e-5).tolist() == [[0, 1, 255]]
 
 
+def in_whole_numbers(extent):
+    """What each of 0..extent becomes, by whole numbers only: 255 * x / extent, half to even."""
+    x = np.arange(extent + 1)
+    whole, rest = np.divmod(255 * x, extent)
+    return whole + (2 * rest > extent) + ((2 * rest == extent) & (whole % 2 == 1))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32"])
+@pytest.mark.parametrize("extents", [range(1, 4100, 3), range(2**16 - 40, 2**16 + 3), range(510, 2**16, 6 * 510)])
+def test_every_grey_value_of_a_range_is_that_of_whole_numbers(dtype, extents):
+    first = -(2**15) if dtype == "int16" else 0
+    for extent in extents:
+        if extent <= np.iinfo(dtype).max - first:
+            hu = np.arange(first, first + extent + 1, dtype=np.int64).astype(dtype)[None]
+            np.testing.assert_array_equal(min_max_uint8(hu)[0], in_whole_numbers(extent))
+
+
 def test_lower_makes_padding_as_dark_as_air():
     hu = np.array([[-3024, -1024, -514, -4]], np.int16)
     assert min_max_uint8(hu, lower=-1024).tolist() == [[0, 0, 128, 255]]
@@ -199,7 +216,7 @@ def test_one_window_or_three():
     for text in ("lung+bone", "lung+bone+brain+chest"):
         with pytest.raises(ValueError, match=f"found {text.count('+') + 1} windows in"):
             parse_windows(text)
-    with pytest.raises(ValueError, match="one of abdomen, .*, found 'soft'"):
+    with pytest.raises(ValueError, match=r"one of abdomen, .*, found 'soft'"):
         parse_windows("lung+soft+bone")
 
 

@@ -639,7 +639,7 @@ def test_several_pretrainings_tell_how_much_the_seed_matters(place: Path, stub: 
     assert drive(place, pretrain_seeds=[0, 1], reductions=["ALL"]) == 0
     text = " ".join((place / "exp" / "tables" / "experiment.txt").read_text().split())
     assert "one arm of 2 pre-trainings (LIDC_SwAV_ALL_seed0_epoch0020, LIDC_SwAV_ALL_seed1_epoch0020)" in text
-    assert "LIDC_SwAV_ALL LIDC SwAV ALL 2 x 2 0.625 ± 0.177" in text
+    assert "LIDC_SwAV_ALL LIDC SwAV ALL 2 pre-trainings of 2 runs 0.625 ± 0.177" in text
 
 
 def write_log(folder: Path, *lines: dict[str, Any]) -> Path:

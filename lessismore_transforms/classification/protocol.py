@@ -54,12 +54,13 @@ def divided(
     told = {example.split for example in listing.examples}
     if protocol == "folds" or (protocol == "auto" and not told >= {"train", "test"}):
         return with_folds(listing, fold=fold, folds=folds, validation=validation, seed=seed, grouped=grouped)
+    found = with_official(listing, validation=validation, seed=seed, grouped=grouped)
     if fold:
         raise UserError(
             f"expected no fold for the official split of {listing.task}, found {fold}: leave it out, or give "
             "--protocol folds"
         )
-    return with_official(listing, validation=validation, seed=seed, grouped=grouped)
+    return found
 
 
 def with_folds(
@@ -181,24 +182,21 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     first = _connected([name for name, _ in named], links)
     sizes = Counter(first.values())
     groups = [size for size in sizes.values() if size > 1]
-    _LOGGER.info(
-        "%s: %s of near-duplicates (correlation %g or more) with %s of %s, the largest with %d",
+    largest = max(groups, default=0)
+    chained = largest > _LARGE * len(alone)
+    _LOGGER.warning(
+        "%s: patients are not known of %s; %s of near-duplicates (correlation %g or more) with %s of them, the largest "
+        "with %d, stay together%s",
         listing.task,
+        counted(len(alone), "picture"),
         counted(len(groups), "group"),
         correlation,
-        sum(groups),
-        counted(len(alone), "picture"),
-        max(groups, default=0),
+        f"{sum(groups):,}",
+        largest,
+        "; that is more than a fold: raise near_duplicates, or set it to '$None' where different people look alike"
+        if chained
+        else "",
     )
-    if max(groups, default=0) > _LARGE * len(alone):
-        _LOGGER.warning(
-            "%s: the largest group of near-duplicates has %d of %s, more than a fold should have: raise "
-            "near_duplicates above %g, or set it to '$None' where different people look alike",
-            listing.task,
-            max(groups),
-            counted(len(alone), "picture"),
-            correlation,
-        )
     return replace(
         listing,
         examples=tuple(

@@ -10,6 +10,12 @@ from typing import Any
 import pytest
 from helpers import BUNDLES, bundles
 
+OF_DATA = {  # what a data set decides
+    "run_index", "fold", "folds", "repeat", "validation", "split_seed", "protocol", "grouped", "head",
+    "near_duplicates", "window", "task", "labels", "label_column", "group_column", "magnification", "unit", "size",
+    "npz", "classes", "md5", "download", "channels", "flip", "positive",
+}  # fmt: skip
+SHARED_SETTINGS = "$lm.read_settings('lessismore_transforms.classification.settings.ClassificationSettings')"
 MOST_LINES = {"pretraining": 120, "classification": 130}
 
 
@@ -62,9 +68,23 @@ def test_the_evaluations_of_classifiers_differ_in_their_data_alone() -> None:
     rest = []
     for bundle in bundles("classification"):
         content = contents(bundle, "evaluate.json")
-        for name in ("run_index", "fold", "folds", "repeat", "validation", "split_seed", "window"):
-            content.pop(name, None)
-        rest.append(content)
+        rest.append({name: value for name, value in content.items() if name not in OF_DATA})
+    assert all(content == rest[0] for content in rest)
+
+
+def test_the_trainings_of_classifiers_differ_in_their_data_alone() -> None:
+    """All is written once: the bundle of own slices with another listing."""
+    rest = []
+    for bundle in bundles("classification"):
+        content = contents(bundle, "train.json")
+        content["network_def"].pop("head", None)
+        kept = {name: value for name, value in content.items() if name not in OF_DATA}
+        assert kept.pop("dataset_dir") == f"/workspace/data/{bundle}"
+        assert kept.pop("settings") in ("$lm.read_settings('scripts.Settings')", SHARED_SETTINGS)
+        listing = kept.pop("listing")
+        assert listing["_target_"] == "scripts.listing"
+        assert set(re.findall(r"@(?:settings\.)?(\w+)", " ".join(listing.values()))) <= content.keys()
+        rest.append(kept)
     assert all(content == rest[0] for content in rest)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from lessismore_transforms.classification.freezing import FreezeEncoder, released_factor
+from lessismore_transforms.classification.freezing import FreezeEncoder, halved_factor, released_factor
 from lessismore_transforms.classification.network import build_classifier
 from lessismore_transforms.training.schedules import Schedule
 
@@ -49,3 +49,18 @@ def test_the_paper_freezes_batch_norms_too_and_a_resumed_run_knows_its_epoch() -
     engine.load_state_dict({"iteration": 3, "max_epochs": 5, "epoch_length": 2})  # in the middle of epoch 2
     engine.run([0, 1])
     assert frozen == [True, True, False, False]
+
+
+def test_the_released_schedule_of_a_perceptron_is_that_of_its_loop() -> None:
+    """Against a schedule of PyTorch that takes its steps as the released linear.py does."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=25, gamma=0.5)
+    expected = []
+    for epoch in range(200):
+        expected += [optimizer.param_groups[0]["lr"]] * 3  # three iterations of an epoch
+        optimizer.step()
+        if epoch > 25:
+            schedule.step()
+    assert [halved_factor(iteration, every=3) for iteration in range(600)] == pytest.approx(expected, rel=1e-12)
+    assert sorted(set(expected), reverse=True) == [0.5**number for number in range(7)]

@@ -99,3 +99,38 @@ def test_a_classifier_becomes_torchscript() -> None:
     network = build_classifier("resnet18", 2)
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.script(network)(images()), network(images()))
+
+
+def test_a_perceptron_for_a_head_is_saved_and_loaded(tmp_path: Path) -> None:
+    network = build_classifier("resnet18", 3, seed=4, head="mlp")
+    linear = build_classifier("resnet18", 3, seed=4)
+    assert weights_id(network.backbone) == weights_id(linear.backbone)
+    layers = network.classifier
+    shapes = [tuple(parameter.shape) for parameter in layers.parameters()]
+    assert shapes == [(512, 512), (512,), (512,), (512,), (3, 512), (3,)]
+    with torch.no_grad():
+        features = network.backbone(images().expand(-1, 3, -1, -1))
+        hidden = features @ layers[0].weight.T + layers[0].bias
+        hidden = hidden / (1 + layers[1].eps) ** 0.5  # the statistics of a batch norm that saw nothing
+        hidden = torch.where(hidden > 0, hidden, 0.01 * hidden)
+        torch.testing.assert_close(network(images()), hidden @ layers[3].weight.T + layers[3].bias)
+    save_classifier(tmp_path / "model.safetensors", network, {**HEADER, "head": "mlp"})
+    again, header = load_classifier(tmp_path / "model.safetensors")
+    assert header["head"] == "mlp"
+    with torch.no_grad():
+        torch.testing.assert_close(again(images()), network(images()))
+    save_classifier(tmp_path / "told_wrong.safetensors", network, HEADER)
+    with pytest.raises(ValueError, match=r"expected the 122 tensors of a resnet18 for 3 classes, found"):
+        load_classifier(tmp_path / "told_wrong.safetensors")
+    with pytest.raises(ValueError, match="expected a head out of linear, mlp, found 'deep'; linear is usual"):
+        build_classifier("resnet18", 2, head="deep")
+
+
+def test_a_frozen_encoder_under_a_perceptron_keeps_its_statistics() -> None:
+    network = build_classifier("resnet18", 3, seed=4, head="mlp")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.freeze(True)
+    after = trained(network)
+    changed = {name.partition(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"classifier"}
+    assert after["classifier.1.num_batches_tracked"] == 1

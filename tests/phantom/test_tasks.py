@@ -12,12 +12,13 @@ from PIL import Image
 
 from lessismore_transforms.classification.examples import Examples
 from lessismore_transforms.phantom import write_demo_task
+from lessismore_transforms.phantom.tasks import TISSUES
 
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
-    for task in ("covid19", "organsmnist", "brain"):
+    for task in ("covid19", "organsmnist", "brain", "breakhis", "colorectal", "pneumonia"):
         write_demo_task(folder / task, task, patients=8)
     return folder
 
@@ -76,6 +77,48 @@ def test_brain_has_patients_of_one_class_in_folds(tasks: Path) -> None:
         by_patient.setdefault(example.patient, set()).add(example.split)
     assert len(by_patient) == 8
     assert all(len(splits) == 1 for splits in by_patient.values())
+
+
+def test_slides_have_parts_and_magnifications_in_an_official_split(tasks: Path) -> None:
+    listing = bundle_scripts("breakhis_classification").listing
+    found = listing(tasks / "breakhis", protocol="official", magnification="all")
+    examples = Examples.of(found, channels=3)
+    assert counts(examples) == {("train", 0): 6, ("train", 1): 6, ("val", 0): 3, ("val", 1): 3} | {
+        ("test", label): 3 for label in (0, 1)
+    }
+    assert len({example.patient for example in found.examples}) == 8
+    assert len({example.image_id for example in listing(tasks / "breakhis", magnification=400, folds=4).examples}) == 16
+    assert {path.stem.split("-")[2] for path in (tasks / "breakhis").rglob("*14-20002*")} == {
+        "20002",
+        "20002AB",
+        "20002CD",
+    }
+    assert {image.shape for image in examples.images} == {(64, 64, 3)}
+    purple = {label: [] for label in (0, 1)}
+    for example, image in zip(found.examples, examples.images, strict=True):
+        purple[example.label].append((image[..., 1] < 120).mean())
+    assert min(purple[1]) > max(purple[0])
+
+
+def test_tissues_differ_and_x_rays_of_the_ill_are_brighter(tasks: Path) -> None:
+    found = bundle_scripts("colorectal_classification").listing(tasks / "colorectal", folds=4)
+    examples = Examples.of(found, channels=3)
+    assert found.classes == tuple(TISSUES)
+    assert counts(examples).total() == 64
+    shown = np.array([[(image[..., 1] < 120).mean(), image.mean()] for image in examples.images])
+    labels = np.array([example.label for example in found.examples])
+    means = np.array([shown[labels == label].mean(axis=0) for label in range(8)])
+    assert len({tuple(row) for row in means.round(2).tolist()}) == 8
+    found = bundle_scripts("pneumonia_xray_classification").listing(tasks / "pneumonia", validation=0.3)
+    examples = Examples.of(found)
+    assert counts(examples) == {
+        (split, label): 3 * n for split, n in (("train", 2), ("val", 1), ("test", 1)) for label in (0, 1)
+    }
+    lungs = [image[20:44, 14:50].astype(float) for image in examples.images]
+    dark: dict[int, list[float]] = {0: [], 1: []}
+    for example, lung in zip(found.examples, lungs, strict=True):
+        dark[example.label].append(float((lung < 70).mean()))
+    assert np.mean(dark[0]) > 1.2 * np.mean(dark[1])
 
 
 def test_what_is_to_be_learned_can_be_seen(tasks: Path) -> None:

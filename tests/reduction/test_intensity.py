@@ -11,6 +11,7 @@ from lessismore_transforms.reduction.intensity import (
     WINDOWS,
     Window,
     min_max_uint8,
+    parse_windows,
     released_hu,
     window_uint8,
 )
@@ -207,6 +208,16 @@ def test_window_by_name_and_by_numbers():
 def test_window_says_what_it_knows(text):
     with pytest.raises(ValueError, match="abdomen, angio, bone, brain, chest, lung"):
         Window.parse(text)
+
+
+def test_one_window_or_three():
+    assert parse_windows("lung") == (WINDOWS["lung"],)
+    assert parse_windows("bone + 40/80+-400/1500") == (WINDOWS["bone"], Window(40, 80), Window(-400, 1500))
+    for text in ("lung+bone", "lung+bone+brain+chest"):
+        with pytest.raises(ValueError, match=f"found {text.count('+') + 1} windows in"):
+            parse_windows(text)
+    with pytest.raises(ValueError, match=r"one of abdomen, .*, found 'soft'"):
+        parse_windows("lung+soft+bone")
 
 
 @pytest.mark.parametrize("text", ["40/0", "40/-400", "nan/400", "40/inf"])

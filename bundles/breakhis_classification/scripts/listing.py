@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger("lessismore_transforms")
 
 def listing(
     dataset_dir: str | Path,
-    magnification: int | str = 400,
+    magnification: int | str | None = None,
     protocol: str = "folds",
     fold: int = 0,
     folds: int = 5,
@@ -42,7 +42,7 @@ def listing(
 
     Args:
         dataset_dir: the folder that holds the pictures, at any depth.
-        magnification: 40, 100, 200, 400 or `all`.
+        magnification: 40, 100, 200 or 400; None, or `all`, for all of them.
         protocol: `official` for folders train and test, `folds`, or `auto`, see `divided`.
         fold: number of the fold that is test, from 0.
         folds: number of folds.
@@ -53,7 +53,8 @@ def listing(
     Raises:
         UserError: there are no such pictures, a folder contradicts a name, or the protocol does not fit.
     """
-    if str(magnification) not in MAGNIFICATIONS:
+    wanted = "all" if magnification is None else str(magnification)
+    if wanted not in MAGNIFICATIONS:
         raise UserError(f"expected a magnification of {', '.join(MAGNIFICATIONS)}, found {magnification!r}")
     root = Path(dataset_dir)
     rows, others = [], 0
@@ -61,17 +62,16 @@ def listing(
     for path, (split, parts) in zip(paths, split_folders(paths), strict=True):
         found = _NAME.fullmatch(PurePosixPath(path).name)
         others += found is None
-        if found and str(magnification) in ("all", found["magnification"]):
+        if found and wanted in ("all", found["magnification"]):
             rows.append(_row(path, found, split, parts))
     if not rows:
         raise UserError(
-            f"expected pictures such as SOB_M_DC-14-22549AB-400-014.png of the magnification {magnification} below "
+            f"expected pictures such as SOB_M_DC-14-22549AB-400-014.png of the magnification {wanted} below "
             f"{root}, found none among {counted(len(paths), 'picture')}: name another folder or --magnification"
         )
     if others:
-        _LOGGER.warning(
-            "%s %s not named as in BreaKHis and left out", counted(others, "picture"), plural(others, "is", "are")
-        )
+        verb = plural(others, "is", "are")
+        _LOGGER.warning("%s %s not named as in BreaKHis and %s left out", counted(others, "picture"), verb, verb)
     own = listing_of(root, rows, CLASSES, task="BreakHis", window=None)
     return divided(
         own, protocol=protocol, fold=fold, folds=folds, validation=validation, seed=split_seed, grouped=grouped

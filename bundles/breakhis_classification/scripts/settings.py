@@ -13,6 +13,8 @@ from lessismore_transforms.options import default_of, option
 class Settings(ProtocolSettings):
     """Settings of BreaKHis, by the names that stand at the top of train.json."""
 
-    magnification: int | str = option(400, help="of the pictures that are taken: 40, 100, 200, 400 or `all`")
+    magnification: int | str | None = option(
+        None, help="of the pictures that are taken: 40, 100, 200 or 400; none, or `all`: all of them"
+    )
     protocol: str = default_of(ProtocolSettings, "protocol", "folds")
     channels: int = default_of(ClassificationSettings, "channels", 3)

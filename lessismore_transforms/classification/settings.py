@@ -158,6 +158,12 @@ class ClassificationSettings:
         phase=_TRAINING,
     )
     bootstrap: int = option(1000, help="resamples for the intervals in `metrics.json`", role="report")
+    target_sensitivity: float | None = option(
+        None,
+        help="sensitivity for `positive`, such as 0.95, by which a threshold is chosen on the validation split; two "
+        "classes; none: no threshold",
+        role="report",
+    )
     leakage: str = option(
         "warn", help="what to do about leaks: `warn`, `fail` before training, or `ignore`", role="report"
     )

@@ -324,6 +324,7 @@ def make_evaluation(
         about=about,
         record=record,
         bootstrap=settings.bootstrap,
+        target_sensitivity=settings.target_sensitivity,
     )
 
 

@@ -79,6 +79,8 @@ def test_runs_are_read_by_number_with_images_in_alphabetical_order(tmp_path: Pat
     assert found.runs[2].labels.tolist() == [1, 1, 0, 0]
     assert found.runs[2].probabilities[:, 1].tolist() == [0.9, 0.4, 0.6, 0.1]
     assert found.folds == {}
+    change(tmp_path / "a" / "run_00", "calibrated", {"temperature": 1.2}, "test")  # of a newer version
+    assert list(read_finished_runs(tmp_path / "a").runs) == [0, 2]
 
 
 def test_folds_have_test_sets_of_their_own(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def others(run: Run) -> dict[str, Callable[[int], object]]:
     grey = [grey_crop(view) for view in KINDS for _ in range(view.count)]
 
     def from_store(index: int) -> list[Tensor]:
-        image = torch.from_numpy(run.dataset[index]["image"])
+        image = run.dataset[index]["image"]
         return [crop(image) for crop in grey]
 
     ways["torchvision v2, one channel, store"] = lambda number: one_by_one(run, number, from_store)
@@ -225,7 +225,7 @@ def installed(name: str) -> bool:
 def reading(run: Run) -> Iterator[Row]:
     """Slices from the store, one by one and as finished batches, beside decoding PNG files."""
     decoded = sorted(np.asarray(Image.open(path)).tobytes() for path in run.pngs)
-    equal = decoded == sorted(run.dataset[i]["image"].tobytes() for i in range(len(run.dataset)))
+    equal = decoded == sorted(run.dataset.picture(i).tobytes() for i in range(len(run.dataset)))
     pngs = Alternative(run, lambda number: one_by_one(run, number, lambda i: np.asarray(Image.open(run.pngs[i]))))
     slices = Alternative(run, lambda number: one_by_one(run, number, run.dataset.__getitem__))
     batches = Alternative(run, lambda number: read_batch(run, number))

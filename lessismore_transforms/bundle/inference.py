@@ -76,7 +76,7 @@ class Pictures(torch.utils.data.Dataset[Any]):
         picture, error = np.zeros((1, 1), np.uint8), ""
         try:
             if self._folder is None:
-                picture = self._slices[index]["image"][0]
+                picture = self._slices.picture(index)
             else:
                 picture = read_image(self._folder / self.names[index], self.channels, window=self.window)
         except Exception as found:  # one bad file must not lose the others; image decoders raise many kinds

@@ -376,7 +376,8 @@ class _Slices:
 
     def __init__(self, sources: Sequence[Path | PictureSet], selection: str, shapes: set[tuple[int, ...]]) -> None:
         outputs = [source for source in sources if isinstance(source, Path)]
-        self.slices = SliceSelectionDataset(outputs, selection) if outputs else ()
+        self.slices = SliceSelectionDataset(outputs, selection) if outputs else None
+        self.names = [] if self.slices is None else self.slices.slice_ids
         self.pictures = [
             (f"{source.folder}/{name}" if len(sources) > 1 else name, source, index)
             for source in sources
@@ -388,14 +389,13 @@ class _Slices:
         self.small = 0
 
     def __len__(self) -> int:
-        return len(self.slices) + len(self.pictures)
+        return len(self.names) + len(self.pictures)
 
     def __getitem__(self, index: int) -> Named:
-        if index >= len(self.slices):
-            name, source, number = self.pictures[index - len(self.slices)]
+        if self.slices is None or index >= len(self.names):
+            name, source, number = self.pictures[index - len(self.names)]
             return name, source.picture(number)
-        item = self.slices[index]
-        return item["slice_id"], item["image"][0]
+        return self.names[index], self.slices.picture(index)
 
     def __iter__(self) -> Iterator[Named]:
         for index in tqdm(range(len(self)), desc="leaks", unit=" slices", disable=None):

@@ -166,7 +166,7 @@ def _from_output(
     for index, (name, volume, bits) in enumerate(zip(*columns, strict=True)):
         if name in named:
             label, group = named[name]
-            yield _Item(label, volume if group is None else group, bits, dataset[index]["image"][0])
+            yield _Item(label, volume if group is None else group, bits, dataset.picture(index))
 
 
 def _hash(picture: Picture) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
 from collections import OrderedDict
@@ -26,10 +27,12 @@ _AGAIN = "`reduce` run again, or `select --fill_store`, makes it again"
 
 
 class SliceSelectionDataset:
-    """The slices of a selection as `{"image": uint8 (1, rows, columns), "slice_id": str}`, for any DataLoader.
+    """The slices of a selection as `{"image": uint8 tensor (1, rows, columns), "slice_id": str}`, for any DataLoader.
 
-    Pixels come from memory-mapped files that each process opens when it needs them, so a pickled data set carries
-    none and every loader worker shares the same pages.
+    `dataset[:100]`, `subset` and `split` give data sets of some of the slices; nothing is copied.
+
+    Pixels come from memory-mapped files that each process opens when it needs them, so a pickled data set carries none
+    and every loader worker shares the same pages.
 
     Args:
         outputs: one output folder of `reduce`, or several.
@@ -42,6 +45,7 @@ class SliceSelectionDataset:
 
     Attributes:
         clusters: int64 (n,), the number of each item's cluster; without `removed` each is one of its own.
+        patients: the patient of each item, as the manifest names it: a keyed hash unless ids were asked for.
 
     Raises:
         ManifestError: an output is incomplete or damaged, or has no such selection; or, with `removed`, the store
@@ -65,6 +69,7 @@ class SliceSelectionDataset:
         self._sums: list[dict[str, str]] = []  # CRC32 of each volume, by output
         self._sizes: list[dict[str, tuple[int, int]]] = []  # rows and columns of each volume, by output
         self._items: list[tuple[int, str, int]] = []  # output, slice_id, row in the store or -1
+        self.patients: list[str] = []
         leads: list[str] = []  # the slice that stands for each item, where the removed ones are there too
         for number, folder in enumerate(self._folders):
             manifest, chosen = read_reduction(folder, selection)
@@ -86,6 +91,8 @@ class SliceSelectionDataset:
             self._sums.append({record["volume"]: record["crc32"] for record in manifest.volumes})
             self._sizes.append({record["volume"]: (record["height"], record["width"]) for record in manifest.volumes})
             self._items += items
+            of_volume = {record["volume"]: record["patient"] for record in manifest.volumes}
+            self.patients += [of_volume[parse_slice_id(name)[0]] for _, name, _ in items]
         if len({*self.slice_ids}) < len(self._items):
             raise ManifestError(
                 f"expected outputs of different volumes, found the same slices in several of {outputs}: name each once"
@@ -98,11 +105,81 @@ class SliceSelectionDataset:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> Any:
-        number, name, row = self._items[index]
-        image = self._stored(number, name, row) if row >= 0 else self._direct(number, name)
-        item = {"image": np.array(image)[None], "slice_id": name}
+    def __getitem__(self, index: int | slice) -> Any:
+        """An item; a data set of some of them, for a slice."""
+        import torch  # not needed to look at a selection
+
+        if isinstance(index, slice):
+            return self.subset(range(len(self))[index])
+        item = {"image": torch.from_numpy(self.picture(index)[None]), "slice_id": self._items[index][1]}
         return item if self.transform is None else self.transform(item)
+
+    def __repr__(self) -> str:
+        volumes, patients = len({*self.volumes}), len({*self.patients})
+        folders = ", ".join(str(folder) for folder in self._folders)
+        return (
+            f"SliceSelectionDataset({counted(len(self), 'slice')} of {counted(volumes, 'volume')} and "
+            f"{counted(patients, 'patient')}, selection {self.selection!r} of {folders})"
+        )
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """The pixels of an item, uint8 (rows, columns), before the transform; a copy."""
+        number, name, row = self._items[index]
+        return np.array(self._stored(number, name, row) if row >= 0 else self._direct(number, name))
+
+    def subset(self, indices: Sequence[int]) -> SliceSelectionDataset:
+        """The items of these indices as a data set, in their order."""
+        part = copy.copy(self)
+        part.__dict__ |= part.__getstate__()
+        part._items = [self._items[index] for index in indices]
+        part.patients = [self.patients[index] for index in indices]
+        part.clusters = np.unique(self.clusters[np.asarray(indices, np.int64)], return_inverse=True)[1].astype(np.int64)
+        return part
+
+    def split(self, *shares: float, by: str = "patient", seed: int = 0) -> list[SliceSelectionDataset]:
+        """The data set in parts of about these shares of its patients (or volumes, or slices), none in two parts.
+
+        Args:
+            shares: of the parts, above 0; 0.8 and 0.2 are the same as 4 and 1.
+            by: what is never divided: `patient`, `volume` or `slice`.
+            seed: of the draw.
+
+        Raises:
+            UserError: there are fewer patients (or volumes, or slices) than parts, or a share or `by` makes no sense.
+        """
+        units = {"patient": self.patients, "volume": self.volumes, "slice": self.slice_ids}.get(by)
+        if units is None:
+            raise UserError(f"expected to split by patient, volume or slice, found {by!r}: give one of these")
+        if not shares or min(shares) <= 0:
+            raise UserError(
+                f"expected shares above 0, such as 0.8 and 0.2, found {list(shares)}: give one for each part"
+            )
+        names = list(dict.fromkeys(units))
+        if len(names) < len(shares):
+            raise UserError(
+                f"expected a {by} or more for each of {len(shares)} parts, found {len(names)}: take fewer parts"
+            )
+        ends = np.round(np.cumsum(shares) / sum(shares) * len(names)).astype(int)
+        ends = np.maximum.accumulate(np.maximum(ends, np.arange(1, len(shares) + 1)))  # one at least
+        ends = np.minimum(ends, len(names) - np.arange(len(shares))[::-1])
+        order = np.random.default_rng(seed).permutation(len(names)).tolist()
+        part_of = {names[place]: int(np.searchsorted(ends, rank, "right")) for rank, place in enumerate(order)}
+        return [
+            self.subset([index for index, unit in enumerate(units) if part_of[unit] == part])
+            for part in range(len(shares))
+        ]
+
+    @property
+    def volumes(self) -> list[str]:
+        """The volume of each item."""
+        return [parse_slice_id(name)[0] for _, name, _ in self._items]
+
+    @property
+    def volume_weights(self) -> NDArray[np.float64]:
+        """Weights (n,) for a `WeightedRandomSampler` that draws all volumes equally often."""
+        _, member, counts = np.unique(self.volumes, return_inverse=True, return_counts=True)
+        weights: NDArray[np.float64] = 1 / (len(counts) * counts[member])
+        return weights
 
     @property
     def outputs(self) -> list[Path]:

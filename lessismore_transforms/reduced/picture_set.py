@@ -42,7 +42,7 @@ _Result = TypeVar("_Result")
 
 
 class PictureSet:
-    """The pictures of a folder as `{"image": uint8 (C, rows, columns), "slice_id": str}`, for any DataLoader.
+    """The pictures of a folder as `{"image": uint8 tensor (C, rows, columns), "slice_id": str}`, for any DataLoader.
 
     Each header and the checksum of each file are read at once, so that a picture that is missing or none is found
     before a training begins; pixels are read when they are asked for, as by `read_image`.
@@ -118,9 +118,11 @@ class PictureSet:
         return len(self.listed.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        picture = self.picture(index, self.channels)
-        image = picture[None] if picture.ndim == 2 else np.ascontiguousarray(picture.transpose(2, 0, 1))
-        return {"image": np.array(image), "slice_id": self.listed.paths[index]}
+        import torch  # not needed to look at a list
+
+        picture = np.atleast_3d(self.picture(index, self.channels))
+        image = torch.from_numpy(picture.transpose(2, 0, 1).copy())
+        return {"image": image, "slice_id": self.listed.paths[index]}
 
     def picture(self, index: int, channels: int = 1) -> NDArray[np.uint8]:
         """A picture as grey, uint8 (H, W), for 1 channel, or colour, uint8 (H, W, 3), for 3."""

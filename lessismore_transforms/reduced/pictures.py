@@ -28,7 +28,7 @@ def images_in(source: str | Path, selection: str = "default") -> Iterator[tuple[
     source = Path(source)
     if (source / "manifest.json").is_file():
         slices = SliceSelectionDataset(source, selection)
-        yield from ((item["slice_id"], item["image"][0]) for item in map(slices.__getitem__, range(len(slices))))
+        yield from ((name, slices.picture(index)) for index, name in enumerate(slices.slice_ids))
         return
     paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:

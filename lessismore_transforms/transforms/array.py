@@ -236,8 +236,8 @@ class SelectSlices(InvertibleTransform):  # type: ignore[misc]
         restored = torch.full((len(data), *size), self.fill_value, dtype=data.dtype, device=data.device)
         places = torch.tensor(slices, device=data.device)
         restored.index_copy_(axis + 1, places, data.as_tensor())
-        found = MetaTensor(restored).copy_meta_from(data)
-        found.affine = done[TraceKeys.EXTRA_INFO]["affine"]
+        found: torch.Tensor = MetaTensor(restored).copy_meta_from(data)
+        found.affine = done[TraceKeys.EXTRA_INFO]["affine"]  # type: ignore[attr-defined]
         return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
+import torch
 from helpers import read_index
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -37,7 +38,7 @@ def output(finished: Path, tmp_path: Path) -> Path:
 
 
 def pictures(dataset: SliceSelectionDataset) -> dict[str, np.ndarray]:
-    return {item["slice_id"]: item["image"] for item in (dataset[i] for i in range(len(dataset)))}
+    return {item["slice_id"]: item["image"].numpy() for item in (dataset[i] for i in range(len(dataset)))}
 
 
 def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
@@ -52,8 +53,9 @@ def test_items_are_the_kept_slices_in_order(finished: Path) -> None:
         finished
     ).kept_ids
     image = dataset[0]["image"]
-    assert image.dtype == np.uint8
+    assert image.dtype == torch.uint8
     assert image.shape == (1, 48, 48)
+    assert (dataset.picture(0) == image[0].numpy()).all()
     assert (image.min(), image.max()) == (0, 255)
 
 
@@ -199,3 +201,76 @@ def test_identity_is_of_slices_and_pixels(finished: Path, output: Path) -> None:
     assert SliceSelectionDataset(output).identity() == identity  # wherever they lie
     select(output, Target.of(threshold=3), "more")
     assert SliceSelectionDataset(output, "more").identity() != identity
+
+
+def test_it_says_what_it_holds_and_which_volume_and_patient_each_item_is_of(finished: Path) -> None:
+    dataset, slices = SliceSelectionDataset(finished), Manifest.read(finished).slices.set_index("slice_id")
+    assert dataset.volumes == slices.loc[dataset.slice_ids, "volume"].tolist()
+    assert dataset.patients == slices.loc[dataset.slice_ids, "patient"].tolist()
+    volumes, patients = len({*dataset.volumes}), len({*dataset.patients})
+    assert volumes > 1
+    holds = f"{len(dataset)} slices of {volumes} volumes and {patients} patients, selection 'default' of {finished}"
+    assert repr(dataset) == f"SliceSelectionDataset({holds})"
+
+
+def test_slicing_gives_a_data_set_of_some_items(finished: Path) -> None:
+    dataset = SliceSelectionDataset(finished, transform=lambda item: {**item, "seen": True})
+    part = dataset[3:-2:2]
+    assert part.slice_ids == dataset.slice_ids[3:-2:2]
+    assert part.patients == dataset.patients[3:-2:2]
+    assert part.clusters.tolist() == list(range(len(part)))
+    assert part[0]["seen"]
+    assert torch.equal(part[1]["image"], dataset[5]["image"])
+    assert part.identity() != dataset.identity() == dataset[:].identity()
+    assert len(dataset[:0]) == 0
+
+
+@pytest.mark.parametrize("by", ["patient", "volume", "slice"])
+def test_a_split_divides_no_patient_or_volume(finished: Path, by: str) -> None:
+    dataset = SliceSelectionDataset(finished)
+    units = {"patient": dataset.patients, "volume": dataset.volumes, "slice": dataset.slice_ids}[by]
+    parts = dataset.split(3, 1, by=by, seed=1)
+    own = [
+        {unit for unit, name in zip(units, dataset.slice_ids, strict=True) if name in part.slice_ids} for part in parts
+    ]
+    assert not own[0] & own[1]
+    assert own[0] | own[1] == {*units}
+    assert len(own[0]) == min(round(0.75 * len({*units})), len({*units}) - 1)
+    assert sorted(name for part in parts for name in part.slice_ids) == sorted(dataset.slice_ids)
+    assert [part.slice_ids for part in dataset.split(0.75, 0.25, by=by, seed=1)] == [part.slice_ids for part in parts]
+
+
+def test_each_part_of_a_split_has_a_unit_however_small_its_share(finished: Path) -> None:
+    parts = SliceSelectionDataset(finished).split(0.001, 0.998, 0.001, by="slice")
+    assert [len(part) for part in parts] == [1, len(SliceSelectionDataset(finished)) - 2, 1]
+
+
+def test_splits_that_make_no_sense(finished: Path) -> None:
+    dataset = SliceSelectionDataset(finished)
+    for shares, options, sentence in (
+        ((0.5, 0.5), {"by": "site"}, "expected to split by patient, volume or slice, found 'site'"),
+        ((1, 0), {}, "expected shares above 0"),
+        ((), {}, "expected shares above 0"),
+        ((1,) * 50, {"by": "volume"}, "expected a volume or more for each of 50 parts"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            dataset.split(*shares, **options)
+
+
+def test_weights_draw_all_volumes_equally_often(finished: Path) -> None:
+    dataset = SliceSelectionDataset(finished)
+    weights = dataset.volume_weights
+    for volume in {*dataset.volumes}:
+        own = [weight for weight, of in zip(weights, dataset.volumes, strict=True) if of == volume]
+        assert sum(own) == pytest.approx(1 / len({*dataset.volumes}))
+        assert len({*own}) == 1
+
+
+def test_items_go_through_torchvision_upright(finished: Path) -> None:
+    from torchvision.transforms import v2
+
+    dataset = SliceSelectionDataset(finished)
+    flipped = SliceSelectionDataset(finished, transform=v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(p=1)]))
+    assert torch.equal(flipped[0]["image"], dataset[0]["image"].flip(-1))
+    small = SliceSelectionDataset(finished, transform=v2.Resize((20, 12)))
+    assert small[0]["image"].shape == (1, 20, 12)

@@ -93,7 +93,8 @@ def test_a_table_is_made_anew(whole: Path, data: Path, tmp_path: Path, name: str
 
 
 def pictures(out: Path, selection: str) -> dict[str, bytes]:
-    return {item["slice_id"]: item["image"].tobytes() for item in SliceSelectionDataset(out, selection)}  # type: ignore[attr-defined]
+    slices = SliceSelectionDataset(out, selection)
+    return {name: slices.picture(index).tobytes() for index, name in enumerate(slices.slice_ids)}
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "cut", "swapped", "foreign"])

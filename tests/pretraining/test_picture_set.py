@@ -81,7 +81,7 @@ def test_items_of_every_kind_of_file(tmp_path: Path, small_data: Path) -> None:
     assert (len(dataset), dataset.channels) == (5, 1)
     items = [dataset[index] for index in range(len(dataset))]
     assert [item["slice_id"] for item in items] == dataset.slice_ids
-    assert {item["image"].dtype for item in items} == {np.dtype(np.uint8)}
+    assert {item["image"].dtype for item in items} == {torch.uint8}
     np.testing.assert_array_equal(items[0]["image"], one[None])
     np.testing.assert_array_equal(items[2]["image"], three[None])
     np.testing.assert_array_equal(items[3]["image"], min_max_uint8(three)[None])  # more than 8 bits are stretched
@@ -97,7 +97,7 @@ def test_colour_stays_colour(colour: Path) -> None:
     item = dataset[3]  # a/0, a/2, a/4, b/1
     assert item["slice_id"] == "b/1.png"
     np.testing.assert_array_equal(item["image"], picture(1, 3, 61).transpose(2, 0, 1))
-    assert item["image"].flags.c_contiguous
+    assert item["image"].is_contiguous()
     assert dataset.smallest() == smallest(dataset) == (60, 76)
     pixels = [np.float64(dataset[index]["image"]).reshape(3, -1) / 255 for index in range(6)]
     together = np.concatenate(pixels, axis=1)

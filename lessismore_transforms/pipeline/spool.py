@@ -52,7 +52,8 @@ class Spool:
     def picture(self, index: int) -> NDArray[np.uint8]:
         """The picture that was put at an index."""
         if index < len(self._first):
-            return self._first[index]
+            held: NDArray[np.uint8] = self._first[index]
+            return held
         rows, columns = self._shape
         return np.frombuffer(self._at(index).read(rows * columns), np.uint8).reshape(rows, columns)
 

@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+
+class Kernel:
+    """A function that numba compiles when it is first called, by Python or by another kernel.
+
+    So numba, which takes longer to import than many commands run, is imported where something is computed. Where a
+    kernel calls another one, numba asks that one for its type, and for the options of `inline`.
+
+    Args:
+        function: what to compile.
+        options: of `numba.njit`.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.py_func, self.targetoptions = function, options
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the compiled function."""
+        return self._dispatcher(*args)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self._dispatcher._numba_type_
+
+    @functools.cached_property
+    def _dispatcher(self) -> Any:
+        from numba import njit
+
+        try:
+            return njit(cache=True, nogil=True, **self.targetoptions)(self.py_func)
+        except RuntimeError:  # numba finds no place for a cache
+            return njit(nogil=True, **self.targetoptions)(self.py_func)
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -20,12 +52,4 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     Args:
         options: of `numba.njit`.
     """
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            kernel: Callable[..., Any] = njit(cache=True, nogil=True, **options)(function)
-        except RuntimeError:  # numba finds no place for a cache
-            kernel = njit(nogil=True, **options)(function)
-        return kernel
-
-    return decorate
+    return lambda function: Kernel(function, options)

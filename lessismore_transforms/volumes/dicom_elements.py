@@ -225,12 +225,12 @@ def _kind(data: bytes, place: int) -> int:
 
 @compiled(boundscheck=True)
 def _tag(data: bytes, place: int) -> int:
-    return _two(data, place) << 16 | _two(data, place + 2)
+    return int(_two(data, place) << 16 | _two(data, place + 2))
 
 
 @compiled(boundscheck=True)
 def _four(data: bytes, place: int) -> int:
-    return _two(data, place) | _two(data, place + 2) << 16
+    return int(_two(data, place) | _two(data, place + 2) << 16)
 
 
 @compiled(boundscheck=True)

@@ -14,7 +14,6 @@ from lessismore_transforms.reduction.compiled import compiled
 from lessismore_transforms.volumes.geometry import Array
 
 _INT16 = np.iinfo(np.int16)
-_ALL = -1  # a mask of all bits
 
 
 def whole_hu(raw: Array, bits: int, slope: float, intercept: float) -> tuple[Array, tuple[int, int]] | None:
@@ -36,7 +35,7 @@ def whole_hu(raw: Array, bits: int, slope: float, intercept: float) -> tuple[Arr
     low, high = (int(end) + step for end in _add(raw, *_bits_in_use(raw.dtype, bits), step))
     if _INT16.min <= low and high <= _INT16.max:
         return raw.view(np.int16), (low, high)
-    _add(raw, _ALL, 0, -step)
+    _add(raw, *_bits_in_use(raw.dtype, 16), -step)
     return None
 
 
@@ -48,15 +47,19 @@ def drop_unused_bits(raw: Array, bits: int) -> None:
     raw -= sign
 
 
-def _bits_in_use(dtype: np.dtype[Any], bits: int) -> tuple[int, int]:
-    """A mask of the bits in use, and the sign bit among them, such that a number is ((value & mask) ^ sign) - sign."""
-    if dtype.kind == "u":
-        return 2**bits - 1, 0
-    return (2**bits - 1, 2 ** (bits - 1)) if bits < 8 * dtype.itemsize else (_ALL, 0)
+def _bits_in_use(dtype: np.dtype[Any], bits: int) -> tuple[Any, Any]:
+    """A mask of the bits in use, and the sign bit among them, such that a number is ((value & mask) ^ sign) - sign.
+
+    Both are of the values' own type: with a wider one the sums would be wider too, and take six times as long.
+    """
+    mask, sign = 2**bits - 1, 0
+    if dtype.kind == "i":
+        mask, sign = (mask, 2 ** (bits - 1)) if bits < 8 * dtype.itemsize else (-1, 0)
+    return dtype.type(mask), dtype.type(sign)
 
 
 @compiled()
-def _add(values: Array, mask: int, sign: int, step: int) -> tuple[Any, Any]:
+def _add(values: Array, mask: Any, sign: Any, step: int) -> tuple[Any, Any]:
     """Drop the bits not in use and add a step, which may wrap around; the ends of the values before the step.
 
     Each sum is stored before it goes on: so it stays as narrow as the values, and vectors hold more of them.

@@ -211,7 +211,7 @@ def read_whole(file: io.FileIO) -> memoryview:
     room = np.empty(size + _PAGE_PART, np.uint8)
     # Some processors copy four times as slowly to an address a little behind that of a page.
     start = -room.__array_interface__["data"][0] % _PAGE_PART
-    data, filled = memoryview(room)[start : start + size], 0
+    data, filled = room.data[start : start + size], 0
     while filled < size and (more := file.readinto(data[filled:])):
         filled += more
     return data[:filled]

@@ -47,3 +47,18 @@ print(ssim_matrix(slices).tobytes().hex())
     )
     assert list(tmp_path.rglob("*.nbc"))
     assert first == second
+
+
+def test_numba_is_imported_when_a_kernel_is_called() -> None:
+    code = """
+import sys
+import numpy as np
+import lessismore_transforms.pipeline.run
+from lessismore_transforms.reduction.intensity import pixel_sums
+before = "numba" in sys.modules
+print(before, pixel_sums(np.array([1, 2, 255], np.uint8)), "numba" in sys.modules)
+"""
+    place = str(Path(lessismore_transforms.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": place}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "False (258, 65030) True\n"

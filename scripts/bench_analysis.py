@@ -12,17 +12,14 @@ by which the goal is judged. Exit code 1 where results differ; times never fail.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from bench_tools import FULL, QUICK, Row, Times, comparison, describe, for_slices, measured, say, table
+from bench_tools import FULL, QUICK, Row, Times, comparison, conclude, describe, for_slices, measured, reported
 from torch import Tensor, nn
 
 from lessismore_transforms.analysis.cka import Floats, compare_networks
@@ -113,18 +110,10 @@ def main() -> int:
     size = 96 if options.quick else 224
     images = torch.randn(options.pictures, 3, size, size, generator=torch.Generator().manual_seed(0))
     about = {"pictures": f"{len(images)} of {size} x {size}", **describe(QUICK if options.quick else FULL)}
-    found: list[Row] = []
-    for batch in options.batches:
-        for row in rows(networks, images, batch, 1 if options.quick else 3):
-            say(str(row))
-            found.append(row)
-    about["load after"] = f"{os.getloadavg()[0]:.1f}"
+    rounds = 1 if options.quick else 3
+    found = reported(row for batch in options.batches for row in rows(networks, images, batch, rounds))
     about["peak memory"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
-    print("\n" + ", ".join(f"{name} {value}" for name, value in about.items()) + "\n")
-    print(table(found))
-    if options.json:
-        options.json.write_text(json.dumps({**about, "rows": [asdict(row) for row in found]}, indent=1) + "\n")
-    return 1 if any(row.equal is False for row in found) else 0
+    return conclude(found, about, options.json)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,12 @@ from bench_tools import (
     Row,
     Times,
     comparison,
+    conclude,
     describe,
     find_volumes,
     measured,
     say,
     stopwatch,
-    table,
 )
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
@@ -547,12 +546,8 @@ def main() -> int:
             for row in MEASUREMENTS[name](run):
                 say(str(row))
                 rows.append(row)
-    about.update({"slices": len(run.dataset), "rounds": run.rounds, "load after": f"{os.getloadavg()[0]:.1f}"})
-    print("\n" + ", ".join(f"{name} {value}" for name, value in about.items()) + "\n")
-    print(table(rows))
-    if options.json:
-        options.json.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-    return 1 if any(row.equal is False for row in rows) else 0
+    about.update({"slices": len(run.dataset), "rounds": run.rounds})
+    return conclude(rows, about, options.json)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,16 @@ many are needed, or phantoms where that folder is absent. Exit code 1 where resu
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import bench_measures
 import bench_pipeline
 import bench_plan
-from bench_tools import FULL, QUICK, ROOT, Bench, Row, describe, find_volumes, say, table
+from bench_tools import FULL, QUICK, ROOT, Bench, Row, conclude, describe, find_volumes, say
 
 GOALS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "P1": bench_pipeline.nifti,
@@ -71,15 +69,7 @@ def main() -> int:
                 say(str(row))
                 rows.append(row)
         plan = bench_plan.plan(bench) if options.plan else ""
-    about["load after"] = f"{os.getloadavg()[0]:.1f}"
-    print("\n" + ", ".join(f"{name} {value}" for name, value in about.items()) + "\n")
-    print(table(rows))
-    if plan:
-        print(f"\n{plan}")
-    if options.json:
-        document = {**about, "rows": [asdict(row) for row in rows], "costs_s": bench.costs}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 1 if any(row.equal is False for row in rows) else 0
+    return conclude(rows, about, options.json, below=plan, costs_s=bench.costs)
 
 
 if __name__ == "__main__":

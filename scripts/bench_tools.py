@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import platform
 import resource
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -337,3 +338,24 @@ def table(rows: Iterable[Row]) -> str:
         answers = (words[row.met], words[row.equal])
         lines.append((row.goal, row.step, row.reference, row.ours, *ratios, row.wanted, *answers))
     return aligned(lines, left=len(lines[0]))
+
+
+def reported(rows: Iterable[Row]) -> list[Row]:
+    """The rows, each said when it is there."""
+    found = []
+    for row in rows:
+        say(str(row))
+        found.append(row)
+    return found
+
+
+def conclude(rows: Sequence[Row], about: dict[str, Any], file: Path | None, *, below: str = "", **more: Any) -> int:
+    """Print the table and what it was measured on, and write both as JSON; the exit code, 1 where results differ."""
+    about["load after"] = f"{os.getloadavg()[0]:.1f}"
+    print("\n" + ", ".join(f"{name} {value}" for name, value in about.items()) + "\n")
+    print(table(rows))
+    if below:
+        print(f"\n{below}")
+    if file:
+        file.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows], **more}, indent=1) + "\n")
+    return 1 if any(row.equal is False for row in rows) else 0

@@ -58,9 +58,10 @@ _REPEATED = (
 )
 _DETECTABLE = (
     "detectable: the smallest true difference that intervals by so many units show, that is leave 0 out, with a power "
-    "of {power} %: (1.96 + 0.84) standard errors of the difference, paired by unit; more where networks are few. †: "
-    "larger than the difference found, which takes a larger test set (with several networks: or more of them) to be "
-    "shown. What cannot be told apart is not shown to be equal."
+    "of {power} %: (1.96 + 0.84) standard errors of the difference, paired by unit; more where networks are few; not "
+    "corrected for several comparisons. †: it is larger than the difference found, and test sets of this size show a "
+    "true difference of that size less often than with this power: it takes a larger one (with several networks: or "
+    "more of them). What cannot be told apart is not shown to be equal."
 )
 _TESTS = "; p: two-sided, by the variance of its interval; (Holm): corrected for all comparisons of the task"
 _NO_P = (

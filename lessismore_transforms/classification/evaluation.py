@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import finite, write_json, writing
 from lessismore_transforms.classification.best_epoch import KeepBest
+from lessismore_transforms.classification.calibration import calibrated, check_target, operating_point
 from lessismore_transforms.classification.examples import DIGITS, SPLITS, Examples, Split
 from lessismore_transforms.classification.finished_runs import METRICS_FILE
 from lessismore_transforms.classification.metrics import METRICS, confusion, score
@@ -104,6 +105,7 @@ class FinalEvaluation:
         about: plain values for metrics.json.
         record: of the training: mode, experiment, epochs, settings; for metrics.json and the header.
         bootstrap: resamples for the intervals.
+        target_sensitivity: by which a threshold is chosen on the validation split, see `calibration`; None for none.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class FinalEvaluation:
         about: Mapping[str, Any],
         record: Mapping[str, Any],
         bootstrap: int = 1000,
+        target_sensitivity: float | None = None,
     ) -> None:
         if not isinstance(bootstrap, int) or bootstrap < 1:
             raise UserError(f"expected bootstrap to be 1 resample or more, found {bootstrap!r}; 1000 is usual")
@@ -127,7 +130,8 @@ class FinalEvaluation:
             )
         self.folder, self.network, self.evaluators = Path(folder), network, dict(evaluators)
         self.best, self.header, self.about, self.record = best, header, dict(about), dict(record)
-        self.bootstrap = bootstrap
+        self.bootstrap, self.target = bootstrap, target_sensitivity
+        check_target(target_sensitivity, len(self.about.get("classes", [])))
 
     def run(self) -> None:
         """Predict, score and write; the last thing written is metrics.json, by which a run is known to be complete.
@@ -155,9 +159,10 @@ class FinalEvaluation:
         draw_evaluation(found["test"], classes, positive, self.folder / FIGURE, title=title)
         intervals = intervals_of(found["test"], samples=self.bootstrap)
         scores = {name: score(each.labels, each.probabilities, positive=positive) for name, each in found.items()}
+        adjusted = self._adjusted(found)
         content = {"format": 1, "version": __version__, **self.about, **record, "best_epoch": best_epoch}
         counted = {name: confusion(each.labels, each.probabilities).tolist() for name, each in found.items()}
-        content |= {**scores, "intervals": intervals, "confusion": counted}
+        content |= {**scores, "test": {**scores["test"], **adjusted}, "intervals": intervals, "confusion": counted}
         write_json(self.folder / METRICS_FILE, finite(content))
         low, high = intervals["auc"]
         print(
@@ -165,6 +170,16 @@ class FinalEvaluation:
             f"{low:.3f} to {high:.3f}), accuracy {scores['test']['accuracy']:.3f}, "
             f"macro F1 {scores['test']['f1_macro']:.3f}; {self.folder / METRICS_FILE}"
         )
+
+    def _adjusted(self, found: Mapping[str, Predictions]) -> dict[str, Any]:
+        """What temperature and threshold, chosen on the validation split, give on the test split."""
+        val, test = found["val"], found["test"]
+        adjusted: dict[str, Any] = {"calibrated": calibrated(val, test)}
+        if self.target is not None:
+            adjusted["operating_point"] = operating_point(
+                val, test, positive=self.about["positive"], target=self.target, samples=self.bootstrap, level=LEVEL
+            )
+        return adjusted
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

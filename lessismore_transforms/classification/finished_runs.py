@@ -19,7 +19,7 @@ import numpy as np
 from lessismore_transforms.classification.metrics import METRICS
 from lessismore_transforms.classification.paper import Setting
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
-from lessismore_transforms.classification.settings import ClassificationSettings
+from lessismore_transforms.classification.settings import OFF, ClassificationSettings
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.options import names
 
@@ -160,7 +160,7 @@ def read_chosen_runs(paths: Sequence[Path]) -> FinishedRuns:
 
 def comparable_settings(evaluation: FinishedRuns) -> dict[str, Any]:
     """The settings that decide what comes out of an evaluation, but for its weights and labels."""
-    return {key: value for key, value in evaluation.settings.items() if key not in FREE}
+    return _decisive(evaluation.settings)
 
 
 def _read(folder: Path, finished: Sequence[Path], unfinished: tuple[str, ...], *, chosen: bool = False) -> FinishedRuns:
@@ -260,8 +260,13 @@ def _comparable(record: dict[str, Any], chosen: bool) -> dict[str, Any]:
     own = record.get("rescored")  # there each run has the weights that its training ended with
     left_out = record["weights"] if own else ("id", "epoch", "iteration") if chosen else ()
     weights = {f"weights {key}": value for key, value in record["weights"].items() if key not in left_out}
-    settings = {key: value for key, value in record["settings"].items() if key not in FREE}
+    settings = _decisive(record["settings"])
     return {**known, **record["experiment"], **weights, **settings}
+
+
+def _decisive(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide what comes out; those that earlier versions did not have are off."""
+    return {**OFF, **{key: value for key, value in settings.items() if key not in FREE}}
 
 
 def _test_predictions(path: Path, record: dict[str, Any]) -> Predictions:

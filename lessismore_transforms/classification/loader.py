@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from lessismore_transforms.classification.augment import Augment
 from lessismore_transforms.classification.examples import Split
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.loader import leave_signals_to_the_trainer
@@ -59,7 +60,7 @@ class EvaluationLoader(DataLoader[Any]):
 
 
 class PrepareExamples:
-    """Move a batch to the device and mirror some of its pictures: the `prepare_batch` of a MONAI trainer.
+    """Move a batch to the device and mirror and change some of its pictures: the `prepare_batch` of a MONAI trainer.
 
     Which ones is a function of seed, process and step.
 
@@ -67,26 +68,32 @@ class PrepareExamples:
         flip: probability that a picture is mirrored left and right; 0 for evaluation.
         seed: of the choice.
         transpose: whether rows and columns were exchanged, so that left and right are above and below.
+        augment: what is changed besides.
 
     Raises:
         UserError: the probability is none.
     """
 
-    def __init__(self, flip: float = 0.0, *, seed: int = 0, transpose: bool = False) -> None:
+    def __init__(
+        self, flip: float = 0.0, *, seed: int = 0, transpose: bool = False, augment: Augment | None = None
+    ) -> None:
         if not isinstance(flip, (int, float)) or not 0 <= flip <= 1:
             raise UserError(f"expected flip to be a probability from 0 to 1, found {flip!r}; 0.5 is usual")
         self.flip, self.seed, self.dimension = flip, seed, -2 if transpose else -1
+        self.augment = augment
 
     def __call__(
         self, batch: dict[str, Any], device: torch.device, non_blocking: bool = True, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pictures (B, C, S, S) and their labels (B,)."""
+        """The pictures (B, C, S, S) and their labels (B,), or (B, classes) where pictures are mixed."""
         image, label = (batch[name].to(device, non_blocking=non_blocking) for name in ("image", "label"))
         if self.flip:
             generator = torch.Generator().manual_seed(seed_for("flip", self.seed, process_rank(), batch["step"]))
             flipped = torch.rand(len(image), generator=generator) < self.flip  # (B,)
             flipped = flipped.to(device, non_blocking=non_blocking)[:, None, None, None]
             image = torch.where(flipped, image.flip(self.dimension), image)
+        if self.augment is not None:
+            return self.augment(image, label, step=batch["step"], rank=process_rank())
         return image, label
 
 

@@ -15,9 +15,17 @@ from lessismore_transforms.wording import listed
 MODES = ("finetune", "linear", "scratch")
 LINEAR_RECIPES = ("logistic", "adam")
 _TRAINING = "training"  # the phase of what an evaluation of a trained network does not choose again
+# What the paper does without, all off by default; evaluations of versions that had no such settings were so, too.
+_BEYOND_PAPER = (
+    "encoder_learning_rate", "learning_rate_schedule", "warmup_epochs", "step_epochs", "label_smoothing",
+    "class_weights", "flip_vertical", "crop", "rotation", "shift", "brightness", "contrast", "erasing", "mixup",
+    "cutmix",
+)  # fmt: skip
 _OF_STEPS = (  # settings of a training by steps, which a regression does not take
     "max_epochs", "frozen_epochs", "frozen_batch_norm", "learning_rate", "weight_decay", "flip", "log_interval",
+    *_BEYOND_PAPER,
 )  # fmt: skip
+SCHEDULES = ("constant", "cosine", "step")
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,29 @@ class ClassificationSettings:
     )
     batch_size: int = option(64, help="pictures per step, of all processes together")
     learning_rate: float = option(0.0001, help="of Adam, for everything", phase=_TRAINING)
+    encoder_learning_rate: float | None = option(
+        None, help="of Adam, for the encoder; none: as everything", phase=_TRAINING
+    )
+    learning_rate_schedule: str = option(
+        "constant",
+        help="`constant`, `cosine` (to 0 at the end) or `step` (a tenth from each of `step_epochs` on)",
+        phase=_TRAINING,
+    )
+    warmup_epochs: int = option(
+        0, help="for how many epochs the learning rate rises from next to nothing first", phase=_TRAINING
+    )
+    step_epochs: Sequence[int] | None = option(
+        None, help="epochs of the schedule `step`, as a list; none: 60 and 80 % of the training", phase=_TRAINING
+    )
     weight_decay: float = option(0.0005, help="of Adam, added to the gradient", phase=_TRAINING)
+    label_smoothing: float = option(
+        0.0, help="share of the label that is spread over all classes in the loss", phase=_TRAINING
+    )
+    class_weights: str | Sequence[float] | None = option(
+        None,
+        help="of the classes in the loss: none; `balanced`, one over their share of the training split; or a list",
+        phase=_TRAINING,
+    )
     image_size: int = option(224, help="pixels per side of what the network sees", phase=_TRAINING)
     channels: int = option(1, help="1 for grey, 3 for colour", role="setting", phase=_TRAINING)
     resize: str = option("area", help="mean of what a pixel covers, or `bilinear` with antialiasing", phase=_TRAINING)
@@ -93,6 +123,23 @@ class ClassificationSettings:
         False, help="exchange rows and columns, as the released code's reader does", phase=_TRAINING
     )
     flip: float = option(0.5, help="probability that a training picture is mirrored left and right", phase=_TRAINING)
+    flip_vertical: float = option(
+        0.0, help="probability that a training picture is mirrored above and below", phase=_TRAINING
+    )
+    crop: float = option(
+        1.0, help="smallest share of a training picture's area that a random crop takes; 1 takes all", phase=_TRAINING
+    )
+    rotation: float = option(0.0, help="largest angle by which one is rotated, degrees to both sides", phase=_TRAINING)
+    shift: float = option(0.0, help="largest shift of one along each axis, as a share of the side", phase=_TRAINING)
+    brightness: float = option(0.0, help="largest change of its brightness, as a share", phase=_TRAINING)
+    contrast: float = option(0.0, help="largest change of its contrast, as a share", phase=_TRAINING)
+    erasing: float = option(0.0, help="probability that a rectangle of it is erased", phase=_TRAINING)
+    mixup: float = option(
+        0.0, help="alpha of the share of another picture that is mixed in, with its label; 0 for none", phase=_TRAINING
+    )
+    cutmix: float = option(
+        0.0, help="alpha of the area that another picture replaces, with its label; 0 for none", phase=_TRAINING
+    )
     mean: Sequence[float] | None = option(
         None,
         help="value that is subtracted, of 0..1, as a list of one or three; none: that of the training split",
@@ -111,6 +158,12 @@ class ClassificationSettings:
         phase=_TRAINING,
     )
     bootstrap: int = option(1000, help="resamples for the intervals in `metrics.json`", role="report")
+    target_sensitivity: float | None = option(
+        None,
+        help="sensitivity for `positive`, such as 0.95, by which a threshold is chosen on the validation split; two "
+        "classes; none: no threshold",
+        role="report",
+    )
     leakage: str = option(
         "warn", help="what to do about leaks: `warn`, `fail` before training, or `ignore`", role="report"
     )
@@ -144,6 +197,11 @@ class ClassificationSettings:
             raise UserError(
                 f"expected a linear_recipe out of {', '.join(LINEAR_RECIPES)}, found {self.linear_recipe!r}; logistic "
                 "is usual"
+            )
+        if self.learning_rate_schedule not in SCHEDULES:
+            raise UserError(
+                f"expected a learning_rate_schedule out of {', '.join(SCHEDULES)}, found "
+                f"{self.learning_rate_schedule!r}; constant is the paper's"
             )
         if self.regression:
             self._refuse_steps()
@@ -198,6 +256,11 @@ class ClassificationSettings:
                     f"expected no {each.name} for mode linear, which fits a logistic regression and takes no steps, "
                     f"found {getattr(self, each.name)!r}: leave it out, or give --linear_recipe adam"
                 )
+
+
+OFF: dict[str, Any] = {
+    each.name: each.default for each in options_of(ClassificationSettings) if each.name in _BEYOND_PAPER
+}
 
 
 def encoder_weights(mode: str, pretrained: str | Path | None) -> str:

@@ -31,6 +31,13 @@ from lessismore_transforms.classification.loader import EvaluationLoader, Exampl
 from lessismore_transforms.classification.logistic_probe import make_sweep, sweep_plan
 from lessismore_transforms.classification.network import Classifier, weights_of
 from lessismore_transforms.classification.preprocessing import statistics_of
+from lessismore_transforms.classification.recipe import (
+    checked_loss,
+    class_weights,
+    make_augment,
+    make_schedule,
+    parameters,
+)
 from lessismore_transforms.classification.settings import ClassificationSettings, encoder_weights, run_seed
 from lessismore_transforms.options import names
 from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
@@ -48,12 +55,14 @@ __all__ = [
     "Examples",
     "KeepBest",
     "Split",
+    "class_weights",
     "encoder_weights",
     "find_leaks",
     "make_evaluation",
     "make_evaluator",
     "make_plan",
     "make_trainer",
+    "parameters",
     "run_seed",
     "training_statistics",
     "weights_of",
@@ -166,7 +175,7 @@ def make_trainer(
         network: the same on its device, perhaps wrapped for several processes.
         loss_function: of logits and labels.
         optimizer: of the network's parameters.
-        schedule: factor of the learning rate, of the iteration counted from 0; None for 1 throughout.
+        schedule: factor of the learning rate, of the iteration counted from 0; None for that of the settings.
         inferer: runs the network in its precision.
         best: validates after each epoch and keeps the best network.
         train_handlers: further handlers; they act behind the schedule and before the loss is judged.
@@ -177,6 +186,9 @@ def make_trainer(
         UserError: settings, data and a checkpoint that is resumed do not fit each other.
         OutputError: the output folder cannot be written.
     """
+    schedule = make_schedule(settings, plan, schedule)
+    called = checked_loss(settings, loss_function)
+    augment = make_augment(settings, dataset, len(examples.classes))
     identity = _identity(settings, examples, origin) | _of_parts(
         plan, dataset, bare_network, loss_function, optimizer, schedule
     )
@@ -230,7 +242,9 @@ def make_trainer(
         checkpoint,
         Curves(settings.run_dir),
     ]
-    prepare_batch = PrepareExamples(settings.flip, seed=settings.run_seed, transpose=settings.transpose)
+    prepare_batch = PrepareExamples(
+        settings.flip, seed=settings.run_seed, transpose=settings.transpose, augment=augment
+    )
     log.trainer = described(loader, prepare_batch, handlers)
     return make_engine(
         plan,
@@ -238,7 +252,7 @@ def make_trainer(
         device=settings.device,
         loader=loader,
         network=network,
-        loss_function=loss_function,
+        loss_function=called,
         optimizer=optimizer,
         inferer=inferer,
         prepare_batch=prepare_batch,
@@ -271,7 +285,7 @@ def make_evaluation(
         bare_network: the network as it is before anything wraps it.
         evaluators: by the names of their splits, val and test.
         precision: of the computation, see `AutocastInferer`.
-        schedule: of the learning rate; that there is none is reported among the settings.
+        schedule: of the learning rate, instead of that of the settings; that there is none is reported among them.
         best: whose weights are restored first.
         trained: header of the file of a network that was trained before; its record is kept and no network is written.
 
@@ -310,6 +324,7 @@ def make_evaluation(
         about=about,
         record=record,
         bootstrap=settings.bootstrap,
+        target_sensitivity=settings.target_sensitivity,
     )
 
 

@@ -26,7 +26,9 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
     """
 
     def map_headers(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
-        if len(tasks) < 2 * workers:  # not worth starting processes for
+        if not tasks:
+            return
+        if workers == 0:  # else the processes that are starting have the kernels for headers, and this one has not
             yield from map(function, tasks)
             return
         results = map_all(function, tasks, workers, scheduler)

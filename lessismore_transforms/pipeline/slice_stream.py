@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.atomic import writing
 from lessismore_transforms.errors import VolumeError
-from lessismore_transforms.pipeline.output_folder import PARTS
+from lessismore_transforms.pipeline.spool import Spool
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.volumes import Crc32, Slice, Volume, read_slices
@@ -26,11 +25,10 @@ class Streamed:
 
     Args:
         task: the volume's task.
-        spool: file of the training pixels.
+        spool: the training pixels of the candidates.
         hashes: uint64 (n,).
         candidate: bool (n,), the slices that can be kept.
         reasons: why a slice is left out, empty for the others.
-        offsets: int64 (n,), where the pixels of a slice begin in the spool, -1 for those left out.
         pictures: uint8 (n, rows, columns), what measures other than HASH compare; None for HASH.
         thumbnails: uint8 (n, 96, 96), or None where the volume has none.
         crc: checksum of the files.
@@ -40,11 +38,10 @@ class Streamed:
     """
 
     task: Task
-    spool: IO[bytes]
+    spool: Spool
     hashes: NDArray[np.uint64]
     candidate: NDArray[np.bool_]
     reasons: list[str]
-    offsets: NDArray[np.int64]
     pictures: NDArray[np.uint8] | None
     thumbnails: NDArray[np.uint8] | None
     crc: Crc32 = field(default_factory=Crc32)
@@ -53,7 +50,7 @@ class Streamed:
     bodiless: int = 0
 
     @classmethod
-    def empty(cls, task: Task, spool: IO[bytes]) -> Streamed:
+    def empty(cls, task: Task, spool: Spool) -> Streamed:
         """Of no slice yet.
 
         Raises:
@@ -66,7 +63,6 @@ class Streamed:
             hashes=np.zeros(count, dtype=np.uint64),
             candidate=np.zeros(count, dtype=bool),
             reasons=[""] * count,
-            offsets=np.full(count, -1, dtype=np.int64),
             pictures=_room_for_pictures(task),
             thumbnails=np.zeros((count, THUMBNAIL_SIZE, THUMBNAIL_SIZE), dtype=np.uint8) if task.thumbnails else None,
         )
@@ -81,25 +77,17 @@ class Streamed:
             self.pictures[index] = hashed
         self.replaced += ct_slice.replaced
         self.padding += padding_voxels(ct_slice)
-        self.offsets[index] = self.spool.tell()
-        with writing(self.task.output_dir / PARTS):
-            self.spool.write(np.ascontiguousarray(pixels).data)
+        self.spool.put(index, pixels)
         if self.thumbnails is not None:
             self.thumbnails[index] = _thumbnail(pixels)
 
-    def picture(self, index: int) -> NDArray[np.uint8]:
-        """The training pixels (rows, columns) of a slice."""
-        _, height, width = self.task.volume.shape
-        self.spool.seek(self.offsets[index])
-        return np.frombuffer(self.spool.read(height * width), dtype=np.uint8).reshape(height, width)
 
-
-def stream_slices(task: Task, spool: IO[bytes]) -> Streamed:
+def stream_slices(task: Task, spool: Spool) -> Streamed:
     """What one pass through a volume leaves.
 
     Args:
         task: the volume's task.
-        spool: an empty file for the training pixels.
+        spool: room for the training pixels.
 
     Raises:
         VolumeError: no slice can be read, or the pictures take too much memory.

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 import numpy as np
 
-from lessismore_transforms.atomic import TEMPORARY
 from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.pipeline.finished_part import make_record, manifest_rows, selection_rows, write_part
 from lessismore_transforms.pipeline.output_folder import PARTS
 from lessismore_transforms.pipeline.png import write_png
 from lessismore_transforms.pipeline.ranking import rank_volume
 from lessismore_transforms.pipeline.slice_stream import Streamed, stream_slices
+from lessismore_transforms.pipeline.spool import Spool
 from lessismore_transforms.pipeline.task import Task
 from lessismore_transforms.reduced.manifest import DISTANCES, record_order
 from lessismore_transforms.reduced.store import THUMBNAILS, write_pictures, write_volume
 from lessismore_transforms.reduced.table_files import file_crc32
 from lessismore_transforms.reduction.target import Kept, choose
-
-_SPOOL_BYTES = 64 << 20  # pixels of a volume beyond this go to disk until it is known which are kept
 
 
 def reduce_volume(task: Task) -> int:
@@ -38,7 +35,7 @@ def reduce_volume(task: Task) -> int:
 
 def _reduce_volume(task: Task) -> int:
     volume = task.volume
-    with tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(task.output_dir / PARTS), prefix=TEMPORARY) as spool:
+    with Spool(task.output_dir / PARTS, volume.shape) as spool:
         streamed = stream_slices(task, spool)
         record = make_record(streamed)
         ranking, distances_from = rank_volume(streamed)
@@ -68,7 +65,7 @@ def _store(streamed: Streamed, kept: Kept) -> dict[str, Any]:
     _, height, width = task.volume.shape
     indices = np.flatnonzero(kept.kept).tolist()
     shape = (len(indices), height, width)
-    stored = write_pictures(task.output_dir, task.volume.volume, map(streamed.picture, indices), shape)
+    stored = write_pictures(task.output_dir, task.volume.volume, map(streamed.spool.picture, indices), shape)
     if task.png_dir is not None:
-        write_png(task, indices, streamed.picture)
+        write_png(task, indices, streamed.spool.picture)
     return stored

@@ -24,8 +24,9 @@ from lessismore_transforms.classification.logistic_probe import standardisation
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-TOLERANCE, STEPS = 1e-6, 2000  # the largest slope at which a regression ends, per picture, and the most steps
-_NEWTON, _HALVINGS = 4, 30  # of the search along a line
+TOLERANCE, STEPS = 1e-4, 2000  # the slope at which a regression ends, see `fit`, and the most steps
+_SEARCHES, _NEARLY = 40, 0.2  # of the search along a line: the most, and the share of the first slope at which it ends
+_TINY = float(np.finfo(np.float64).tiny)
 _FLAT = 1e-12  # variance along an axis, as a share of the largest, below which it holds rounding alone
 _BOUND = {True: 0.25, False: 0.5}  # of the second derivative of the loss by a score: of two classes, of several
 
@@ -100,7 +101,9 @@ def fit(
         classes: number of classes, 2 or more; one without a member gets a probability near 0.
         members: (N, B), which pictures a regression is fitted to.
         penalties: (B,), above 0.
-        tolerance: a regression ends where no slope of its loss, divided by its members, is larger.
+        tolerance: a regression ends where no slope of its loss is larger than this share of the penalty's largest one,
+            as at the minimum the slope of the pictures is that of the penalty. A bound that does not know the penalty
+            would end weak ones much too early, where pictures can be told apart without an error.
         steps: the most that are taken.
     """
     problem = _Problem(coordinates, labels, classes, members, np.asarray(penalties, np.float64))
@@ -134,9 +137,8 @@ class _Problem:
         self.members, self.penalties = members.astype(float)[..., None], penalties[:, None]  # (N, B, 1), (B, 1)
         self.ridge = np.repeat(self.penalties[None], self.inputs.shape[1], axis=0)  # (R + 1, B, 1)
         self.ridge[-1] = 0
-        self.count = members.sum(axis=0)  # (B,)
         curvature = np.square(self.inputs).T @ members.astype(float)  # (R + 1, B)
-        self.preconditioner = 1 / (_BOUND[self.two] * curvature[..., None] + self.ridge + np.finfo(float).tiny)
+        self.preconditioner = 1 / (_BOUND[self.two] * curvature[..., None] + self.ridge + _TINY)
 
     def of(self, chosen: NDArray[np.bool_]) -> _Problem:
         """Some of the regressions."""
@@ -147,7 +149,7 @@ class _Problem:
             self.penalties[chosen],
             self.ridge[:, chosen],
         )
-        part.count, part.preconditioner = self.count[chosen], self.preconditioner[:, chosen]
+        part.preconditioner = self.preconditioner[:, chosen]
         return part
 
     def probabilities(self, scores: Floats) -> Floats:
@@ -185,7 +187,7 @@ class _Descent:
     """Preconditioned conjugate gradients of all regressions of a problem, from weights of 0."""
 
     def __init__(self, problem: _Problem) -> None:
-        shape = (problem.inputs.shape[1], len(problem.count), problem.columns)
+        shape = (problem.inputs.shape[1], problem.members.shape[1], problem.columns)
         self.problem, self.weights = problem, np.zeros(shape)
         self.scores = np.zeros((len(problem.inputs), *shape[1:]))
         self.gradient = problem.gradient(self.scores, self.weights)
@@ -200,9 +202,11 @@ class _Descent:
         return part
 
     def slope(self) -> Floats:
-        """The largest slope (B,) of each loss, per member."""
-        found: Floats = np.abs(self.gradient).max(axis=(0, 2)) / self.problem.count
-        return found
+        """The largest slope (B,) of each loss, as a share of the largest one of its penalty; inf where that is 0."""
+        penalty = np.abs(self.problem.ridge * self.weights).max(axis=(0, 2))
+        largest = np.abs(self.gradient).max(axis=(0, 2))
+        share: Floats = np.divide(largest, penalty, out=np.where(largest > 0, np.inf, 0.0), where=penalty > 0)
+        return share
 
     def step(self) -> None:
         """Go down along the direction, and choose the next one."""
@@ -214,28 +218,35 @@ class _Descent:
         before, steep = self.gradient, problem.preconditioner * self.gradient
         self.gradient = problem.gradient(self.scores, self.weights)
         downhill = problem.preconditioner * self.gradient
-        share = _dot(downhill, self.gradient - before) / np.maximum(_dot(steep, before), np.finfo(float).tiny)
+        share = _dot(downhill, self.gradient - before) / np.maximum(_dot(steep, before), _TINY)
         self.direction = np.maximum(share, 0)[:, None] * self.direction - downhill
         uphill = _dot(self.direction, self.gradient) >= 0
         self.direction[:, uphill] = -downhill[:, uphill]
 
     def _length(self, along: Floats) -> Floats:
-        """How far (B,) each loss falls along its direction, nearly to the lowest point."""
+        """How far (B,) each loss falls along its direction, nearly to the lowest point: Newton between two bounds.
+
+        The loss is convex, so that it is lower than at the start wherever it still falls.
+        """
         problem = self.problem
         ridge = problem.ridge * self.direction
         linear, square = _dot(ridge, self.weights), _dot(ridge, self.direction)
+        low, high = np.zeros(len(linear)), np.full(len(linear), np.inf)  # it falls at the one, and rises at the other
         length = np.zeros(len(linear))
-        for _ in range(_NEWTON):
+        start = None
+        for _ in range(_SEARCHES):
             first, second = problem.slopes(self.scores + length[:, None] * along, along)
-            total = np.maximum(second + square, np.finfo(float).tiny)
-            length = np.maximum(length - (first + linear + length * square) / total, 0)
-        start = problem.loss(self.scores)
-        for _ in range(_HALVINGS):  # where a step of Newton went too far
-            end = problem.loss(self.scores + length[:, None] * along)
-            higher = end + length * linear + length**2 / 2 * square > start + 1e-12 * np.abs(start)
-            if not higher.any():
+            slope, curved = first + linear + length * square, second + square
+            start = -slope if start is None else start  # above 0
+            if (np.abs(slope) <= _NEARLY * start).all():
                 break
-            length = np.where(higher, length / 2, length)
+            falls = slope < 0
+            low, high = np.where(falls, length, low), np.where(falls, high, length)
+            wanted = length - slope / np.maximum(curved, _TINY)
+            halves = np.where(np.isinf(high), 2 * low + (low == 0), (low + high) / 2)
+            inside = (wanted > low) & (wanted < np.minimum(high, 10 * np.maximum(low, wanted * (low == 0))))
+            ended = np.abs(slope) <= _NEARLY * start
+            length = np.where(ended, length, np.where(inside, wanted, halves))
         return length
 
 

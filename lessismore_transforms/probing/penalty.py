@@ -17,7 +17,7 @@ from lessismore_transforms.probing.settings import INNER_FOLDS
 UNKNOWN_PENALTY = (
     1000.0  # where a class has one group, so that nothing can be chosen: as large as usual numbers of features
 )
-_SEARCH = 1e-4  # slope per picture at which a regression of the search ends; the chosen one goes on to the usual one
+_SEARCH = 1e-2  # tolerance of the search; the chosen regression is fitted to the usual one
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,7 @@ Formula = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 _DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
 _LONGEST_TABLE = 2**17
+_SUMMED = 2**15  # grey values whose squares add up to less than 2^31
 _FLOAT32_RANGE = 2**16 - 1  # the largest range that `_stretch_whole` takes
 
 
@@ -289,7 +290,11 @@ def _look_up(voxels: Voxels, first: int, table: Pixels, pixels: Pixels) -> bool:
 @compiled()
 def _sums(pixels: Pixels) -> tuple[Any, Any]:
     total, squares = np.int64(0), np.int64(0)
-    for value in pixels:
-        total += value
-        squares += np.int64(value) * value
+    for start in range(0, pixels.size, _SUMMED):
+        part, part_squares = np.int32(0), np.int32(0)
+        for value in pixels[start : start + _SUMMED]:
+            part = np.int32(part + np.int32(value))
+            part_squares = np.int32(part_squares + np.int32(np.int32(value) * np.int32(value)))
+        total += part
+        squares += part_squares
     return total, squares

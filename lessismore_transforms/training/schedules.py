@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ignite.engine import Engine, Events
@@ -43,10 +43,30 @@ def warmup_cosine(
         )
     iteration = iteration // every * every
     if iteration < warmup:
-        return start + (1 - start) * iteration / warmup
+        return _rise(iteration, warmup, start)
     progress = (iteration - warmup) / (total - warmup)
     progress = min(1.0, progress) if clamp else progress
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def stepped(
+    iteration: int, *, milestones: Sequence[int], factor: float = 0.1, warmup: int = 0, start: float = 0.0
+) -> float:
+    """The factor of an iteration: it rises linearly from `start` to 1, then falls by `factor` at each milestone.
+
+    Args:
+        iteration: counted from 0.
+        milestones: iterations from which on it is `factor` times what it was; none keeps it at 1.
+        factor: at each of them.
+        warmup: iterations of the linear part.
+        start: factor of iteration 0 where there is a warm-up.
+    """
+    fallen = factor ** sum(iteration >= milestone for milestone in milestones)
+    return fallen * (_rise(iteration, warmup, start) if iteration < warmup else 1.0)
+
+
+def _rise(iteration: int, warmup: int, start: float) -> float:
+    return start + (1 - start) * iteration / warmup
 
 
 class Schedule:

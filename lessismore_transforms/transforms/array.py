@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Transform
+from monai.transforms import InvertibleTransform, Transform
 from monai.utils import MetaKeys, SpaceKeys
-from monai.utils.enums import TransformBackends
+from monai.utils.enums import TraceKeys, TransformBackends
 from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
@@ -90,7 +90,7 @@ class WindowToUint8(_ToUint8):
         return window_uint8(hu, self.window)
 
 
-class SelectSlices(Transform):  # type: ignore[misc]
+class SelectSlices(InvertibleTransform):  # type: ignore[misc]
     """Keep the slices of a volume that are worth learning from: exactly those that `reduce` keeps.
 
     An 8-bit copy is ranked, in canonical order and orientation by the MetaTensor's affine; the original's slices are
@@ -100,6 +100,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
 
     In the affine of the result the first and the last slice stay where they were, and the step between slices is the
     mean distance. This is exact where the kept slices are evenly spaced; else `kept_slices` gives the true places.
+    `inverse` puts the slices back at their places in the volume; the removed ones hold `fill_value`.
 
     Examples:
         >>> import numpy as np
@@ -119,6 +120,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
         offset: of the first slice to keep, in slices or mm.
         encoder: takes (N, 3, H, W) and gives (N, D); `deepnet` only.
         bins: grey levels of the joint histogram; `mi` only.
+        fill_value: of the removed slices, where a volume is inverted.
 
     Raises:
         UserError: the method or rule is unknown, a value is out of range, or two options exclude each other.
@@ -139,6 +141,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
         offset: float = 0,
         encoder: Callable[[torch.Tensor], torch.Tensor] | None = None,
         bins: int = 64,
+        fill_value: float = 0,
     ) -> None:
         self.target = Target.of(
             method=method,
@@ -151,7 +154,7 @@ class SelectSlices(Transform):  # type: ignore[misc]
         )
         self.slice_dim = slice_dim
         self.encoder = to_encoder(encoder) if isinstance(encoder, torch.nn.Module) else encoder
-        self.bins = bins
+        self.bins, self.fill_value = bins, fill_value
         if method == "deepnet" and encoder is None:
             raise UserError("deepnet needs an encoder: give one, such as backbones.build_backbone('resnet50', ...)")
 
@@ -198,12 +201,44 @@ class SelectSlices(Transform):  # type: ignore[misc]
             return np.take(img, slices, axis=axis + 1)
         kept = torch.index_select(img, axis + 1, torch.from_numpy(slices).to(img.device))
         if isinstance(kept, MetaTensor):
+            self.push_transform(
+                kept,
+                orig_size=tuple(img.shape[1:]),
+                extra_info={"slices": tuple(slices.tolist()), "affine": kept.affine.clone()},
+            )
             affine = kept.affine.clone()
             first, last = int(slices[0]), int(slices[-1])
             affine[:3, 3] += affine[:3, axis] * first
             affine[:3, axis] *= (last - first) / (len(slices) - 1) if len(slices) > 1 else 1
             kept.affine = affine
         return kept
+
+    def inverse(self, data: torch.Tensor) -> torch.Tensor:
+        """The slices (C, x, y, kept) back at their places (C, x, y, z); the others hold `fill_value`.
+
+        Raises:
+            UserError: it is no MetaTensor that this transform has made, or its slices are not those that were kept.
+        """
+        if not isinstance(data, MetaTensor) or not data.applied_operations:
+            raise UserError(
+                "expected a MetaTensor that knows what was done with it, found none: load with LoadImage, and leave "
+                "MONAI's tracing on, to invert SelectSlices"
+            )
+        done = self.pop_transform(data)
+        size, slices = tuple(done[TraceKeys.ORIG_SIZE]), done[TraceKeys.EXTRA_INFO]["slices"]
+        axis = _slice_axis((1, *size), self.slice_dim)
+        expected = tuple(len(slices) if place == axis else length for place, length in enumerate(size))
+        if tuple(data.shape[1:]) != expected:
+            raise UserError(
+                f"expected the {len(slices)} slices that were kept, of shape {expected}, found "
+                f"{tuple(data.shape[1:])}: invert first what changed their size"
+            )
+        restored = torch.full((len(data), *size), self.fill_value, dtype=data.dtype, device=data.device)
+        places = torch.tensor(slices, device=data.device)
+        restored.index_copy_(axis + 1, places, data.as_tensor())
+        found = MetaTensor(restored).copy_meta_from(data)
+        found.affine = done[TraceKeys.EXTRA_INFO]["affine"]
+        return found
 
 
 def _slice_axis(shape: tuple[int, ...] | torch.Size, slice_dim: int) -> int:

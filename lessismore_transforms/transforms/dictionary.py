@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import InvertibleTransform, MapTransform
 from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
@@ -63,12 +63,13 @@ class WindowToUint8d(MapTransform):  # type: ignore[misc]
         return {**data, **{key: self.scale(data[key]) for key in self.key_iterator(data)}}
 
 
-class SelectSlicesd(MapTransform):  # type: ignore[misc]
+class SelectSlicesd(MapTransform, InvertibleTransform):  # type: ignore[misc]
     """`SelectSlices` for dictionaries: keeps exactly the slices that `reduce` keeps.
 
     The key then holds the kept slices of the original, as a volume in the order given, and `<key>_slices` holds their
-    indices in the volume given (int64). `SplitDimd(key, dim=slice_dim, keepdim=False, list_output=True)` then gives
-    2-D slices; name `<key>_slices` among its keys too, so that each slice has its own index.
+    indices in the volume given, int64 (1, kept), which `pad_list_data_collate` pads as it pads the slices.
+    `SplitDimd([key, f"{key}_slices"], dim=-1, keepdim=False, list_output=True)` then gives 2-D slices, each with its
+    index. `inverse` puts the slices back at their places; it honours what was done before, such as `Spacingd`.
 
     Examples:
         >>> from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
@@ -95,6 +96,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         offset: of the first slice to keep, in slices or mm; `every_n` only.
         encoder: takes (N, 3, H, W) and gives (N, D); `deepnet` only.
         bins: grey levels of the joint histogram; `mi` only.
+        fill_value: of the removed slices, where a volume is inverted.
 
     Raises:
         UserError: the method or rule is unknown, a value is out of range, or two options exclude each other; in a call,
@@ -119,6 +121,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
         offset: float = 0,
         encoder: Callable[[torch.Tensor], torch.Tensor] | None = None,
         bins: int = 64,
+        fill_value: float = 0,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.source_key = source_key
@@ -133,6 +136,7 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
             offset=offset,
             encoder=encoder,
             bins=bins,
+            fill_value=fill_value,
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -149,7 +153,11 @@ class SelectSlicesd(MapTransform):  # type: ignore[misc]
                     f"expected {key} on the grid of {source}, {expected}, found {found}: resample it before"
                 )
             result[key] = self.select.take(data[key], kept[source])
-        return result | {f"{source}_slices": slices for source, slices in kept.items()}
+        return result | {f"{source}_slices": slices[None] for source, slices in kept.items()}
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """A copy of `data` with the slices back at their places, see `SelectSlices.inverse`."""
+        return {**data, **{key: self.select.inverse(data[key]) for key in self.key_iterator(data)}}
 
 
 ScaleToUint8D = ScaleToUint8Dict = ScaleToUint8d

@@ -43,14 +43,18 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
             reason = f"{stored.path}: damaged, or no decoder for its pixels: copy it again, or convert it to NIfTI"
             yield Slice(index, np.empty((0, 0), np.int16), reason=reason)
             continue
-        whole = None
-        if stored.offset >= 0 and (whole := whole_hu(raw, stored.bits, *rescale)) is None:
-            drop_unused_bits(raw, stored.bits)
-        hu, ends = whole or (None, None)
-        replaced = 0
-        if hu is None:
-            hu, replaced = to_hu(raw, *rescale, bits=stored.bits)
+        hu, replaced, ends = _hu(raw, stored)
         yield Slice(index, volume.orientation.apply(hu), rescale, replaced, ends=ends)
+
+
+def _hu(raw: Array, stored: StoredSlice) -> tuple[Array, int, tuple[int, int] | None]:
+    """HU of stored values, the number of voxels that were not finite, and the ends of the HU where they are known."""
+    if stored.offset >= 0:
+        if (whole := whole_hu(raw, stored.bits, stored.slope, stored.intercept)) is not None:
+            hu, ends = whole
+            return hu, 0, ends
+        drop_unused_bits(raw, stored.bits)
+    return *to_hu(raw, stored.slope, stored.intercept, bits=stored.bits), None
 
 
 class _Files:

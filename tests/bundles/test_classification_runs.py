@@ -200,13 +200,17 @@ print("REFUSED" + json.dumps([run(workflow) for workflow in workflows[3:]]))
 def test_the_same_numbers_on_any_number_of_workers_and_after_a_stop(tmp_path: Path, data: Path) -> None:
     common = {"dataset_dir": str(data / "covid"), "pretrained": str(data / "backbone.safetensors"), "max_epochs": 3}
     common |= {"frozen_epochs": 1, "leakage": "ignore"}
+    common |= {"encoder_learning_rate": 1e-3, "learning_rate_schedule": "step", "step_epochs": [2], "warmup_epochs": 1}
+    common |= {"label_smoothing": 0.1, "class_weights": "balanced", "flip_vertical": 0.5, "crop": 0.5, "rotation": 10}
+    common |= {"shift": 0.1, "brightness": 0.2, "contrast": 0.2, "erasing": 0.5, "mixup": 0.4, "cutmix": 1.0}
     given = [(["train"], common | {"output_dir": f"workers_{workers}", "workers": workers}) for workers in (0, 2, 4)]
     stopped = common | {"output_dir": "stopped"}
     (tmp_path / "signal.json").write_text('{"+train#handlers": [{"_target_": "__main__.EndBySignal"}]}')
     given += [(["train", str(tmp_path / "signal")], stopped)]
     given += [(["train"], stopped | {"resume": "true"})]
     given += [(["train"], common | {"output_dir": "workers_0", "resume": True})]
-    given += [(["train"], common | {"output_dir": "workers_2", "resume": True, "max_epochs": 5, "flip": 0.1})]
+    other = {"crop": 0.6, "max_epochs": 5}
+    given += [(["train"], common | {"output_dir": "workers_2", "resume": True} | other)]
     code = runs_of(COVID, *given)
     code += """
 import os, signal
@@ -224,7 +228,7 @@ print(*map(run, workflows[-2:]))
     said = in_bundle(tmp_path, COVID, code)
     assert said.count("error: ") == 2
     assert "error: stopped by SIGTERM after iteration 6: go on with --resume True" in said
-    assert "error: expected to go on with flip 0.1, found 0.5 in workers_2/run_00/checkpoints/last.pt" in said
+    assert "error: expected to go on with crop 0.6, found 0.5 in workers_2/run_00/checkpoints/last.pt" in said
     assert (tmp_path / "predictions.csv").read_bytes() == (tmp_path / "workers_0/run_00/predictions.csv").read_bytes()
     assert metrics(tmp_path / "workers_0" / "run_00") == metrics(tmp_path / "stopped" / "run_00")
     runs = [tmp_path / name / "run_00" for name in ("workers_0", "workers_2", "workers_4", "stopped")]

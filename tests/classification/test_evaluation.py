@@ -13,7 +13,9 @@ from helpers import in_processes
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
+from lessismore_transforms.atomic import finite
 from lessismore_transforms.classification.best_epoch import KeepBest
+from lessismore_transforms.classification.calibration import calibrated, operating_point
 from lessismore_transforms.classification.evaluation import (
     FinalEvaluation,
     Predict,
@@ -131,7 +133,9 @@ def test_all_that_is_known_is_written(tmp_path: Path, capsys: pytest.CaptureFixt
     engines = {name: evaluator(name, network) for name in ("val", "test")}
     record = {"mode": "scratch", "experiment": {"reduction": "ALL"}, "epochs": 3, "settings": {"flip": 0.5}}
     told = {"header": header, "about": about, "record": record}
-    FinalEvaluation(tmp_path / "run_02", network, engines, best=None, bootstrap=50, **told).run()
+    FinalEvaluation(
+        tmp_path / "run_02", network, engines, best=None, bootstrap=50, target_sensitivity=0.9, **told
+    ).run()
     found = Predictions.read(tmp_path / "run_02" / "predictions.csv")
     assert found.splits == ["val"] * 5 + ["test"] * 7
     content = json.loads((tmp_path / "run_02" / "metrics.json").read_text())
@@ -141,9 +145,18 @@ def test_all_that_is_known_is_written(tmp_path: Path, capsys: pytest.CaptureFixt
     for split in ("val", "test"):
         part = found.of(split)
         expected = score(part.labels, part.probabilities)
-        assert content[split].keys() == expected.keys()
+        assert content[split].keys() - {"calibrated", "operating_point"} == expected.keys()
         for name, value in expected.items():
             assert content[split][name] == pytest.approx(value, rel=1e-6)
+    val, test = found.of("val"), found.of("test")
+    expected = finite(calibrated(val, test))
+    assert expected.pop("note") == content["test"]["calibrated"].pop("note")  # a network at random
+    assert content["test"]["calibrated"] == pytest.approx(expected, rel=1e-6)
+    point = finite(operating_point(val, test, positive=1, target=0.9, samples=50))
+    assert content["test"]["operating_point"].keys() == point.keys()
+    assert content["test"]["operating_point"]["threshold"] == pytest.approx(point["threshold"], rel=1e-6)
+    assert content["test"]["operating_point"]["sensitivity"] == point["sensitivity"]
+    assert content["val"].keys() == score(val.labels, val.probabilities).keys()
     low, high = content["intervals"]["auc"]
     assert 0 <= low <= content["test"]["auc"] <= high <= 1
     assert content["intervals"]["unit"] == "patient"

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lessismore_transforms.classification.finished_runs import evaluations_in, read_finished_runs
+from lessismore_transforms.classification.finished_runs import (
+    comparable_settings,
+    evaluations_in,
+    read_finished_runs,
+)
 from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.predictions import Predictions
 
@@ -75,6 +79,8 @@ def test_runs_are_read_by_number_with_images_in_alphabetical_order(tmp_path: Pat
     assert found.runs[2].labels.tolist() == [1, 1, 0, 0]
     assert found.runs[2].probabilities[:, 1].tolist() == [0.9, 0.4, 0.6, 0.1]
     assert found.folds == {}
+    change(tmp_path / "a" / "run_00", "calibrated", {"temperature": 1.2}, "test")  # of a newer version
+    assert list(read_finished_runs(tmp_path / "a").runs) == [0, 2]
 
 
 def test_folds_have_test_sets_of_their_own(tmp_path: Path) -> None:
@@ -130,6 +136,15 @@ def test_runs_of_two_settings(tmp_path: Path, key: str, value: Any, keys: tuple[
     with pytest.raises(ValueError, match=f"expected runs of one setting in .*a, found {words}.*; keep each") as caught:
         read_finished_runs(tmp_path / "a")
     assert "\n" not in str(caught.value)
+
+
+def test_runs_of_versions_without_a_setting_had_it_off(tmp_path: Path) -> None:
+    for run, settings in enumerate(({}, {"crop": 1.0, "learning_rate_schedule": "constant", "step_epochs": None})):
+        write_run(tmp_path / "a", run, settings=settings)
+    assert comparable_settings(read_finished_runs(tmp_path / "a"))["crop"] == 1.0
+    change(tmp_path / "a" / "run_01", "crop", 0.5, "settings")
+    with pytest.raises(ValueError, match=r"found crop 1\.0 in run_00 and 0\.5 in run_01"):
+        read_finished_runs(tmp_path / "a")
 
 
 def test_networks_scored_again_have_weights_of_their_own(tmp_path: Path) -> None:

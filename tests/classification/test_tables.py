@@ -100,7 +100,7 @@ def test_a_comparison_that_is_too_small_for_its_difference_is_marked(
         assert line.endswith(f"  {detectable:.3f}{mark}")
         assert "  1 run  " in line
         assert "  40 images  " in line
-    assert "†: larger than the difference found" in " ".join(screen.split())
+    assert "†: it is larger than the difference found" in " ".join(screen.split())
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -215,7 +215,7 @@ assert len(slices) == summary.kept < summary.slices == len(manifest.slices) == 9
 assert chosen.kept_ids == Selection.read("OUT", "hash3").kept_ids
 assert len(chosen.kept_ids) > summary.kept
 nifti = next(volume for volume in found.volumes if volume.format == "nifti")
-indices = keep({"image": DATA + nifti.path})["image_slices"]
+indices = keep({"image": DATA + nifti.path})["image_slices"][0]
 ids = [name for name in Selection.read("OUT").kept_ids if name.startswith(nifti.volume)]
 assert [int(name[-4:]) for name in ids] == indices.tolist(), (ids, indices)
 assert ct_slice.hu.shape == (48, 48)

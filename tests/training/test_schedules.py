@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lessismore_transforms.training.parameter_groups import parameter_groups
-from lessismore_transforms.training.schedules import Schedule, warmup_cosine
+from lessismore_transforms.training.schedules import Schedule, stepped, warmup_cosine
 
 
 def test_swav_as_intended() -> None:
@@ -32,6 +32,15 @@ def test_moco_falls_by_epochs() -> None:
     assert [factor(step) for step in (0, 9, 10, 19, 39)] == pytest.approx(
         [1, 1, 0.8535534, 0.8535534, 0.1464466]  # 0.5 (1 + cos(pi e / 4))
     )
+
+
+def test_steps_after_a_warmup() -> None:
+    factor = partial(stepped, milestones=(40, 80), warmup=10, start=0.1)
+    assert [factor(step) for step in (0, 5, 10, 39, 40, 79, 80, 500)] == pytest.approx(
+        [0.1, 0.55, 1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
+    assert stepped(3, milestones=(2, 3), factor=0.5) == 0.25
+    assert stepped(3, milestones=()) == 1
 
 
 def test_spark_from_a_200th_to_a_1000th() -> None:

@@ -10,15 +10,25 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import CacheDataset, DataLoader, MetaTensor
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientationd, SplitDimd
+from monai.data import CacheDataset, DataLoader, MetaTensor, pad_list_data_collate
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    Flipd,
+    Invertd,
+    LoadImaged,
+    Orientationd,
+    Spacingd,
+    SplitDimd,
+)
 
 import lessismore_transforms.transforms as transforms
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.transforms import CTVolumeReader, ScaleToUint8d, SelectSlicesd, WindowToUint8d
+from lessismore_transforms.transforms import CTVolumeReader, ScaleToUint8d, SelectSlices, SelectSlicesd, WindowToUint8d
 from lessismore_transforms.volumes import find_volumes
 
 AXES = ["".join(codes) for order in itertools.permutations(("LR", "PA", "SI")) for codes in itertools.product(*order)]
@@ -54,7 +64,7 @@ def pipeline(reader, **options):
 
 def positions(item, original):
     """Where the kept slices are in mm toward the head, posterior or left, ascending, by the original's affine."""
-    points = original.affine.numpy()[:3] @ np.array([[0, 0, index, 1] for index in item["image_slices"]]).T
+    points = original.affine.numpy()[:3] @ np.array([[0, 0, index, 1] for index in item["image_slices"][0]]).T
     axis = np.abs(original.affine.numpy()[:3, 2]).argmax()
     return np.sort(points[axis] * (1 if axis == 2 else -1))
 
@@ -74,7 +84,7 @@ def test_every_axis_order_and_dicom_keep_what_reduce_keeps(tmp_path, target):
         indices, places = zip(*expected[volume.volume], strict=True)
         assert 1 < len(indices) < volume.shape[0]
         item = volume.as_dict(tmp_path / "data")
-        assert ours(item)["image_slices"].tolist() == list(indices)
+        assert ours(item)["image_slices"][0].tolist() == list(indices)
         if volume.format == "nifti":
             np.testing.assert_allclose(positions(theirs(item), load(item)["image"]), np.sort(places), atol=1e-2)
     axial = [volume for volume in volumes if volume.orientation.plane == "axial"]
@@ -93,7 +103,7 @@ def test_voxels_that_are_no_numbers(tmp_path):
     assert 1 < len(kept) < 12
     for reader in ("NibabelReader", CTVolumeReader()):
         item = pipeline(reader, threshold=3)({"image": tmp_path / "data" / "ct.nii"})
-        assert item["image_slices"].tolist() == [index for index, _ in kept]
+        assert item["image_slices"][0].tolist() == [index for index, _ in kept]
 
 
 def test_real_volumes_keep_what_reduce_keeps(real_data, tmp_path):
@@ -105,9 +115,9 @@ def test_real_volumes_keep_what_reduce_keeps(real_data, tmp_path):
     for volume in volumes:
         indices = [index for index, _ in expected[volume.volume]]
         item = volume.as_dict(root)
-        assert ours(item)["image_slices"].tolist() == indices
+        assert ours(item)["image_slices"][0].tolist() == indices
         if volume.format == "nifti":
-            stored = theirs(item)["image_slices"].tolist()
+            stored = theirs(item)["image_slices"][0].tolist()
             assert sorted(volume.orientation.index(index, volume.shape[0]) for index in stored) == indices
         if volume.format == "dicom":
             turned = Compose(
@@ -119,7 +129,7 @@ def test_real_volumes_keep_what_reduce_keeps(real_data, tmp_path):
                 ]
             )
             folder = {"image": str(root / volume.path)}
-            assert turned(folder)["image_slices"].tolist() == indices
+            assert turned(folder)["image_slices"][0].tolist() == indices
 
 
 @pytest.fixture
@@ -132,10 +142,10 @@ def test_split_gives_two_dimensional_slices_with_their_places(nifti):
     split = SplitDimd("image", dim=-1, keepdim=False, list_output=True)
     items = Compose([pipeline(CTVolumeReader(), fraction=0.3), split])({"image": nifti})
     assert len(items) == 3
-    for item, index in zip(items, items[0]["image_slices"], strict=True):
+    for item, index in zip(items, items[0]["image_slices"][0], strict=True):
         assert item["image"].shape == (1, 24, 24)
         np.testing.assert_array_equal(item["image"][0], whole[..., index])
-    assert items[0]["image"].affine[2, 3] == whole.affine[2, 3] + whole.affine[2, 2] * items[0]["image_slices"][0]
+    assert items[0]["image"].affine[2, 3] == whole.affine[2, 3] + whole.affine[2, 2] * items[0]["image_slices"][0, 0]
 
 
 def test_keys_that_are_missing_and_keys_beside(nifti):
@@ -185,9 +195,92 @@ def test_other_keys_keep_the_slices_of_the_source(keys):
     image = rng.integers(-1000, 1000, (1, 24, 24, 4)).astype(np.float32).repeat(3, axis=3)
     label = np.arange(12, dtype=np.float32) * np.ones((1, 24, 24, 1), np.float32)
     result = SelectSlicesd(keys, threshold=0, source_key="image")({"image": image, "label": label})
-    assert result["image_slices"].tolist() == [0, 3, 6, 9]
+    assert result["image_slices"][0].tolist() == [0, 3, 6, 9]
     assert result["label"][0, 0, 0].tolist() == [0, 3, 6, 9]
     assert result["image"].shape == ((1, 24, 24, 4) if "image" in keys else image.shape)
     assert "label_slices" not in result
     with pytest.raises(ValueError, match=r"expected label on the grid of image, \(24, 24, 12\), found \(24, 24, 11\)"):
         SelectSlicesd(keys, threshold=0, source_key="image")({"image": image, "label": label[..., :11]})
+
+
+def test_an_inverse_puts_the_slices_back_and_fills_the_others(nifti):
+    chain = Compose(
+        [
+            *pipeline(CTVolumeReader(), fraction=0.3).transforms[:-1],
+            SelectSlicesd("image", fraction=0.3, fill_value=-1024),
+        ]
+    )
+    whole = Compose(chain.transforms[:-1])({"image": nifti})["image"]
+    item = chain({"image": nifti})
+    slices = item["image_slices"][0]
+    expected = torch.full_like(whole, -1024)
+    expected[..., slices] = whole[..., slices]
+    found = SelectSlicesd("image", fraction=0.3).inverse  # another instance has not made it
+    with pytest.raises(RuntimeError, match="most recently"):
+        found({"image": item["image"].clone()})
+    back = chain.transforms[-1].inverse(item)
+    assert torch.equal(back["image"], expected)
+    assert torch.equal(back["image"].affine, whole.affine)
+    assert 0 < len(slices) < whole.shape[-1]
+    assert "image_slices" in back
+
+
+@pytest.mark.parametrize("slice_dim", [1, 2, 3])
+def test_spacing_before_and_flips_behind_are_inverted_as_well(nifti, slice_dim):
+    before = Compose(
+        [
+            LoadImaged("image", reader=CTVolumeReader()),
+            EnsureChannelFirstd("image"),
+            Spacingd("image", pixdim=(2.1, 1.3, 1.9)),
+        ]
+    )
+    select = SelectSlicesd("image", fraction=0.4, slice_dim=slice_dim, fill_value=7)
+    chain = Compose([before, select, Flipd("image", spatial_axis=0)])
+    spaced = before({"image": nifti})
+    slices = select(dict(spaced))["image_slices"][0]
+    expected = spaced["image"].clone()
+    removed = np.setdiff1d(np.arange(expected.shape[slice_dim]), slices)
+    expected.index_fill_(slice_dim, torch.from_numpy(removed), 7)
+    found = chain.inverse(chain({"image": nifti}))
+    oracle = before.transforms[-1].inverse({"image": expected})
+    assert found["image"].shape == oracle["image"].shape
+    torch.testing.assert_close(found["image"].as_tensor(), oracle["image"].as_tensor())
+    torch.testing.assert_close(found["image"].affine, oracle["image"].affine)
+
+
+def test_a_prediction_of_several_channels_goes_back_by_invertd(nifti):
+    chain = Compose([*pipeline(CTVolumeReader(), fraction=0.3).transforms])
+    item = chain({"image": nifti})
+    item["pred"] = MetaTensor(item["image"].repeat(2, 1, 1, 1) > 0).float()
+    back = Invertd("pred", chain, orig_keys="image", nearest_interp=False)(item)["pred"]
+    assert back.shape == (2, 24, 24, 10)
+    slices = item["image_slices"][0]
+    assert torch.equal(back[..., slices].as_tensor(), item["pred"].as_tensor())
+    assert not back[..., np.setdiff1d(np.arange(10), slices)].any()
+
+
+def test_an_inverse_that_cannot_be_right_is_refused(nifti):
+    select = SelectSlices(fraction=0.3)
+    with pytest.raises(UserError, match="expected a MetaTensor that knows what was done with it"):
+        select.inverse(select(torch.rand(1, 8, 8, 10)))
+    kept = select(MetaTensor(torch.rand(1, 8, 8, 10)))
+    with pytest.raises(
+        UserError, match=r"expected the 3 slices that were kept, of shape \(8, 8, 3\), found \(8, 8, 2\)"
+    ):
+        select.inverse(kept[..., :2])
+
+
+def test_volumes_with_other_numbers_of_slices_make_a_batch(tmp_path):
+    paths = [write_nifti(phantom_scan(n, slices=n, size=24), tmp_path / f"{n}.nii") for n in (10, 20)]
+    items = [pipeline(CTVolumeReader(), fraction=0.3)({"image": path}) for path in paths]
+    places = [item["image_slices"][0].tolist() for item in items]
+    volumes = [item["image"].as_tensor().clone() for item in items]
+    assert [len(indices) for indices in places] == [3, 6]
+    batch = pad_list_data_collate(items)
+    assert batch["image"].shape == (2, 1, 24, 24, 6)
+    assert batch["image_slices"].shape == (2, 1, 6)
+    for number, (volume, indices) in enumerate(zip(volumes, places, strict=True)):
+        first = (6 - len(indices)) // 2  # padded on both sides
+        own = slice(first, first + len(indices))
+        assert batch["image_slices"][number, 0, own].tolist() == indices
+        assert torch.equal(batch["image"][number][..., own].as_tensor(), volume)

@@ -536,3 +536,37 @@ def test_the_walk_over_elements_reads_what_pydicom_reads(series: list[Path], mon
             walked += isinstance(ours[0], Header)
             assert ours == theirs
     assert walked > 1000
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_the_walk_skips_sequences_in_sequences_and_reads_nothing_behind_the_data(
+    series: list[Path], syntax: str, tmp_path: Path
+) -> None:
+    from lessismore_transforms.volumes.dicom_elements import walk
+
+    dataset = pydicom.dcmread(series[0])
+    for depth in range(9):
+        inner = pydicom.Dataset()
+        inner.Rows = inner.Columns = depth  # that of the file is asked for, not this one
+        if depth:
+            inner.ReferencedImageSequence = [*dataset.ReferencedImageSequence, pydicom.Dataset()]
+            inner["ReferencedImageSequence"].is_undefined_length = depth % 3 > 0
+            for item in inner.ReferencedImageSequence:
+                item.is_undefined_length_sequence_item = depth % 2 > 0
+        dataset.ReferencedImageSequence = [inner]
+        dataset["ReferencedImageSequence"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = syntax
+        path = tmp_path / "nested.dcm"
+        dataset.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+        data = path.read_bytes()
+        wanted = np.array([0x00080018, 0x00081140, 0x00280010, 0x00280011, 0x00281052])
+        found = walk(data, wanted)
+        assert found is not None
+        assert {tag: found.text(tag) for tag in (0x00080018, 0x00281052)} == {
+            0x00080018: str(dataset.SOPInstanceUID),
+            0x00281052: str(dataset.RescaleIntercept),
+        }
+        assert (found.whole(0x00280010), found.whole(0x00280011)) == (dataset.Rows, dataset.Columns)
+        assert data[found.pixels : found.pixels + found.length] == dataset.PixelData
+        for stop in range(found.pixels):
+            assert walk(data[:stop], wanted) is None

@@ -34,9 +34,9 @@ def main(folder: Path) -> None:
     for path in paths:
         kept = Compose([*LOAD, WINDOW, SELECT])({"image": str(path)})
         plain = Compose([*LOAD, SELECT])({"image": str(path)})
-        print(f"{path.name}: kept {len(kept['image_slices'])} slices, as a volume {tuple(kept['image'].shape)}")
-        print("  with the percentile window:", *kept["image_slices"])
-        print("  without:", *plain["image_slices"])
+        print(f"{path.name}: kept {kept['image_slices'].size} slices, as a volume {tuple(kept['image'].shape)}")
+        print("  with the percentile window:", *kept["image_slices"][0])
+        print("  without:", *plain["image_slices"][0])
 
 
 def write_head(path: Path) -> None:

@@ -39,7 +39,7 @@ def pipeline() -> Compose:
             # The label keeps the slices of the image.
             SelectSlicesd(
                 KEYS, method="hash", threshold=6, source_key="image"
-            ),  # (1, W, H, kept); "image_slices" (kept,)
+            ),  # (1, W, H, kept); "image_slices" (1, kept)
             ScaleIntensityRanged("image", a_min=-160, a_max=240, b_min=0, b_max=1, clip=True),
             SplitDimd([*KEYS, "image_slices"], dim=-1, keepdim=False, list_output=True),  # kept times (1, W, H)
             # CacheDataset keeps what comes out up to here; the random rest is drawn anew for every slice and epoch.

@@ -65,9 +65,10 @@ def listing(
         if found and wanted in ("all", found["magnification"]):
             rows.append(_row(path, found, split, parts))
     if not rows:
+        times = "" if wanted == "all" else f", magnified {wanted} times,"
         raise UserError(
-            f"expected pictures such as SOB_M_DC-14-22549AB-400-014.png of the magnification {wanted} below "
-            f"{root}, found none among {counted(len(paths), 'picture')}: name another folder or --magnification"
+            f"expected pictures such as SOB_M_DC-14-22549AB-400-014.png{times} below {root}, found none among "
+            f"{counted(len(paths), 'picture')}: name another folder or --magnification"
         )
     if others:
         verb = plural(others, "is", "are")

@@ -37,6 +37,18 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}\u00a0%" if share >= 0.01 or share == 0 else f"{100 * share:.2g}\u00a0%"
 
 
+def duration(seconds: float) -> str:
+    """`42 s`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 60 * 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
 def bounded(reason: str, most: int = 600) -> str:
     """A reason as it may be written: one line of at most so many characters."""
     text = printable(reason)

@@ -34,12 +34,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lessismore_transforms.analysis.group_intervals import Estimate, jackknife_reach
 from lessismore_transforms.analysis.layers import ALL, Layers, layer_names, short_names, watching
 from lessismore_transforms.atomic import atomic_write, write_json
 from lessismore_transforms.errors import UserError, reading
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.precision import float32_only, place
 from lessismore_transforms.training.processes import all_gather_objects, process_count, process_rank
 from lessismore_transforms.weights.backbones import three_channels
@@ -509,7 +509,7 @@ def _interval(value: Floats, replicates: Floats, level: float) -> tuple[Floats, 
 
 def _bar(batches: Iterable[torch.Tensor], progress: bool) -> Iterator[torch.Tensor]:
     total = len(batches) if isinstance(batches, Sized) else None
-    shown = tqdm(batches, total=total, desc="compare layers", unit="batch", disable=None if progress else True)
+    shown = progress_bar(batches, total=total, desc="compare layers", unit=" batches", hidden=not progress)
     return _joined(shown)
 
 

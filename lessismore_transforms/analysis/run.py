@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.analysis import cka
@@ -44,6 +43,7 @@ from lessismore_transforms.atomic import atomic_write, finite, write_json, writi
 from lessismore_transforms.errors import IncompleteError, UserError
 from lessismore_transforms.options import names, plain_values
 from lessismore_transforms.pretraining.views import View, Views
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.precision import float32_only, pick_device
 from lessismore_transforms.weights.backbones import three_channels
 
@@ -244,7 +244,7 @@ def _map(task: _Task) -> dict[str, Any]:
     target = np.array([classes.index(label) for label in sample.labels])
     kinds = [(model, outputs) for model in task.models for outputs in ((False, True) if model.classes else (False,))]
     rows, told = [], []
-    for model, outputs in tqdm(kinds, desc="map", unit=" networks", disable=None):
+    for model, outputs in progress_bar(kinds, desc="map", unit=" networks"):
         features = model.features(sample.images, outputs=outputs, batch_size=settings.batch_size).numpy()
         maps = tsne_maps(features, perplexity=perplexity, seeds=range(settings.seeds))  # (S, N, 2)
         plane = pca_map(features)  # (N, 2)
@@ -282,7 +282,7 @@ def _attention(task: _Task) -> dict[str, Any]:
     about = []
     images = sample.images.to(task.device)
     at: dict[str, Any] = {"layer": settings.attention_layer, "batch_size": settings.batch_size}
-    for model in tqdm(task.models, desc="attention", unit=" networks", disable=None):
+    for model in progress_bar(task.models, desc="attention", unit=" networks"):
         lengths[model.name] = shown[model.name] = feature_norm_map(model.network, images, **at)
         if model.classes:
             classes = sample.classes(model.classes) if settings.attention_class == "true" else None
@@ -368,9 +368,7 @@ def _encoder(task: _Task) -> list[dict[str, Any]]:
     rows = []
     for model in task.models:
         count = 1 + len(model.checkpoints)
-        states = tqdm(
-            checkpoints_of(model), total=count, desc=f"encoder {model.name}", unit=" checkpoints", disable=None
-        )
+        states = progress_bar(checkpoints_of(model), total=count, desc=f"encoder {model.name}", unit=" checkpoints")
         for state in states:
             seen = (state.features(each, batch_size=settings.batch_size) for each in (sample.images, other))
             features = (state.name, *seen)

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from lessismore_transforms.bundle.inference import Pictures
 from lessismore_transforms.classification.preprocessing import resized
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.picture_list import find_table, read_rows, rows_of_split
 from lessismore_transforms.reduction.hashing import dhash
@@ -131,7 +131,7 @@ def read_sample(
     drawn = _spread(drawn, [group_of.get(name, name) if group_of else name for name in names], seed)
     images, kept, hashes = [], list[str](), list[int]()
     unread: dict[str, str] = {}
-    for place in tqdm(drawn, desc="read", unit=" pictures", disable=None):
+    for place in progress_bar(drawn, desc="read", unit=" pictures"):
         item = source[place]
         if item["error"]:
             path = f"{Path(str(dataset_dir)) / names[place]}"  # private

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lessismore_transforms.classification import paper as printed
 from lessismore_transforms.classification.arms import Arm, ambiguous_contrasts, arms_of, contrasts_of, unlike
 from lessismore_transforms.classification.crossed import LEAST_NETWORKS, POWER, arm_difference, arm_interval
@@ -31,6 +29,7 @@ from lessismore_transforms.classification.paper_match import not_in_paper, unlik
 from lessismore_transforms.classification.statistics import holm, mean_of_runs, mean_std
 from lessismore_transforms.classification.units import unit_of, units, whose
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.wording import counted
 
 CHOSEN = ("auc", "f1", "accuracy")  # the paper's three
@@ -237,7 +236,7 @@ def compare(
     tasks: dict[str, list[Arm]] = {}
     for arm in arms:
         tasks.setdefault(arm.first.task, []).append(arm)
-    with tqdm(total=len(arms) * len(metrics), desc="intervals and tests", leave=False, disable=None) as bar:
+    with progress_bar(total=len(arms) * len(metrics), desc="intervals and tests", unit=" metrics", leave=False) as bar:
         tables = tuple(
             _Comparison(of_task, baseline, pairs, metrics, paper=paper, samples=samples).table(bar)
             for of_task in tasks.values()

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.wording import counted
 
 SPLITS = ("train", "val", "test")
@@ -234,7 +234,7 @@ def read_pictures(listing: Listing, channels: int = 1) -> list[Picture]:
     threads = min(16, (os.cpu_count() or 1) + 2)
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:  # DICOM threads get into each other's filters
         results = pool.map(read, listing.examples)
-        progress = tqdm(results, total=len(listing.examples), desc="read", unit=" images", disable=None)
+        progress = progress_bar(results, total=len(listing.examples), desc="read", unit=" images")
         pictures = list(progress)
     _refuse_unreadable(listing.examples, pictures)
     return [picture for picture in pictures if not isinstance(picture, Exception)]

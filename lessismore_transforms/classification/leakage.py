@@ -36,11 +36,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.classification.examples import SPLITS, Examples, digest
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint, load_key
@@ -398,7 +398,7 @@ class _Slices:
         return self.names[index], self.slices.picture(index)
 
     def __iter__(self) -> Iterator[Named]:
-        for index in tqdm(range(len(self)), desc="leaks", unit=" slices", disable=None):
+        for index in progress_bar(range(len(self)), desc="leaks", unit=" slices"):
             name, picture = self[index]
             if picture.shape in self.shapes:
                 self.items[name] = _Item(PRETRAINING, name, exact=digest(picture))

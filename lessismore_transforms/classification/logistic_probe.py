@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from lessismore_transforms.classification.best_epoch import CRITERIA, KeepBest
 from lessismore_transforms.classification.examples import Examples, Split
@@ -39,6 +38,7 @@ from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.network import Classifier
 from lessismore_transforms.classification.settings import ClassificationSettings
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.assembly import make_engine, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
 from lessismore_transforms.training.curves import Curves
@@ -161,9 +161,9 @@ class LogisticProbe:
         pinned = self.device.type == "cuda"
         loader = EvaluationLoader(split, self.batch_size, workers=self.workers, pin_memory=pinned)
         prepare = PrepareExamples()
-        hidden = None if process_rank() == 0 else True
+        hidden = process_rank() != 0
         parts = []
-        for batch in tqdm(loader, desc=f"features of {split.name}", unit=" batches", disable=hidden):
+        for batch in progress_bar(loader, desc=f"features of {split.name}", unit=" batches", hidden=hidden):
             images, _ = prepare(batch, self.device)
             parts.append((batch["index"], self.encode(three_channels(images), encoder).float().cpu()))
         parts = [part for each in all_gather_objects(parts) for part in each]

@@ -22,13 +22,12 @@ class Duplicates:
 
 def duplicates(options: Duplicates) -> int:
     """Find the pictures of one set in another and write the table of pairs."""
-    from tqdm import tqdm
-
     from lessismore_transforms.atomic import atomic_write
+    from lessismore_transforms.progress import progress_bar
     from lessismore_transforms.reduced.pictures import images_in
     from lessismore_transforms.reduction.near_duplicates import near_duplicates
 
-    first = tqdm(images_in(options.first), desc="compare", unit=" images", disable=None)
+    first = progress_bar(images_in(options.first), desc="compare", unit=" images")
     pairs = near_duplicates(first, images_in(options.second), correlation=options.correlation)
     with atomic_write(options.output) as file:
         pairs.to_csv(file, index=False, lineterminator="\n")

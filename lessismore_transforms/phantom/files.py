@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
-from tqdm import tqdm
 
 from lessismore_transforms.atomic import writing
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.phantom.scan import phantom_scan
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.reduced.table_files import slice_id
 from lessismore_transforms.volumes import volume_id
 
@@ -127,7 +127,7 @@ def write_demo_data(
         folder.mkdir(parents=True, exist_ok=True)
         labels.write_bytes(_LABEL_HEADER)  # first, so that an interrupted run can be repeated
         written = []
-        for number in tqdm(range(patients), unit="patient", disable=None):
+        for number in progress_bar(range(patients), desc="draw", unit=" patients"):
             scan = phantom_scan(seed + number, slices=slices, size=size)
             place = folder / scan.patient
             if number < (patients + 1) // 2:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lessismore_transforms.errors import RunError
 from lessismore_transforms.pipeline.executors import map_all
 from lessismore_transforms.pipeline.settings import Settings
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.volumes import Found, find_volumes
 from lessismore_transforms.wording import bounded, plural
 
@@ -32,7 +31,7 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
             yield from map(function, tasks)
             return
         results = map_all(function, tasks, workers, scheduler)
-        yield from tqdm(results, total=len(tasks), desc="read headers", disable=None)
+        yield from progress_bar(results, total=len(tasks), desc="read headers", unit=" files")
 
     found = find_volumes(
         dataset_dir,

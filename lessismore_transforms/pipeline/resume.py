@@ -21,6 +21,7 @@ from lessismore_transforms.pipeline.executors import map_all
 from lessismore_transforms.pipeline.finished_part import part_of, part_record, read_part, write_part
 from lessismore_transforms.pipeline.output_folder import PARTS, RUNNING, make_folders, sweep
 from lessismore_transforms.pipeline.task import Task
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.reduced.manifest import DISTANCES, FORMAT, Manifest, changed_tables, content_crc32, read_info
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.store import STORE, THUMBNAILS, count_intact, read_filled
@@ -158,7 +159,7 @@ def find_open_tasks(tasks: Sequence[Task], workers: int, scheduler: str | None, 
     done = [task for task in tasks if part_of(task).is_file()]
     if done:
         sums = map_all(_checksum, done, workers, scheduler)
-        for task, value in tqdm(zip(done, sums, strict=True), total=len(done), desc="check", disable=None):
+        for task, value in progress_bar(zip(done, sums, strict=True), total=len(done), desc="check", unit=" volumes"):
             record = read_part(task)["record"]
             renamed = record["path"] != task.volume.path
             renumbered = record.get("first_number", task.first_number) != task.first_number

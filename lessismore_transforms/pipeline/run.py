@@ -26,6 +26,7 @@ from lessismore_transforms.pipeline.pool import run_tasks
 from lessismore_transforms.pipeline.resume import find_open_tasks, prepare
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pipeline.task import Task, make_tasks
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.reduced.patients import load_key
 from lessismore_transforms.wording import bounded, counted
 
@@ -151,7 +152,7 @@ def _reduce_all(
     """
     failures: dict[str, str] = {}
     total = _slices(tasks)
-    with tqdm(total=total, initial=total - _slices(open_tasks), unit=" slices", desc="reduce", disable=None) as bar:
+    with progress_bar(total=total, initial=total - _slices(open_tasks), unit=" slices", desc="reduce") as bar:
         for task, error in run_tasks(open_tasks, workers, scheduler):
             bar.update(task.volume.shape[0])
             if error is None:

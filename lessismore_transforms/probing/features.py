@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from lessismore_transforms.analysis.models import Model
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.classification.examples import Picture, digest
 from lessismore_transforms.classification.preprocessing import resized
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.loader import leave_signals_to_the_trainer
 from lessismore_transforms.volumes.pictures import with_channels
 from lessismore_transforms.weights.backbones import weights_id
@@ -68,7 +68,7 @@ def frozen_features(
             worker_init_fn=leave_signals_to_the_trainer,
         )
         saved, rest = time.monotonic(), iter(missing)
-        with tqdm(total=len(missing), desc=f"features of {model.name}", unit=" pictures", disable=None) as bar:
+        with progress_bar(total=len(missing), desc=f"features of {model.name}", unit=" pictures") as bar:
             for batch in loader:
                 found = model.features(batch, batch_size=batch_size)
                 _refuse_infinite(model, found)

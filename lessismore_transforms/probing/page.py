@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.classification.comparison import Row, Table
 from lessismore_transforms.classification.tables import CSS, as_html
+from lessismore_transforms.classification.units import plural_unit
 from lessismore_transforms.probing.protocols import KNN, LOGISTIC
 from lessismore_transforms.report.figure import BLUE, GREY, ORANGE, as_svg
 from lessismore_transforms.report.html import page, plot, stylesheet
 from lessismore_transforms.report.html import table as html_table
-from lessismore_transforms.wording import count, counted
+from lessismore_transforms.wording import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,8 +75,8 @@ def _head(table: Table, about: Mapping[str, Any]) -> str:
     ]
     return f"""<header><h1>What frozen features know</h1>
 <p>{escape(settings["task"])}: {count(sum(about["counts"].values()))} pictures ({classes}), {how};
-{counted(row.units, row.unit)} are judged. All networks are frozen, see the same pictures and are judged on the same
-folds; the penalty of a regression is chosen inside its training part.</p>
+{row.units} {plural_unit(row.unit)} are judged. All networks are frozen, see the same pictures and are judged on the
+same folds; the penalty of a regression is chosen inside its training part.</p>
 {html_table("networks", "The networks", ("name", "network", "trained by", "for", "sees", "id"), rows)}</header>"""
 
 

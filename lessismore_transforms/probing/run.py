@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lessismore_transforms import __version__
 from lessismore_transforms.analysis.models import Model, common, load_models
 from lessismore_transforms.atomic import finite, write_json, writing
@@ -28,6 +26,7 @@ from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.classification.metrics import confusion, score
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
 from lessismore_transforms.classification.tables import write_table
+from lessismore_transforms.classification.units import plural_unit
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.probing.draws import Draw
 from lessismore_transforms.probing.features import FEATURES, cache_key, frozen_features
@@ -35,8 +34,9 @@ from lessismore_transforms.probing.page import write_page
 from lessismore_transforms.probing.pictures import Labelled, read_labelled_pictures
 from lessismore_transforms.probing.protocols import KNN, LOGISTIC, Outcome, names_of, outcomes, shares_of
 from lessismore_transforms.probing.settings import ProbeSettings
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.precision import pick_device
-from lessismore_transforms.wording import aligned, counted
+from lessismore_transforms.wording import aligned
 
 PROBE, TABLE, MODE = "probe.json", "table.csv", "probe"
 METRICS = ("auc", "accuracy")
@@ -82,7 +82,7 @@ def probe(settings: ProbeSettings) -> Path:
             pretraining=list(settings.pretraining) or None,
             folder=settings.output_dir,
         ).summary()
-        with tqdm(total=len(waiting) * len(pictures.draws), desc="probe", unit=" folds", disable=None) as bar:
+        with progress_bar(total=len(waiting) * len(pictures.draws), desc="probe", unit=" folds") as bar:
             for model in waiting:
                 for number, draw in enumerate(pictures.draws):
                     found = outcomes(
@@ -113,8 +113,8 @@ def summary(table: Table, settings: ProbeSettings) -> str:
     (first, *_) = (task.rows[0] for task in table.tasks)
     grid = aligned([["AUC", *titles, f"{settings.neighbours} neighbours"], *lines.values()], left=1)
     under = (
-        f"{100 * LEVEL:.0f} % intervals by {counted(first.units, first.unit)}, about these very networks; differences "
-        f"and what this set is too small to show: {settings.output_dir / TABLE}, or `table {settings.output_dir}`."
+        f"{100 * LEVEL:.0f} % intervals by {first.units} {plural_unit(first.unit)}, about these very networks; "
+        f"differences, and what this set is too small to show: {settings.output_dir / TABLE}, or `table {settings.output_dir}`."
     )
     return f"{table.tasks[0].title}\n\n{grid}\n\n{under}"
 

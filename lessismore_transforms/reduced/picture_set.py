@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.errors import ManifestError, UserError, reading
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint, load_key
 from lessismore_transforms.reduced.picture_list import list_split, read_rows
 from lessismore_transforms.reduction.hashing import dhash
@@ -283,7 +283,7 @@ def _in_order(work: Callable[[Path], _Result], paths: Sequence[Path], folder: Pa
 
     threads = min(16, (os.cpu_count() or 1) + 2)
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:  # threads get into each other's filters
-        results = list(tqdm(pool.map(tried, paths), total=len(paths), desc=what, unit=" pictures", disable=None))
+        results = list(progress_bar(pool.map(tried, paths), total=len(paths), desc=what, unit=" pictures"))
     failed = [result for result in results if isinstance(result, Exception)]
     if failed:
         raise UserError(

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from lessismore_transforms.atomic import atomic_write, lock, write_json, writing
 from lessismore_transforms.errors import ManifestError, VolumeError, reading
+from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.reduced.manifest import Manifest, changed_tables
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.table_files import open_array, parse_slice_id, read_record, slice_id
@@ -294,7 +294,7 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
     folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)
     volumes = find_again(manifest, folder)
     sums = {record["volume"]: record["crc32"] for record in manifest.volumes}
-    for volume, indices in tqdm(lacking.items(), desc="fill store", unit=" volumes", disable=None):
+    for volume, indices in progress_bar(lacking.items(), desc="fill store", unit=" volumes"):
         pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
         path = output_dir / STORE / f"{volume}.npy"
         if stored[volume]:

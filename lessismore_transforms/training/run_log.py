@@ -14,17 +14,19 @@ from typing import IO, Any
 import torch
 from ignite.engine import Engine, Events
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import finite, lock, write_json, writing
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.progress import has_bars, progress_bar
 from lessismore_transforms.training.curves import LOG, read_log
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.processes import all_gather, process_count, process_rank
 from lessismore_transforms.training.stopping import on_end, stopped
+from lessismore_transforms.wording import duration
 
 CONFIG, EVENTS = "config.json", "tensorboard"
+_SAID_S = 10.0  # seconds between two lines on the screen, where it shows no bar
 
 
 class RunLog:
@@ -47,6 +49,7 @@ class RunLog:
         trainer: what the trainer was put together from, for config.json.
         found: plain values that were found out before the first step, for config.json and the first line.
         says: a sentence about them that is printed at the start, empty for none.
+        result: name of the file of the encoder, which is told at the end; empty for none.
 
     Raises:
         UserError: the interval is below 1.
@@ -70,13 +73,14 @@ class RunLog:
         self.settings, self.configuration = dict(settings), dict(configuration or {})
         self.trainer: dict[str, Any] = {}
         self.found: dict[str, Any] = {}
-        self.says = ""
+        self.says = self.result = ""
         self._losses: torch.Tensor | None = None
         self._count = 0
         self._file: IO[str] | None = None
         self._writer: Any = None
         self._bar: Any = None
         self._since = (0.0, 0)
+        self._said = self._began = (0.0, 0)  # when, and at which iteration
 
     def state_dict(self) -> dict[str, float]:
         """The losses since the last line, for the mean in the next one."""
@@ -117,11 +121,25 @@ class RunLog:
             if self._bar is not None:
                 self._bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
                 self._bar.update(iteration // self.plan.accumulation - self._bar.n)
+            elif self._file is not None and now - self._said[0] >= _SAID_S:
+                self._said = now, iteration
+                self._say(engine, mean, rate, speed)
         elif health := getattr(engine.state, "health", {}):
             self._write(engine, health)
         for sentence in getattr(engine.state, "advice", []):
             self._write(engine, {"advice": sentence})
         self._probed(engine)  # here where probes come by steps
+
+    def _say(self, engine: Any, loss: float, rate: float, speed: float) -> None:
+        """Print how far the training is; the time that is left is told by the speed since it began."""
+        seconds, iterations = (now - then for now, then in zip(self._since, self._began, strict=True))
+        left = seconds / iterations * (self.plan.iterations - engine.state.iteration)
+        step = engine.state.iteration // self.plan.accumulation
+        print(
+            f"step {step:,} of {self.plan.steps:,}, epoch {engine.state.epoch:,}: loss {loss:.4f}, learning rate "
+            f"{rate:.3g}, {speed:,.0f} pictures/s, {duration(left)} left",
+            flush=True,
+        )
 
     def _open(self, engine: Any) -> None:
         if process_rank() != 0:
@@ -160,8 +178,9 @@ class RunLog:
         print(f"training in {self.folder}: steps {step + 1} to {self.plan.steps} on {run['device']}", flush=True)
         if self.says:
             print(self.says, flush=True)
-        self._bar = tqdm(total=self.plan.steps, initial=step, unit="step", disable=None)
-        self._since = time.perf_counter(), engine.state.iteration
+        if has_bars():
+            self._bar = progress_bar(total=self.plan.steps, initial=step, desc="train", unit=" steps")
+        self._since = self._began = time.perf_counter(), engine.state.iteration
         self._probed(engine)
 
     @property
@@ -197,9 +216,11 @@ class RunLog:
         step = engine.state.iteration // self.plan.accumulation
         end = {"event": "stop", "reason": reason.sentence} if reason else {"event": "end"}
         self._line({**end, "step": step, "time": _now()})
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
         if reason is None:
-            print(f"finished step {step} of {self.plan.steps}: the results are in {self.folder}", flush=True)
+            encoder = f", the encoder is {self.folder / self.result}" if self.result else ""
+            print(f"finished step {step} of {self.plan.steps}: the results are in {self.folder}{encoder}", flush=True)
         self._writer.close()
         self._file.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from torch import nn
 
 from lessismore_transforms.errors import OutputError, UserError
 from lessismore_transforms.pretraining.export import BackboneExport, prove_export
+from lessismore_transforms.training import run_log
 from lessismore_transforms.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from lessismore_transforms.training.curves import Curves
 from lessismore_transforms.training.plan import Plan
@@ -119,6 +121,30 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 
 def terminate(training: Training, iteration: int) -> None:
     at(training, iteration, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def test_a_training_says_where_it_is_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_log, "_SAID_S", 0.0)
+    training = Training(tmp_path, Plan(5, 60), interval=20)
+    training.log.result = "backbone.safetensors"
+    training.run()
+    first, *said, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"training in {tmp_path}: steps 1 to 60 on CPU")
+    logged = [line for line in lines(tmp_path) if "loss" in line]
+    assert [line["step"] for line in logged] == [20, 40, 60]
+    for line, text in zip(logged, said, strict=True):
+        start = f"step {line['step']} of 60, epoch {line['epoch']}: loss {line['loss']:.4f}, learning rate 0.1, "
+        assert re.fullmatch(rf"{re.escape(start)}[\d,]+ pictures/s, 0 s left", text)
+    results = f"the results are in {tmp_path}, the encoder is {tmp_path / 'backbone.safetensors'}"
+    assert last == f"finished step 60 of 60: {results}"
+
+
+def test_not_every_line_of_a_log_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Training(tmp_path, Plan(5, 60)).run()
+    assert len(losses(tmp_path)) == 60
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]) == 1
 
 
 @pytest.mark.parametrize("stopped_at", [2, 5, 7])  # within an epoch, at its end, within the next

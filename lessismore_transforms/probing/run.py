@@ -114,7 +114,8 @@ def summary(table: Table, settings: ProbeSettings) -> str:
     grid = aligned([["AUC", *titles, f"{settings.neighbours} neighbours"], *lines.values()], left=1)
     under = (
         f"{100 * LEVEL:.0f} % intervals by {first.units} {plural_unit(first.unit)}, about these very networks; "
-        f"differences, and what this set is too small to show: {settings.output_dir / TABLE}, or `table {settings.output_dir}`."
+        f"differences, and what this set is too small to show: {settings.output_dir / TABLE}, or "
+        f"`table {settings.output_dir}`."
     )
     return f"{table.tasks[0].title}\n\n{grid}\n\n{under}"
 

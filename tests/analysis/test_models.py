@@ -65,7 +65,10 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["a={0}/RUN", "a={0}/other.safetensors"], "expected each name of a model once, found 'a' twice"),
     (["a=random"], "expected a model from a file beside the random one, found none"),
     (["a={0}/pictures"], "expected backbone.safetensors or model.safetensors in .*, found neither"),
-    (["a={0}/none.safetensors"], "expected a file of weights at .*none.safetensors, found none"),
+    (
+        ["a={0}/none.safetensors"],
+        "expected a file of weights, the folder of a run, or a network .* found none of them in a=.*none.safetensors",
+    ),
 ]
 
 

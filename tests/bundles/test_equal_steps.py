@@ -81,7 +81,9 @@ def configured(method: str, dataset: Path, output: str, **more: Any) -> tuple[li
     return method_files(method), GIVEN | TINY[method] | OWN[method] | given | more
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", ["moco", *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name != "moco")]
+)
 def test_sets_of_different_size_are_trained_alike(tmp_path: Path, sets: dict[str, Path], method: str) -> None:
     """And a run goes on only as it began; in the same process, to save its start."""
     assert [len(SliceSelectionDataset(folder)) for folder in sets.values()] == [96, 32]

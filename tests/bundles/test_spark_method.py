@@ -180,7 +180,11 @@ def test_forward_draws_its_mask_from_the_global_generator():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "settings",
-    [{"block": BasicBlock}, {"block": Bottleneck}, {"block": Bottleneck, "groups": 4, "width_per_group": 8}],
+    [
+        {"block": BasicBlock},
+        {"block": Bottleneck},
+        pytest.param({"block": Bottleneck, "groups": 4, "width_per_group": 8}, marks=pytest.mark.slow),
+    ],
     ids=["resnet18", "resnet50", "resnext50"],
 )
 def test_sparse_features_equal_layers_that_are_masked_one_by_one(settings, training):

@@ -17,7 +17,9 @@ from lessismore_transforms.probing.settings import INNER_FOLDS
 UNKNOWN_PENALTY = (
     1000.0  # where a class has one group, so that nothing can be chosen: as large as usual numbers of features
 )
-_SEARCH = 1e-2  # tolerance of the search; the chosen regression is fitted to the usual one
+# Tolerance and steps of the search; the chosen regression is fitted to the usual ones. Where features hardly differ in
+# many directions, the weakest penalties would take thousands of steps, and are not chosen.
+_SEARCH, _SEARCH_STEPS = 1e-2, 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,9 @@ def choose_penalties(
         fitted &= known[:, [d for d, _ in columns]]
         grid = np.tile(np.asarray(penalties), len(columns))
         members = np.repeat(fitted, len(penalties), axis=1)
-        found = fit(coordinates, labels, classes, members=members, penalties=grid, tolerance=_SEARCH)
+        found = fit(
+            coordinates, labels, classes, members=members, penalties=grid, tolerance=_SEARCH, steps=_SEARCH_STEPS
+        )
         p = found.probabilities(coordinates).reshape(len(labels), len(columns), len(penalties), classes)
         for d in {d for d, _ in columns}:
             judged = np.full((len(labels), len(penalties), classes), np.nan)

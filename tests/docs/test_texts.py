@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import importlib.util
 import json
 import pkgutil
 import re
@@ -13,12 +14,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from helpers import ROOT, bundle_environment
 
 import lessismore_transforms
 from lessismore_transforms.classification.paper import paper_value
+from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
 PACKAGE = "lessismore_transforms"
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/pages/**/*.md"))]
@@ -228,6 +232,34 @@ assert set(pairs["image_a"]) == set(Selection.read("OUT").kept_ids)
 
 
 # Form
+
+
+def test_the_encoder_gives_the_same_features_elsewhere(tmp_path: Path) -> None:
+    """Each block of the guide, but for the library that is not installed here, beside our own network."""
+    (tmp_path / "RUN").mkdir()
+    header = {"backbone": "resnet50", "mean": [0.4], "std": [0.2], "image_size": 64}
+    ours = build_backbone("resnet50", weights="random", seed=3)
+    save_backbone(tmp_path / "RUN" / "backbone.safetensors", ours, header)
+    blocks = fences(ROOT / "docs/pages/guides/use_the_encoder.md", "python")
+    found: dict[str, Any] = {}
+    for code in blocks:
+        if "segmentation_models_pytorch" not in code or importlib.util.find_spec("segmentation_models_pytorch"):
+            exec(code.replace("RUN/", f"{tmp_path}/RUN/"), found)
+    assert [found[name] for name in ("mean", "std", "side")] == [[0.4], [0.2], 64]
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
+    pooled = {
+        "encoder": lambda network: network(images),
+        "grey": lambda network: network(images[:, :1]),
+        "monai_encoder": lambda network: network(images),
+        "unet": lambda network: network.encoder(images)[-1].mean((2, 3)),
+        "detector": lambda network: network.backbone.body(images)["3"].mean((2, 3)),
+    }
+    with torch.no_grad():
+        expected = ours(images)
+        for name, features in pooled.items():
+            torch.testing.assert_close(features(found[name].eval()), expected, rtol=1e-4, atol=1e-4)
+        found["classifier"].fc = torch.nn.Identity()
+        torch.testing.assert_close(found["classifier"].eval()(images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_readme_is_short() -> None:

@@ -45,7 +45,8 @@ class Model:
             S) in 0..1.
         classes: of a classifier; none of an encoder.
         settings: how it wants its pictures: image_size, channels, resize, transpose, mean, std and perhaps window.
-        origin: id of the weights, name of the backbone, and the method, epoch and iteration as far as they are known.
+        origin: id of the weights, name of the backbone, whether it is untrained, and the method, epoch and iteration as
+            far as they are known.
         checkpoints: files of the encoder during its training, in their order.
     """
 
@@ -175,10 +176,11 @@ def _load(name: str, place: str, backbone: str, *, untrained: bool = False) -> M
         return Model(name, network, tuple(header["classes"]), wanted, origin)
     encoder = build_backbone(architecture, weights=RANDOM if untrained else path)
     if untrained:
-        origin, checkpoints = {"backbone": architecture}, ()
+        origin, told, checkpoints = {"backbone": architecture}, {}, ()
     wanted = {key: header[key] for key in ("image_size", "channels", "mean", "std", "window") if key in header}
     wanted = {key: _USUAL[key] for key in ("image_size", "channels", "mean", "std")} | wanted
-    return Model(name, encoder, (), wanted, {**origin, "weights": weights_id(encoder)}, checkpoints)
+    told |= {"untrained": True} if untrained else {}
+    return Model(name, encoder, (), wanted, {**origin, **told, "weights": weights_id(encoder)}, checkpoints)
 
 
 def _baseline(name: str, network: str, weights: str, *, untrained: bool) -> Model:
@@ -191,9 +193,9 @@ def _baseline(name: str, network: str, weights: str, *, untrained: bool) -> Mode
         mean, std = normalisation_of(network)
         wanted = {"channels": 3, **wanted, "mean": mean, "std": std}
     wanted = {key: _USUAL[key] for key in ("image_size", "channels", "mean", "std")} | wanted
-    told = {} if weights == RANDOM else {"weights": weights_id(encoder)}
-    told |= {"method": IMAGENET} if weights == IMAGENET else {}
-    return Model(name, encoder, (), wanted, {"backbone": network, **told})
+    told: dict[str, Any] = {"method": IMAGENET} if weights == IMAGENET else {}
+    told |= {"untrained": True} if weights == RANDOM else {}
+    return Model(name, encoder, (), wanted, {"backbone": network, **told, "weights": weights_id(encoder)})
 
 
 def _shown(model: Model, given: Mapping[str, Any], device: torch.device) -> Model:

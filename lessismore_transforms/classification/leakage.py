@@ -120,7 +120,8 @@ def check_leakage(
     training split are reported but are no failure: pre-training saw no labels, and the training split is not scored.
 
     Args:
-        examples: pictures with their splits; patients as `patients.hash_patient` writes them with the default key.
+        examples: pictures with their splits, or the names of folds that are judged in turn; patients as
+            `patients.hash_patient` writes them with the default key.
         policy: `warn` logs the leaks, `fail` stops at leaks, `ignore` checks nothing.
         pretraining: what the encoder was pre-trained on, one or several: output folders of `reduce`; runs on folders of
             pictures, which hold pictures.csv; or such folders themselves, as FOLDER or FOLDER:SPLIT, see
@@ -243,16 +244,19 @@ class _Here:
         items: the examples by name.
         pictures: names and grey values, uint8 (H, W), of those large enough for the search for near-duplicates.
         shapes: shapes of all pictures.
+        places: the splits that there are, in their order.
     """
 
     items: dict[str, _Item]
     pictures: list[Named]
     shapes: set[tuple[int, ...]]
+    places: list[str]
 
     @classmethod
     def of(cls, examples: Examples) -> _Here:
         """Collect the properties and the grey values of each example."""
-        order = sorted(range(len(examples.images)), key=lambda number: SPLITS.index(examples.examples[number].split))
+        places = tuple(dict.fromkeys([*SPLITS, *sorted({example.split for example in examples.examples})]))
+        order = sorted(range(len(examples.images)), key=lambda number: places.index(examples.examples[number].split))
         named = [(examples.examples[number], _grey(examples.images[number])) for number in order]
         items = {
             each.image_id: _Item(
@@ -261,7 +265,8 @@ class _Here:
             for each, grey in named
         }
         pictures = [(each.image_id, grey) for each, grey in named if min(grey.shape) >= LEAST_SIDE]
-        return cls(items, pictures, {grey.shape for _, grey in named})
+        there = {item.place for item in items.values()}
+        return cls(items, pictures, {grey.shape for _, grey in named}, [place for place in places if place in there])
 
     def known(self, kind: str) -> int:
         """The number of different patients or sources."""
@@ -286,15 +291,18 @@ def _between_splits(here: _Here) -> list[_Finding]:
 def _near_between_splits(here: _Here) -> _Finding:
     note = _too_small(len(here.items) - len(here.pictures), len(here.items), "pictures")
     first, second = (
-        [named for named in here.pictures if here.items[named[0]].place != split] for split in ("test", "train")
+        [named for named in here.pictures if here.items[named[0]].place != place]
+        for place in (here.places[-1], here.places[0])
     )
     sizes = Counter(here.items[name].place for name, _ in here.pictures)
-    known = sum(sizes[one] * sizes[other] for one, other in combinations(SPLITS, 2))
+    known = sum(sizes[one] * sizes[other] for one, other in combinations(here.places, 2))
     if not known:
         return _Finding("near", None, note=note)
     if alike := _alike(first, second, here.items.__getitem__, here, "pictures of different splits"):
         return _Finding("near", None, note="; ".join(filter(None, (note, alike))))
-    return _Finding("near", _near(first, second, here.items.__getitem__, here), known, note)
+    pairs = _near(first, second, here.items.__getitem__, here)
+    ordered = [pair for pair in pairs if here.places.index(pair.a.place) < here.places.index(pair.b.place)]
+    return _Finding("near", ordered, known, note)
 
 
 def _opened(source: str | Path) -> Path | PictureSet:

@@ -36,6 +36,11 @@ def plural_unit(unit: str) -> str:
     return " and ".join(plural(0, kind) for kind in unit.split(" or "))
 
 
+def counted_units(count: int, unit: str) -> str:
+    """`1 patient`, `95 sources`, `176 sources and images`."""
+    return f"{count:,} {unit if count == 1 else plural_unit(unit)}"
+
+
 def whose(runs: Sequence[Predictions]) -> str:
     """The units of test sets, counted: `95 sources`, `30 patients and 4 single images`; empty if all are images."""
     units = {key for run in runs for key in keys_of(run)}

@@ -38,14 +38,14 @@ def draw_folds(labels: Integers, groups: Sequence[str], *, folds: int, repeats: 
         groups: N names of what stays together.
         folds: number of folds.
         repeats: how often the pictures are dealt to folds, each time anew.
-        seed: of the first repeat, one more for each further one.
+        seed: of all repeats; those of another seed are others.
 
     Raises:
         UserError: a class has fewer groups than folds.
     """
     found = []
     for repeat in range(repeats):
-        dealt = stratified_folds(labels.tolist(), groups, folds, seed + repeat)
+        dealt = stratified_folds(labels.tolist(), groups, folds, 1000 * seed + repeat)
         found += [
             Draw(repeat, fold, np.flatnonzero(dealt != fold), np.flatnonzero(dealt == fold)) for fold in range(folds)
         ]

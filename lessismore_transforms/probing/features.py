@@ -24,7 +24,7 @@ from lessismore_transforms.analysis.models import Model
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.classification.examples import Picture, digest
 from lessismore_transforms.classification.preprocessing import resized
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import UserError, first_line
 from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.loader import leave_signals_to_the_trainer
 from lessismore_transforms.volumes.pictures import with_channels
@@ -70,7 +70,7 @@ def frozen_features(
         saved, rest = time.monotonic(), iter(missing)
         with progress_bar(total=len(missing), desc=f"features of {model.name}", unit=" pictures") as bar:
             for batch in loader:
-                found = model.features(batch, batch_size=batch_size)
+                found = _encoded(model, batch, batch_size)
                 _refuse_infinite(model, found)
                 known |= {names[next(rest)]: row for row in found}
                 bar.update(len(batch))
@@ -81,9 +81,30 @@ def frozen_features(
     return torch.stack([known[name] for name in names]).double().numpy()
 
 
+def _encoded(model: Model, batch: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Features (B, F) of prepared pictures (B, C, S, S).
+
+    Raises:
+        UserError: the network does not take pictures of this size.
+    """
+    try:
+        return model.features(batch, batch_size=batch_size)
+    except (RuntimeError, AssertionError) as error:
+        size = tuple(batch.shape[1:])
+        raise UserError(
+            f"expected {model.name} ({model.origin['backbone']}) to take pictures of {size}, found that it does not "
+            f"({first_line(error)}): give another --image_size, --channels or --batch_size"
+        ) from error
+
+
 def cache_key(model: Model) -> str:
     """16 hex digits that tell what a network makes of a picture: its weights, and how it is shown the picture."""
-    told = [weights_id(model.network), *(model.settings.get(name) for name in _PREPARATION)]
+    told = [
+        model.origin["backbone"],
+        bool(model.classes),
+        weights_id(model.network),
+        *(model.settings.get(name) for name in _PREPARATION),
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 

@@ -26,6 +26,7 @@ Integers = NDArray[np.int64]
 
 TOLERANCE, STEPS = 1e-4, 2000  # the slope at which a regression ends, see `fit`, and the most steps
 _SEARCHES, _NEARLY = 40, 0.2  # of the search along a line: the most, and the share of the first slope at which it ends
+_LEAST = 1e-6  # slope per picture of the penalty, below which tolerance is no share of it
 _TINY = float(np.finfo(np.float64).tiny)
 _FLAT = 1e-12  # variance along an axis, as a share of the largest, below which it holds rounding alone
 _BOUND = {True: 0.25, False: 0.5}  # of the second derivative of the loss by a score: of two classes, of several
@@ -137,6 +138,7 @@ class _Problem:
         self.members, self.penalties = members.astype(float)[..., None], penalties[:, None]  # (N, B, 1), (B, 1)
         self.ridge = np.repeat(self.penalties[None], self.inputs.shape[1], axis=0)  # (R + 1, B, 1)
         self.ridge[-1] = 0
+        self.least = np.maximum(_LEAST * members.sum(axis=0), _TINY)  # (B,), the slope that is none; weights may be 0
         curvature = np.square(self.inputs).T @ members.astype(float)  # (R + 1, B)
         self.preconditioner = 1 / (_BOUND[self.two] * curvature[..., None] + self.ridge + _TINY)
 
@@ -149,7 +151,7 @@ class _Problem:
             self.penalties[chosen],
             self.ridge[:, chosen],
         )
-        part.preconditioner = self.preconditioner[:, chosen]
+        part.least, part.preconditioner = self.least[chosen], self.preconditioner[:, chosen]
         return part
 
     def probabilities(self, scores: Floats) -> Floats:
@@ -202,10 +204,10 @@ class _Descent:
         return part
 
     def slope(self) -> Floats:
-        """The largest slope (B,) of each loss, as a share of the largest one of its penalty; inf where that is 0."""
+        """The largest slope (B,) of each loss, as a share of the largest one of its penalty."""
         penalty = np.abs(self.problem.ridge * self.weights).max(axis=(0, 2))
-        largest = np.abs(self.gradient).max(axis=(0, 2))
-        share: Floats = np.divide(largest, penalty, out=np.where(largest > 0, np.inf, 0.0), where=penalty > 0)
+        largest: Floats = np.abs(self.gradient).max(axis=(0, 2))
+        share: Floats = largest / np.maximum(penalty, self.problem.least)
         return share
 
     def step(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.classification.comparison import Row, Table
 from lessismore_transforms.classification.tables import CSS, as_html
-from lessismore_transforms.classification.units import plural_unit
+from lessismore_transforms.classification.units import counted_units
 from lessismore_transforms.probing.protocols import KNN, LOGISTIC
 from lessismore_transforms.report.figure import BLUE, GREY, ORANGE, as_svg
 from lessismore_transforms.report.html import page, plot, stylesheet
@@ -66,7 +66,7 @@ def _head(table: Table, about: Mapping[str, Any]) -> str:
         [
             f"<b>{escape(model['name'])}</b>",
             escape(str(model["backbone"])),
-            escape(str(model.get("method") or ("–" if "weights" in model else "random weights"))),
+            escape(str(model.get("method") or ("random weights" if model.get("untrained") else "–"))),
             escape(" ".join(f"{name} {model[name]}" for name in ("epoch", "iteration") if model.get(name)) or "–"),
             escape(f"{model['preparation']['image_size']} px"),
             f"<code>{escape(model['id'])}</code>",
@@ -75,7 +75,7 @@ def _head(table: Table, about: Mapping[str, Any]) -> str:
     ]
     return f"""<header><h1>What frozen features know</h1>
 <p>{escape(settings["task"])}: {count(sum(about["counts"].values()))} pictures ({classes}), {how};
-{row.units} {plural_unit(row.unit)} are judged. All networks are frozen, see the same pictures and are judged on the
+{counted_units(row.units, row.unit)} are judged. All networks are frozen, see the same pictures and are judged on the
 same folds; the penalty of a regression is chosen inside its training part.</p>
 {html_table("networks", "The networks", ("name", "network", "trained by", "for", "sees", "id"), rows)}</header>"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -56,26 +57,28 @@ class Labelled:
             f"what stays together: {units}{near}, the largest with {counted(largest, 'picture')}"
         )
 
-    def split(self, draw: Draw) -> Examples:
-        """The pictures of a fold, those of its training part as train."""
-        test = set(draw.test.tolist())
+    def divided(self) -> Examples:
+        """The pictures in the folds of the first repeat, each of which is judged; or in train and test."""
+        names = ["train"] * len(self.images)
+        for draw in self.draws[: len({draw.fold for draw in self.draws})]:
+            for place in draw.test.tolist():
+                names[place] = "test" if draw.fold is None else f"fold {draw.fold}"
         examples = tuple(
-            replace(example, split="test" if place in test else "train")
-            for place, example in enumerate(self.listing.examples)
+            replace(example, split=name) for example, name in zip(self.listing.examples, names, strict=True)
         )
         return Examples(self.listing.task, self.listing.classes, examples, self.images, 3)
 
 
-def read_labelled_pictures(settings: ProbeSettings, *, channels: int, window: str | None) -> Labelled:
+def read_labelled_pictures(settings: ProbeSettings, *, window: str | None) -> Labelled:
     """List the pictures of a probe, deal them to folds, and read them.
 
     Args:
         settings: of the probe.
-        channels: the most that a network wants.
         window: of DICOM pictures.
 
     Raises:
-        UserError: labels do not fit the pictures, groups are not known or too few, or a picture cannot be read.
+        UserError: labels do not fit the pictures, groups are not known or too few, a class is missing where it is
+            learned or judged, or a picture cannot be read.
     """
     listing, correlation = _grouped(_listing(settings, window), settings)
     groups = tuple(unit_of(example) for example in listing.examples)
@@ -92,14 +95,16 @@ def read_labelled_pictures(settings: ProbeSettings, *, channels: int, window: st
         draws = draw_official(splits, repeats=settings.repeats)
     else:
         draws = draw_folds(names, groups, folds=settings.folds, repeats=settings.repeats, seed=settings.seed)
-    images = read_pictures(listing, channels)
+    for draw in draws:
+        _check_classes(listing, names, draw)
+    images = read_pictures(listing, 3)  # grey ones become grey again, so that all networks share them
     return Labelled(listing, [_plain(image) for image in images], groups, draws, correlation)
 
 
 def _listing(settings: ProbeSettings, window: str | None) -> Listing:
     task = settings.task or settings.dataset_dir.resolve().name
     if settings.bundle is not None:
-        found: Listing = _listing_of(settings.bundle)(settings.dataset_dir)
+        found = _listed_by(settings.bundle, settings, window)
         return replace(found, task=settings.task or found.task)
     columns = None if settings.group in (None, PATIENT, PICTURE, NEAR_DUPLICATES) else settings.group
     return labelled_pictures(
@@ -110,6 +115,44 @@ def _listing(settings: ProbeSettings, window: str | None) -> Listing:
         window=window,
         task=task,
     )
+
+
+def _listed_by(bundle: Path, settings: ProbeSettings, window: str | None) -> Listing:
+    """What the listing of a bundle tells; splits that it makes itself, as folds, are dropped."""
+    listing = _listing_of(bundle)
+    known = inspect.signature(listing).parameters
+    own = (None, PATIENT, PICTURE, NEAR_DUPLICATES)
+    given = {"labels": settings.labels, "label_column": settings.label_column, "window": settings.window}
+    given |= {"group": None if settings.group in own else settings.group}
+    for name, value in given.items():
+        if value is not None and name not in known:
+            raise UserError(
+                f"expected no --{name} beside --bundle {bundle}, which does not take it, found {value}: leave out the "
+                "one or the other"
+            )
+    options = {
+        name: value for name, value in {**given, "window": window}.items() if value is not None and name in known
+    }
+    if "protocol" in known and settings.protocol != "folds":
+        try:
+            return listing(settings.dataset_dir, **options, protocol="official")
+        except UserError:
+            if settings.protocol == "official":
+                raise
+    found = listing(settings.dataset_dir, **options)
+    if "fold" not in known:
+        return found
+    return replace(found, examples=tuple(replace(example, split="") for example in found.examples))
+
+
+def _check_classes(listing: Listing, names: NDArray[np.str_], draw: Draw) -> None:
+    for part, rows in (("to learn from", draw.train), ("to be judged", draw.test)):
+        if lacking := [name for name in listing.classes if name not in names[rows]]:
+            where = "the official split" if draw.fold is None else f"fold {draw.fold} of repeat {draw.repeat}"
+            raise UserError(
+                f"expected pictures of all classes {part} in {where}, found none of {', '.join(lacking)}: take fewer "
+                "folds, another split, or more patients of it"
+            )
 
 
 def _grouped(listing: Listing, settings: ProbeSettings) -> tuple[Listing, float | None]:
@@ -155,11 +198,11 @@ def _plain(image: Picture) -> Picture:
     return image
 
 
-def _listing_of(bundle: Path) -> Callable[[Path], Listing]:
+def _listing_of(bundle: Path) -> Callable[..., Listing]:
     """The function `listing` in the scripts of a bundle."""
     place = bundle / "scripts" / "__init__.py"
     found = _imported(f"_listing_of_{abs(hash(bundle.resolve()))}", place) if place.is_file() else None
-    function: Callable[[Path], Listing] | None = getattr(found, "listing", None)
+    function: Callable[..., Listing] | None = getattr(found, "listing", None)
     if function is None:
         raise UserError(
             f"expected a bundle of a task in {bundle}, found no function listing in {place}: name a folder such as "

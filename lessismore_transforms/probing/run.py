@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,20 +27,21 @@ from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.classification.metrics import confusion, score
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
 from lessismore_transforms.classification.tables import write_table
-from lessismore_transforms.classification.units import plural_unit
+from lessismore_transforms.classification.units import counted_units
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.probing.draws import Draw
-from lessismore_transforms.probing.features import FEATURES, cache_key, frozen_features
+from lessismore_transforms.probing.features import FEATURES, Floats, cache_key, frozen_features
 from lessismore_transforms.probing.page import write_page
 from lessismore_transforms.probing.pictures import Labelled, read_labelled_pictures
 from lessismore_transforms.probing.protocols import KNN, LOGISTIC, Outcome, names_of, outcomes, shares_of
 from lessismore_transforms.probing.settings import ProbeSettings
 from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.precision import pick_device
-from lessismore_transforms.wording import aligned
+from lessismore_transforms.wording import aligned, counted
 
 PROBE, TABLE, MODE = "probe.json", "table.csv", "probe"
 METRICS = ("auc", "accuracy")
+_LOGGER = logging.getLogger("lessismore_transforms")
 
 
 def probe(settings: ProbeSettings) -> Path:
@@ -59,15 +61,21 @@ def probe(settings: ProbeSettings) -> Path:
         window=settings.window,
     )
     baseline = _baseline(settings, models)
-    pictures = read_labelled_pictures(
-        settings, channels=common(models, "channels"), window=common(models, "window") or settings.window
-    )
+    window = settings.window or common(models, "window")
+    _check_channels(models, window)
+    pictures = read_labelled_pictures(settings, window=window)
     check_positive(settings.positive, pictures.listing.classes)
     print(pictures.described(), file=sys.stderr)
     work = _Work(settings, pictures)
     work.start()
     keys = {model.name: cache_key(model) for model in models}
     waiting = [model for model in models if not work.finished(model.name, keys[model.name])]
+    leaks = check_leakage(
+        pictures.divided(),
+        policy=settings.leakage,
+        pretraining=list(settings.pretraining) or None,
+        folder=settings.output_dir,
+    ).summary()
     folder = settings.features_dir or settings.output_dir / FEATURES
     features = {
         model.name: frozen_features(
@@ -75,23 +83,8 @@ def probe(settings: ProbeSettings) -> Path:
         )
         for model in waiting
     }
-    if waiting:
-        leaks = check_leakage(
-            pictures.split(pictures.draws[0]),
-            policy=settings.leakage,
-            pretraining=list(settings.pretraining) or None,
-            folder=settings.output_dir,
-        ).summary()
-        with progress_bar(total=len(waiting) * len(pictures.draws), desc="probe", unit=" folds") as bar:
-            for model in waiting:
-                for number, draw in enumerate(pictures.draws):
-                    found = outcomes(
-                        features[model.name], pictures.labels, pictures.groups, len(pictures.listing.classes), draw,
-                        settings,
-                    )  # fmt: skip
-                    for outcome in found:
-                        work.write(model, keys[model.name], number, draw, outcome, leaks)
-                    bar.update()
+    for model in waiting:
+        work.learn(model, keys[model.name], features[model.name], leaks)
     about = work.about(models, keys)
     write_json(settings.output_dir / PROBE, finite(about))
     table = work.compare([model.name for model in models], baseline)
@@ -113,7 +106,7 @@ def summary(table: Table, settings: ProbeSettings) -> str:
     (first, *_) = (task.rows[0] for task in table.tasks)
     grid = aligned([["AUC", *titles, f"{settings.neighbours} neighbours"], *lines.values()], left=1)
     under = (
-        f"{100 * LEVEL:.0f} % intervals by {first.units} {plural_unit(first.unit)}, about these very networks; "
+        f"{100 * LEVEL:.0f} % intervals by {counted_units(first.units, first.unit)}, about these very networks; "
         f"differences, and what this set is too small to show: {settings.output_dir / TABLE}, or "
         f"`table {settings.output_dir}`."
     )
@@ -191,6 +184,22 @@ class _Work:
             for number in self._numbers(protocol)
         )
 
+    def learn(self, model: Model, key: str, features: Floats, leaks: Mapping[str, Any]) -> None:
+        """Learn from the features (N, F) of a network on each fold, and write what comes out."""
+        pictures, ends = self.pictures, []
+        draws = progress_bar(pictures.draws, desc=f"probe {model.name}", unit=" folds")
+        for number, draw in enumerate(draws):
+            classes = len(pictures.listing.classes)
+            for outcome in outcomes(features, pictures.labels, pictures.groups, classes, draw, self.settings):
+                self.write(model, key, number, draw, outcome, leaks)
+                ends.append(outcome.about.get("converged", True))
+        if not all(ends):
+            _LOGGER.warning(
+                "%s of %s had not converged when their steps were over: `chosen` in metrics.json tells which",
+                counted(ends.count(False), "regression"),
+                model.name,
+            )
+
     def write(
         self, model: Model, key: str, number: int, draw: Draw, outcome: Outcome, leaks: Mapping[str, Any]
     ) -> None:
@@ -227,7 +236,7 @@ class _Work:
             },
             "counts": {"train": outcome.trained_on, "val": 0, "test": len(tested)},
             "leakage": dict(leaks),
-            "settings": {**told, **fold},
+            "settings": {**told, **fold, **{name: model.settings[name] for name in ("image_size", "channels")}},
             "network": {"backbone": model.origin["backbone"], **model.settings},
             "chosen": outcome.about,
             "test": score(labels, predictions.probabilities, positive=settings.positive),
@@ -263,6 +272,16 @@ class _Work:
         return self.settings.output_dir / protocol / name / f"run_{number:02d}"
 
 
+def _check_channels(models: Sequence[Model], window: str | None) -> None:
+    """Refuse a network that sees grey where three windows are three channels."""
+    grey = [model.name for model in models if model.settings["channels"] == 1]
+    if window is not None and "+" in window and grey:
+        raise UserError(
+            f"expected networks of 3 channels for the windows {window}, found {', '.join(grey)} of one: give "
+            "--channels 3, or one window"
+        )
+
+
 def _baseline(settings: ProbeSettings, models: Sequence[Model]) -> str:
     """The name of the network that the others are compared with."""
     names = [model.name for model in models]
@@ -270,7 +289,7 @@ def _baseline(settings: ProbeSettings, models: Sequence[Model]) -> str:
         if not all(letter.isalnum() or letter in "-_.+" for letter in name) or name.startswith("."):
             raise UserError(f"expected names of letters, digits, - and _, found {name!r}: they are names of folders")
     if settings.baseline is None:
-        return next((model.name for model in models if "weights" not in model.origin), names[0])
+        return next((model.name for model in models if model.origin.get("untrained")), names[0])
     if settings.baseline not in names:
         raise UserError(f"expected the baseline to be one of {', '.join(names)}, found {settings.baseline}: name one")
     return settings.baseline

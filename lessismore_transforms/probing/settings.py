@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,12 @@ class ProbeSettings:
                 )
         if wrong := [share for share in self.fractions if not 0 < share <= 1]:
             raise UserError(f"expected fractions above 0 and up to 1, found {wrong[0]:g}: 0.1 is 10 % of the patients")
-        if self.temperature <= 0:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise UserError(f"expected a temperature above 0, found {self.temperature:g}: {TEMPERATURE} is usual")
+        if self.channels not in (None, 1, 3):
+            raise UserError(f"expected channels of 1 (grey) or 3 (colour), found {self.channels}: give one of these")
+        if self.image_size is not None and self.image_size < 1:
+            raise UserError(f"expected an image_size of 1 pixel or more, found {self.image_size}: 224 is usual")
 
     @property
     def shares(self) -> tuple[float, ...]:

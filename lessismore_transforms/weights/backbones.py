@@ -23,7 +23,7 @@ from lessismore_transforms import __version__
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import UserError, first_line
 from lessismore_transforms.methods import method_of
-from lessismore_transforms.weights.layouts import LAYOUTS, must_exist, read_backbone
+from lessismore_transforms.weights.layouts import LAYOUTS, SUFFIXES, must_exist, read_backbone
 from lessismore_transforms.weights.safe_load import refusal
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def find_network(text: str) -> tuple[str, str] | None:
     """
     plain = text.removeprefix(_TIMM)
     name, colon, weights = plain.partition(":")
-    if (colon and not weights) or "/" in name or "\\" in name:
+    if (colon and not weights) or "/" in name or "\\" in name or name.endswith(SUFFIXES):
         return None
     if plain == text and name in _of_torchvision():
         return name, weights or "random"

@@ -30,7 +30,7 @@ LAYOUTS = ", ".join(
     )
 )
 
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pth.tar")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pth.tar")
 _HARMLESS = (  # what training scripts leave in their checkpoints beside tensors: options, losses, learning rates
     "argparse.Namespace",
     "numpy.dtype",
@@ -96,8 +96,8 @@ def _read(path: Path) -> tuple[Any, str | None]:
     """The content of a file, and the method in its header."""
     from safetensors import safe_open
 
-    if not path.name.endswith(_SUFFIXES):
-        known = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+    if not path.name.endswith(SUFFIXES):
+        known = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise UserError(f"expected weights in {known}, found {path}; convert them")
     must_exist(path)
     if path.suffix != ".safetensors":

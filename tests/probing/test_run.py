@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT, tree
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from lessismore_transforms.analysis.models import Model
+from lessismore_transforms.analysis.models import Model, load_models
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.cli.main import main
+from lessismore_transforms.probing.features import cache_key
+from lessismore_transforms.weights.backbones import weights_id
 
 KINDS = ("knn", "logistic", "logistic_50_percent")
 
@@ -143,21 +146,6 @@ def test_groups_by_near_duplicates_or_none(labelled: Path, tmp_path: Path, capsy
     assert {*run.patients, *run.sources} == {""}
 
 
-def test_a_bundle_lists_its_own_task(labelled: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    for name, patient in ((row["path"], row["patient"]) for row in csv.DictReader((labelled / "labels.csv").open())):
-        label = "b_with" if int(patient.split()[1]) % 2 else "a_without"
-        place = folder / label / patient.replace(" ", "") / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(labelled / "pictures" / name, place)
-    bundle = ROOT / "bundles" / "brain_hemorrhage_ct_classification"
-    arguments = [folder, "--bundle", bundle, "--models", f"own={labelled / 'RUN'}", "--output_dir", tmp_path / "OUT"]
-    few = ["--repeats", "1", "--fractions", "1", "--folds", "3", "--samples", "20", "--protocol", "folds"]
-    assert main(["probe", *map(str, arguments), *few]) == 0
-    record = json.loads((tmp_path / "OUT" / "logistic" / "own" / "run_00" / "metrics.json").read_text())
-    assert record["task"] == "Brain, logistic regression"
-
-
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -170,6 +158,12 @@ def test_a_bundle_lists_its_own_task(labelled: Path, tmp_path: Path) -> None:
         (("--folds", "9"), "expected at least 9 patients (or sources, or single pictures) of the class bright"),
         (("--baseline", "own2"), "expected the baseline to be one of own, random, found own2"),
         (("--protocol", "official"), "expected an official split of all pictures in"),
+        (("--models", "a=resnet50.pth"), "expected a file of weights, the folder of a run, or a network"),
+        (("--models", "a=vit_b_16"), "expected a (vit_b_16) to take pictures of (1, 32, 32)"),
+        (("--image_size", "0"), "expected an image_size of 1 pixel or more, found 0"),
+        (("--channels", "2"), "expected channels of 1 (grey) or 3 (colour), found 2"),
+        (("--temperature", "nan"), "expected a temperature above 0, found nan"),
+        (("--window", "lung+chest+bone"), "expected networks of 3 channels for the windows lung+chest+bone"),
         (("--positive", "2"), "expected positive to be the number of a class"),
         (("--bundle", "bundles"), "expected a bundle of a task in bundles, found no function listing"),
     ],
@@ -189,3 +183,113 @@ def test_patients_that_are_not_known_and_a_folder_of_another_probe_are_mistakes(
     assert "expected the patient of each picture for --group patient, found none of 36 of 36" in capsys.readouterr().err
     assert probe(labelled, probed, "--seed", 1) == 2
     assert "found one with other seed in" in capsys.readouterr().err
+
+
+def brain(labelled: Path, folder: Path) -> Path:
+    """The same pictures in folders of classes and patients, as the brain task has them."""
+    for row in csv.DictReader((labelled / "labels.csv").open()):
+        label = "b_with" if int(row["patient"].split()[1]) % 2 else "a_without"
+        place = folder / label / row["patient"].replace(" ", "") / row["path"]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(labelled / "pictures" / row["path"], place)
+    return folder
+
+
+def test_folds_that_a_bundle_makes_are_no_official_split(labelled: Path, tmp_path: Path) -> None:
+    bundle = ROOT / "bundles" / "brain_hemorrhage_ct_classification"
+    few = ["--repeats", 1, "--fractions", 1, "--folds", 3, "--samples", 20, "--bundle", bundle]
+    arguments = ["probe", brain(labelled, tmp_path / "data"), "--models", f"own={labelled / 'RUN'}", *few]
+    assert main([*map(str, arguments), "--output_dir", str(tmp_path / "OUT")]) == 0
+    assert len(list((tmp_path / "OUT" / "logistic" / "own").glob("run_*"))) == 3
+    about = json.loads((tmp_path / "OUT" / "probe.json").read_text())
+    assert about["folds"] is True
+    assert about["identity"]["task"] == "Brain"
+
+
+def test_an_option_that_a_bundle_does_not_take_is_refused(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = ROOT / "bundles" / "covid19_ct_classification"
+    for option in ("--label_column", "--group", "--window"):
+        arguments = ["probe", labelled / "pictures", "--models", f"own={labelled / 'RUN'}", "--bundle", bundle]
+        given = [*map(str, arguments), "--output_dir", str(tmp_path / "OUT"), option, "lung"]
+        assert main(given) == 2
+        assert f"expected no {option} beside --bundle" in capsys.readouterr().err
+
+
+def test_leaks_are_looked_for_in_all_folds_also_when_the_numbers_are_there(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two equal pictures of two patients; and pictures of pre-training that are judged in some fold."""
+    out, few = tmp_path / "OUT", ("--repeats", 1, "--fractions", 1)
+    shutil.copytree(labelled / "pictures", tmp_path / "pictures")
+    shutil.copytree(labelled / "RUN", tmp_path / "RUN")
+    shutil.copy(labelled / "labels.csv", tmp_path)
+    shutil.copy(tmp_path / "pictures" / "00.png", tmp_path / "pictures" / "06.png")  # patients 0 and 2
+    assert probe(tmp_path, out, *few) == 0
+    run = json.loads((out / "knn" / "own" / "run_00" / "metrics.json").read_text())
+    folds = {
+        name: number
+        for number in range(3)
+        for name in Predictions.read(out / "knn" / "own" / f"run_{number:02d}" / "predictions.csv").image_ids
+    }
+    assert run["leakage"]["exact"] == (folds["00.png"] != folds["06.png"])
+    (tmp_path / "seen").mkdir()
+    last = next(name for name, number in folds.items() if number == 2)
+    shutil.copy(tmp_path / "pictures" / last, tmp_path / "seen")
+    capsys.readouterr()
+    assert probe(tmp_path, out, *few, "--leakage", "fail", "--pretraining", tmp_path / "seen") == 2
+    assert "expected nothing in two places, found pairs (" in capsys.readouterr().err
+
+
+def test_three_classes_in_colour_by_an_official_split(labelled: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(36):
+        colour = rng.integers(0, 120, (40, 36, 3))
+        colour[..., number % 3] += 100
+        place = tmp_path / "pictures" / ("train" if number < 24 else "test") / "rgb"[number % 3] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colour.astype(np.uint8)).save(place)
+    models = ["--models", f"grey={labelled / 'RUN'}", "random=resnet18"]
+    arguments = ["probe", tmp_path / "pictures", *models, "--output_dir", tmp_path / "OUT", "--image_size", 32]
+    few = ["--repeats", 2, "--fractions", 0.5, "--samples", 20, "--group", "picture"]
+    assert main([*map(str, [*arguments, *few])]) == 0
+    runs = {kind: sorted((tmp_path / "OUT" / kind / "grey").glob("run_*")) for kind in KINDS}
+    assert [len(found) for found in runs.values()] == [1, 1, 2]  # only few labels are drawn anew
+    found = Predictions.read(runs["logistic"][0] / "predictions.csv")
+    assert found.probabilities.shape == (12, 3)
+    more = [*map(str, arguments), "colour=resnet18", *map(str, few)]
+    more = [each for each in more if each != "colour=resnet18"]
+    more[more.index("random=resnet18")] = "colour=tf_efficientnet_lite0"
+    assert main(more) == 0  # another network finds the same pictures
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Model, "features", lambda *_, **__: 1 / 0)
+        assert main(more) == 0
+
+
+def test_a_class_that_cannot_be_judged_is_refused(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(csv.reader((labelled / "labels.csv").open()))
+    rows = [
+        [*rows[0], "split"],
+        *([*row, "test" if row[1] == "dark" and n > 18 else "train"] for n, row in enumerate(rows[1:])),
+    ]
+    with (labelled / "one_class.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert probe(labelled, tmp_path / "OUT", table="one_class.csv") == 2
+    assert (
+        "expected pictures of all classes to be judged in the official split, found none of bright"
+        in capsys.readouterr().err
+    )
+
+
+def test_networks_that_differ_in_their_layers_alone_do_not_share_features() -> None:
+    one, other = load_models(["a=timm:efficientnet_b0", "b=tf_efficientnet_b0"], alike=())
+    assert weights_id(one.network) == weights_id(other.network)
+    assert cache_key(one) != cache_key(other)
+
+
+def test_random_weights_are_the_baseline_under_both_names(labelled: Path) -> None:
+    models = load_models([f"own={labelled / 'RUN'}", "chance=random", "net=resnet18"], alike=())
+    assert [model.origin.get("untrained", False) for model in models] == [False, True, True]

@@ -43,6 +43,7 @@ class Spool:
         Raises:
             OutputError: the file cannot be written.
         """
+        assert picture.shape == self._shape, f"expected a picture {self._shape}, found {picture.shape}"
         if index < len(self._first):
             self._first[index] = picture
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -30,14 +31,41 @@ class Kernel:
     def _numba_type_(self) -> Any:
         return self._dispatcher._numba_type_
 
+    def __reduce__(self) -> str:
+        return self.__qualname__  # type: ignore[no-any-return, attr-defined]
+
     @functools.cached_property
     def _dispatcher(self) -> Any:
         from numba import njit
 
-        try:
-            return njit(cache=True, nogil=True, **self.targetoptions)(self.py_func)
-        except RuntimeError:  # numba finds no place for a cache
-            return njit(nogil=True, **self.targetoptions)(self.py_func)
+        kernel = njit(nogil=True, **self.targetoptions)(self.py_func)
+        with contextlib.suppress(RuntimeError, AttributeError):  # no place for a cache; nothing is compiled at all
+            kernel._cache = _cache_of(self.py_func)
+        return kernel
+
+
+def _cache_of(function: Callable[..., Any]) -> Any:
+    """Numba's cache of a function, but that its damage is no error: the function is compiled anew.
+
+    A full disk, a quota or a power cut may leave files that are cut short. Numba raises then, in whatever called the
+    kernel, where it would look like damage of the file that is being read.
+    """
+    from numba.core.caching import FunctionCache
+
+    class Cache(FunctionCache):  # type: ignore[misc]
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception:  # what a cut pickle raises is anything
+                with contextlib.suppress(OSError):
+                    self.flush()
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            with contextlib.suppress(OSError):
+                super().save_overload(sig, data)
+
+    return Cache(function)
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -113,7 +113,8 @@ def min_max_uint8(
         hu: slices (H, W) or (S, H, W) of finite HU: uint8, int16, uint16, int32, float32 or float64, any strides.
         lower: smaller values (padding) count as this one, in HU.
         epsilon: added to the range; 1e-5 HU in the released NIfTI converter, 0 in the released DICOM converter.
-        ends: the smallest and the largest voxel, where they are known; of one slice only.
+        ends: the smallest and the largest voxel, where they are known; of one slice of int16 or int32 without epsilon
+            only, else they are looked for all the same.
 
     Returns:
         uint8 of the same shape, C-contiguous; a constant slice becomes zeros.
@@ -123,8 +124,9 @@ def min_max_uint8(
     """
     floor = -math.inf if lower is None else float(lower)
     out = np.empty(hu.shape, np.uint8)
+    known = ends if hu.ndim == 2 and hu.dtype in (np.int16, np.int32) and not epsilon else None  # wrong ones do no harm
     for voxels, pixels in _slices(hu, out):
-        _stretch(voxels, pixels, *(ends or _extremes(voxels)), floor, epsilon)
+        _stretch(voxels, pixels, *(known or _extremes(voxels)), floor, epsilon)
     return out
 
 

@@ -33,6 +33,7 @@ _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEPTH = 9  # of sequences in sequences
+_SHARED = 256  # bytes of a value that is kept for the next file
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +84,26 @@ class Elements:
         return value if math.isfinite(value) else 0.0
 
 
-# The slices of a series have most values in common.
-@functools.lru_cache(maxsize=1024)
 def _text(value: bytes) -> str:
+    return _short_text(value) if len(value) <= _SHARED else _stripped(value)
+
+
+def _numbers(value: bytes) -> tuple[float, ...]:
+    return _short_numbers(value) if len(value) <= _SHARED else _parsed(value)
+
+
+def _stripped(value: bytes) -> str:
     return value.decode("latin-1").strip(" \0")
 
 
-@functools.lru_cache(maxsize=1024)
-def _numbers(value: bytes) -> tuple[float, ...]:
-    text = _text(value)
+def _parsed(value: bytes) -> tuple[float, ...]:
+    text = _stripped(value)
     return tuple(float(part) for part in text.split("\\")) if text else ()
 
 
-class _OddError(Exception):
-    """Something that the walk does not expect."""
+# The slices of a series have most values in common; a damaged length may make one of megabytes, which is not kept.
+_short_text = functools.lru_cache(maxsize=1024)(_stripped)
+_short_numbers = functools.lru_cache(maxsize=1024)(_parsed)
 
 
 def walk(data: bytes, wanted: npt.NDArray[np.int64]) -> Elements | None:
@@ -110,9 +117,8 @@ def walk(data: bytes, wanted: npt.NDArray[np.int64]) -> Elements | None:
     if syntax not in (_EXPLICIT, _IMPLICIT):
         return None
     places = np.zeros((len(wanted), 2), np.int64)
-    try:
-        pixels, length = _walk(data, place, syntax == _IMPLICIT, wanted, places)
-    except (_OddError, IndexError):
+    pixels, length = _walk(data, place, syntax == _IMPLICIT, wanted, places)
+    if pixels < 0:
         return None
     found = zip(wanted.tolist(), places.tolist(), strict=True)
     return Elements({tag: data[first:stop] for tag, (first, stop) in found if first}, syntax, pixels, length)
@@ -122,23 +128,21 @@ def meta(data: bytes) -> tuple[str, int]:
     """The transfer syntax and where the meta elements end; an empty one where they are not of the usual kind."""
     if data[128:132] != b"DICM":
         return "", 132
-    try:
-        first, stop, end = _meta(data)
-    except (_OddError, IndexError):
-        return "", 0
+    first, stop, end = _meta(data)
     return _text(data[first:stop]), end
 
 
-# A folder may hold half a million headers of a hundred elements. Beyond the end of the data there is an IndexError.
+# A folder may hold half a million headers of a hundred elements. Nothing raises in these kernels: numba keeps what a
+# kernel holds, such as the data, where an exception passes through it.
 @compiled(boundscheck=True)
 def _meta(data: bytes) -> tuple[int, int, int]:
-    """Where the transfer syntax begins and ends, and where the meta elements end."""
+    """Where the transfer syntax begins and ends, and where the meta elements end; zeros where something is odd."""
     place, first, stop = 132, 0, 0
     while place + 2 <= len(data) and _two(data, place) == 2:
         tag, length, value = _element(data, place, False)
         place = value + length
-        if place > len(data):
-            raise _OddError
+        if tag < 0 or place > len(data):
+            return 0, 0, 0
         if tag == _SYNTAX:
             first, stop = value, place
     return first, stop, place
@@ -148,25 +152,30 @@ def _meta(data: bytes) -> tuple[int, int, int]:
 def _walk(
     data: bytes, place: int, implicit: bool, wanted: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
 ) -> tuple[int, int]:
-    """Write where the wanted values begin and end; returns where that of PixelData begins, and its length."""
-    if implicit and _kind(data, place + 4):  # the label is wrong
-        raise _OddError
+    """Write where the wanted values begin and end; returns where that of PixelData begins, and its length.
+
+    -1 and 0 where something is odd.
+    """
+    if place + 6 > len(data) or (implicit and _kind(data, place + 4)):  # the label is wrong
+        return -1, 0
     before, number = 0x0002FFFF, 0
     while True:
         tag, length, value = _element(data, place, implicit)
         if tag <= before:
-            raise _OddError
+            return -1, 0
         before = tag
         if length == _UNDEFINED:
             if tag == _PIXELS:
-                raise _OddError
+                return -1, 0
             place = _skip_sequence(data, value, implicit)
+            if place < 0:
+                return -1, 0
             continue
         if tag == _PIXELS:
             return value, length
         place = value + length
         if place > len(data):
-            raise _OddError
+            return -1, 0
         while number < len(wanted) and wanted[number] < tag:
             number += 1
         if number < len(wanted) and wanted[number] == tag:
@@ -175,31 +184,33 @@ def _walk(
 
 @compiled(boundscheck=True)
 def _element(data: bytes, place: int, implicit: bool) -> tuple[int, int, int]:
-    """Tag, length and place of the value of the element that begins at `place`."""
+    """Tag, length and place of the value of the element at `place`; a tag of -1 where it is odd or cut off."""
+    if place + 8 > len(data):
+        return -1, 0, 0
     if implicit:
         return _tag(data, place), _four(data, place + 4), place + 8
     tag, kind, length = _tag(data, place), _kind(data, place + 4), _two(data, place + 6)
     if kind == 1:
         return tag, length, place + 8
-    if kind == 0 or length:
-        raise _OddError
+    if kind == 0 or length or place + 12 > len(data):
+        return -1, 0, 0
     return tag, _four(data, place + 8), place + 12
 
 
 @compiled(boundscheck=True)
 def _skip_sequence(data: bytes, place: int, implicit: bool) -> int:
-    """Where a sequence of undefined length ends."""
+    """Where a sequence of undefined length ends; -1 where something is odd."""
     depth = 1  # odd in a sequence, even in an item of undefined length in it
     while depth:
-        if depth > 2 * _DEPTH:
-            raise _OddError
+        if depth > 2 * _DEPTH or place + 8 > len(data):
+            return -1
         tag, length = _tag(data, place), _four(data, place + 4)
         if depth % 2:
             place += 8
             if tag == _SEQUENCE_END:
                 depth -= 1
             elif tag != _ITEM:
-                raise _OddError
+                return -1
             elif length == _UNDEFINED:
                 depth += 1
             else:
@@ -208,7 +219,9 @@ def _skip_sequence(data: bytes, place: int, implicit: bool) -> int:
             place += 8
             depth -= 1
         else:
-            _, length, place = _element(data, place, implicit)
+            tag, length, place = _element(data, place, implicit)
+            if tag < 0:
+                return -1
             if length == _UNDEFINED:
                 depth += 1
             else:
@@ -235,4 +248,4 @@ def _four(data: bytes, place: int) -> int:
 
 @compiled(boundscheck=True)
 def _two(data: bytes, place: int) -> int:
-    return int(data[place]) | int(data[place + 1]) << 8
+    return int(np.int64(data[place]) | np.int64(data[place + 1]) << 8)  # signed: numba adds unsigned ones as floats

@@ -95,47 +95,58 @@ def test_an_interrupted_run_goes_on(
     assert tree(tmp_path / "out") == expected
 
 
-def run_and_kill(command: list[str], after: float) -> bool:
-    """Start the command, kill its main process with SIGKILL after some seconds; whether it was still running.
+def finished_volumes(output: Path) -> int:
+    """Number of volumes of an unfinished run that are done."""
+    return sum(path.name != "settings.json" for path in (output / "parts").glob("[!.]*.json"))
+
+
+def run_and_kill(command: list[str], output: Path) -> bool:
+    """Start the command, kill its main process with SIGKILL when it has finished one more volume; whether it still ran.
 
     All its workers have to be gone soon after.
     """
-    mark = uuid.uuid4().hex
+    mark, before = uuid.uuid4().hex, finished_volumes(output)
     process = subprocess.Popen(
         command, env={**os.environ, "RUN_MARK": mark}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    try:
-        process.wait(after)
-        return False
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not (
+        (output / "parts" / "settings.json").exists() and finished_volumes(output) > before
+    ):
+        assert time.monotonic() < deadline, "the run neither goes on nor ends"
+        time.sleep(0.001)
+    running = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     deadline = time.monotonic() + 20
     while left := processes_with(mark):
         assert time.monotonic() < deadline, f"workers outlive their parent: {left}"
         time.sleep(0.02)
-    return True
+    return running
 
 
 def kill_and_compare(data: Path, output: Path, expected: dict[str, bytes], kills: int) -> None:
     command = [sys.executable, "-m", "lessismore_transforms", "reduce", str(data), "--output_dir", str(output)]
     command += ["--workers", "2", "--no_report"]
-    begin = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True)
-    duration = time.monotonic() - begin
-    assert tree(output) == expected
-    random = np.random.default_rng(0)
     killed = 0
-    while killed < kills:
-        shutil.rmtree(output, ignore_errors=True)
-        while run_and_kill(command, float(random.uniform(0.2, 1.0)) * duration):
+    for _ in range(4 * kills):
+        if run_and_kill(command, output):
             killed += 1
-        assert tree(output) == expected
+        else:  # it ended before it could be killed
+            assert tree(output) == expected
+            shutil.rmtree(output)
+        if killed == kills:
+            break
+    assert killed == kills
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    assert tree(output) == expected
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for left-over processes in /proc")
-def test_a_killed_run_goes_on_with_the_same_bytes(small_data: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
-    kill_and_compare(small_data, tmp_path / "out", expected, kills=2)
+def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", patients=3, slices=24, size=256)
+    reduce_dataset(tmp_path / "data", tmp_path / "expected", workers=0)
+    kill_and_compare(tmp_path / "data", tmp_path / "out", tree(tmp_path / "expected"), kills=2)
 
 
 @pytest.mark.slow

@@ -62,3 +62,39 @@ print(before, pixel_sums(np.array([1, 2, 255], np.uint8)), "numba" in sys.module
     environment = {**os.environ, "PYTHONPATH": place}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout == "False (258, 65030) True\n"
+
+
+def test_a_cache_that_is_cut_short_or_cannot_be_written_is_no_damage_of_files(tmp_path: Path) -> None:
+    """By a power cut or a full disk; the kernels are compiled anew, and the cache repairs itself."""
+    code = """
+import numpy as np
+from lessismore_transforms.reduction.intensity import pixel_sums
+print(pixel_sums(np.array([1, 2, 255], np.uint8)))
+"""
+    full = """
+import errno
+from numba.core import caching
+def refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+caching.IndexDataCacheFile.save = refuse
+"""
+    place = str(Path(lessismore_transforms.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": place, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def run(script: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    expected = run(full + code)
+    assert not list(tmp_path.rglob("*.nbc"))
+    assert run(code) == expected
+    for ending in ("nbc", "nbi"):
+        (file,) = tmp_path.rglob(f"*.{ending}")
+        file.write_bytes(file.read_bytes()[:20])
+        assert run(code) == expected
+    whole = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
+    assert run(code) == expected
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")} == whole

@@ -95,7 +95,8 @@ def read_table(
         if not any(rows[name]):
             raise UserError(f"{table}: expected values in the column {name}, found none: fill it in or take it away")
     nothing = [""] * len(found)
-    columns = (found, labels, rows.get(patients, nothing), rows.get(groups, nothing), _splits(table, rows))
+    who, what = (rows[name] if name else nothing for name in (patients, groups))
+    columns = (found, labels, who, what, _splits(table, rows))
     by_path = {each[0]: Labelled(*each) for each in zip(*columns, strict=True)}
     classes = (f"no {column}", column) if values == ["0", "1"] and column != "label" else tuple(values)
     return [by_path[path] for path in paths if path in by_path], classes
@@ -131,7 +132,10 @@ def _splits(table: Path, rows: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _read(table: Path) -> dict[str, list[str]]:
-    """The columns by their names in lower case, all cells as text without blanks around."""
+    """The columns by their names in lower case, all cells as text without blanks around.
+
+    Those without a name are left out: they are row numbers that pandas wrote, or come of commas at the ends of lines.
+    """
     options = {"header": None, "dtype": str, "keep_default_na": False, "skipinitialspace": True}
     try:
         cells = pd.read_csv(table, encoding="utf-8-sig", **options).fillna("")
@@ -141,9 +145,10 @@ def _read(table: Path) -> dict[str, list[str]]:
         raise UserError(f"{table} cannot be read as a CSV file{where}: save it with commas, in UTF-8") from error
     cells = cells.apply(lambda column: column.str.strip())
     names = cells.iloc[0].str.lower()
+    names = names[names != ""]
     if not names.is_unique:
         raise UserError(f"{table}: expected each column once, found {', '.join(names)}: rename the others")
-    return {str(name): cells[place].iloc[1:].tolist() for place, name in enumerate(names)}
+    return {str(name): cells[place].iloc[1:].tolist() for place, name in names.items()}
 
 
 def _named_column(table: Path, columns: Sequence[str], named: str | None, setting: str) -> str:

@@ -67,6 +67,15 @@ def test_patients_groups_and_splits_of_a_table(tmp_path: Path) -> None:
     assert [picture[0, 0] for picture in read_pictures(listing)] == [0, 1, 2, 3]
 
 
+def test_row_numbers_of_pandas_are_no_patients(tmp_path: Path) -> None:
+    """Its index is a column without a name; a comma at the end of each line makes another."""
+    listing = labelled_pictures(table(tmp_path, ",id,label,\n0,0,x,\n1,1,y,\n2,2,x,\n"))
+    assert [(e.image_id, e.patient, e.source) for e in listing.examples] == [
+        (f"images/{n}.png", "", "") for n in range(3)
+    ]
+    assert [e.label for e in listing.examples] == [0, 1, 0]
+
+
 def test_names_of_groups_and_patients_are_not_in_paths(tmp_path: Path) -> None:
     for number, folder in enumerate(("Ann/case-1", "Ann/case-2", "Bob/case-1", "Bob/case-9")):
         draw(tmp_path / folder / "Ann_1.png", number)

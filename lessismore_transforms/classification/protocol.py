@@ -16,6 +16,7 @@ from lessismore_transforms.classification.leakage import LEAST_SIDE
 from lessismore_transforms.classification.splits import cut_validation, split_fold
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
+from lessismore_transforms.volumes.pictures import with_channels
 from lessismore_transforms.wording import counted
 
 PROTOCOLS = ("auto", "official", "folds")
@@ -135,7 +136,7 @@ def unit_of(example: Example) -> str:
     return f"source {example.source}" if example.source else f"picture {example.image_id}"
 
 
-def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELATION) -> Listing:
+def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELATION, channels: int = 1) -> Listing:
     """Pictures that are nearly equal as one source, of those that have neither a patient nor a source.
 
     All pictures that are connected by pairs of nearly equal ones get the name of the first of them as their source; a
@@ -162,6 +163,7 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     Args:
         listing: whose pictures are read for it.
         correlation: from which on a pair counts, see `near_duplicates`.
+        channels: in which pictures can be read, 1 or 3; they are compared in grey.
 
     Raises:
         UserError: the correlation is out of range, or a picture cannot be read.
@@ -169,7 +171,7 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     alone = [example for example in listing.examples if not example.patient and not example.source]
     if not alone:
         return listing
-    pictures = read_pictures(replace(listing, examples=tuple(alone)))
+    pictures = [with_channels(each, 1) for each in read_pictures(replace(listing, examples=tuple(alone)), channels)]
     named = [(example.image_id, picture) for example, picture in zip(alone, pictures, strict=True)]
     equal = defaultdict[str, list[str]](list)
     for name, picture in named:

@@ -27,6 +27,7 @@ from lessismore_transforms.classification.protocol import (
 from lessismore_transforms.classification.splits import split_fold
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
+from lessismore_transforms.volumes.pictures import with_channels
 
 
 def blank(example: Example, channels: int) -> np.ndarray:
@@ -174,6 +175,27 @@ def test_near_duplicates_become_a_source(caplog: pytest.LogCaptureFixture) -> No
         "'$None' where different people look alike"
     )
     assert [e.patient for e in found.examples] == [e.patient for e in examples]
+
+
+def test_pictures_that_need_three_channels_are_read_in_three(caplog: pytest.LogCaptureFixture) -> None:
+    """As three windows of DICOM do; they are grouped as their grey pictures are."""
+    random = np.random.default_rng(1)
+    base = [np.kron(random.integers(0, 256, (8, 8, 3)), np.ones((10, 10, 1))).astype(np.uint8) for _ in range(3)]
+    pictures = {"a": base[0], "b": base[1], "c": base[0][:, ::-1], "d": base[2], "e": base[2]}
+
+    def read(example: Example, channels: int) -> np.ndarray:
+        if channels != 3:
+            raise UserError("give --channels 3")
+        return pictures[example.image_id]
+
+    listing = Listing("Own", ("x", "y"), tuple(Example(name, n % 2, "") for n, name in enumerate(pictures)), read)
+    found = grouped_by_near_duplicates(listing, channels=3)
+    grey = replace(listing, read=lambda example, _: with_channels(pictures[example.image_id], 1))
+    assert [e.source for e in found.examples] == ["a", "", "a", "d", "d"]
+    assert grouped_by_near_duplicates(grey).examples == found.examples
+    assert len(caplog.records) == 2
+    with pytest.raises(UserError, match="give --channels 3"):
+        grouped_by_near_duplicates(listing)
 
 
 def test_a_set_of_patients_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,7 @@ def listing(
     label_column: str | None = None,
     group_column: str | None = None,
     window: str | None = None,
+    channels: int = 1,
     near_duplicates: float | None = CORRELATION,
     protocol: str = "auto",
     fold: int = 0,
@@ -36,6 +37,7 @@ def listing(
         label_column: its column of labels; None for `label`, or the only column that can be meant.
         group_column: its column of what belongs together where no patient is known; None for `group` or `source`.
         window: window of DICOM in HU, see `labelled_pictures`.
+        channels: in which pictures are read for near-duplicates; three windows need 3.
         near_duplicates: correlation from which on pictures without patient and group become one group; None for none.
         protocol: `official`, `folds` or `auto`, see `divided`.
         fold: number of the fold that is test, from 0.
@@ -51,7 +53,7 @@ def listing(
         dataset_dir, labels=labels, label_column=label_column, group_column=group_column, window=window, task=task
     )
     if near_duplicates is not None:
-        own = grouped_by_near_duplicates(own, correlation=near_duplicates)
+        own = grouped_by_near_duplicates(own, correlation=near_duplicates, channels=channels)
     return divided(
         own, protocol=protocol, fold=fold, folds=folds, validation=validation, seed=split_seed, grouped=grouped
     )

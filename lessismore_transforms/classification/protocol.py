@@ -32,6 +32,7 @@ def divided(
     protocol: str = "auto",
     fold: int = 0,
     folds: int = 5,
+    repeat: int = 0,
     validation: float = 0.1,
     seed: int = 0,
     grouped: bool = True,
@@ -43,6 +44,7 @@ def divided(
         protocol: `official`; `folds`; or `auto`, official where train and test are told, else folds.
         fold: number of the fold that is test, from 0; of an official split there is none but 0.
         folds: number of folds.
+        repeat: which partition into folds `seed` makes, from 0; of an official split there is none but 0.
         validation: the share of val in the pictures that are not test, where val is cut out here.
         seed: of folds and val.
         grouped: whether units stay together; else pictures are dealt one by one.
@@ -56,11 +58,12 @@ def divided(
     if protocol == "folds" or (protocol == "auto" and not told >= {"train", "test"}):
         return with_folds(listing, fold=fold, folds=folds, validation=validation, seed=seed, grouped=grouped)
     found = with_official(listing, validation=validation, seed=seed, grouped=grouped)
-    if fold:
-        raise UserError(
-            f"expected no fold for the official split of {listing.task}, found {fold}: leave it out, or give "
-            "--protocol folds"
-        )
+    for name, given in (("fold", fold), ("repeat", repeat)):
+        if given:
+            raise UserError(
+                f"expected no {name} for the official split of {listing.task}, found {given}: leave it out, or give "
+                "--protocol folds"
+            )
     return found
 
 
@@ -90,7 +93,7 @@ def with_folds(
     """
     names, groups = _names(listing, listing.examples), _groups(listing.examples, grouped=grouped)
     splits = split_fold(names, groups, fold=fold, folds=folds, validation=validation, seed=seed)
-    found = _in_splits(listing, splits)
+    found = replace(_in_splits(listing, splits), official=False)
     _check_classes(found, f"fold {fold} of {folds}", ("train", "test"))
     return found
 
@@ -117,6 +120,7 @@ def with_official(listing: Listing, *, validation: float = 0.1, seed: int = 0, g
             f"{listing.task}: expected an official split with train and test, found {found}: name them in a column "
             "split or by folders train and test, or give --protocol folds"
         )
+    listing = replace(listing, official=True)
     if told["val"]:
         return listing
     train = [example for example in listing.examples if example.split == "train"]

@@ -120,6 +120,12 @@ def test_the_protocol_is_chosen_by_what_is_told() -> None:
     )
     with pytest.raises(UserError, match="expected no fold for the official split of Own, found 2: leave it out"):
         divided(official(), fold=2)
+    with pytest.raises(UserError, match="expected no repeat for the official split of Own, found 1: leave it out"):
+        divided(official(), repeat=1)
+    assert divided(many(), repeat=1).examples == with_folds(many()).examples  # the seed tells it
+    for val in ("val", ""):
+        assert divided(official(val=val)).official
+        assert not divided(divided(official(val=val)), protocol="folds").official
     with pytest.raises(UserError, match="expected a protocol out of auto, official, folds, found 'random'"):
         divided(many(), protocol="random")
 

@@ -24,6 +24,7 @@ def listing(
     protocol: str = "auto",
     fold: int = 0,
     folds: int = 5,
+    repeat: int = 0,
     validation: float = 0.1,
     split_seed: int = 0,
     grouped: bool = True,
@@ -42,6 +43,7 @@ def listing(
         protocol: `official`, `folds` or `auto`, see `divided`.
         fold: number of the fold that is test, from 0.
         folds: number of folds.
+        repeat: which partition into folds `split_seed` makes; an official split has none but 0.
         validation: the share of val in the pictures that are not test.
         split_seed: seed of folds and val.
         grouped: whether pictures of a patient or group stay together.
@@ -55,5 +57,12 @@ def listing(
     if near_duplicates is not None:
         own = grouped_by_near_duplicates(own, correlation=near_duplicates, channels=channels)
     return divided(
-        own, protocol=protocol, fold=fold, folds=folds, validation=validation, seed=split_seed, grouped=grouped
+        own,
+        protocol=protocol,
+        fold=fold,
+        folds=folds,
+        repeat=repeat,
+        validation=validation,
+        seed=split_seed,
+        grouped=grouped,
     )

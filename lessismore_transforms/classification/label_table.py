@@ -36,7 +36,8 @@ class Labelled(NamedTuple):
         patient: private; empty where it is not known.
         source: what it belongs together with where no patient is known; private too, as it may be a case's number.
         split: one of `examples.SPLITS`; empty where none is told.
-        shown: the part of the path that tells the patient; empty where that is the patient, as words of their own.
+        shown: the part of the path that tells the patient; empty where that is the patient's name.
+        folder: another private name of the patient, as that of a folder may be.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Labelled(NamedTuple):
     source: str = ""
     split: str = ""
     shown: str = ""
+    folder: str = ""
 
 
 def find_table(root: Path, labels: str | Path | None) -> Path | None:

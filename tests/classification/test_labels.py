@@ -95,6 +95,57 @@ def test_names_of_groups_and_patients_are_not_in_paths(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "expected"),
+    [
+        ("P005", "scans/P005a.png", "scans/#a.png"),
+        ("P005", "p005/xP005-2.png", "#/x#-2.png"),
+        ("7", "007/17_7.png", "#/17_#.png"),
+        ("7", "x/7a.png", "x/7a.png"),  # too short to be told from a number of its own
+        ("007", "7/a1007.png", "#/a1#.png"),
+        ("a+b", "a+b/aab.png", "#/aab.png"),
+    ],
+)
+def test_a_name_is_replaced_wherever_it_stands(tmp_path: Path, name: str, path: str, expected: str) -> None:
+    draw(tmp_path / path)
+    draw(tmp_path / "other" / "x.png")
+    (tmp_path / "labels.csv").write_text(f"path,label,patient\n{path},0,{name}\nother/x.png,1,somebody\n")
+    ids = [e.image_id for e in labelled_pictures(tmp_path).examples]
+    assert expected.replace("#", hash_patient(name, load_key())) in ids
+
+
+def test_pictures_whose_names_become_equal_are_told_apart(tmp_path: Path) -> None:
+    for number, name in enumerate(("007/1.png", "07/1.png", "7/1.png")):
+        draw(tmp_path / name, number)
+    (tmp_path / "labels.csv").write_text("path,label,patient\n007/1.png,0,7\n07/1.png,1,7\n7/1.png,1,7\n")
+    listing, seven = labelled_pictures(tmp_path), hash_patient("7", load_key())
+    assert [e.image_id for e in listing.examples] == [f"{seven}/1.png", f"{seven}/1-2.png", f"{seven}/1-3.png"]
+    assert [picture[0, 0] for picture in read_pictures(listing)] == [0, 1, 2]
+
+
+def test_a_source_is_not_looked_for_in_the_hash_of_a_patient(tmp_path: Path) -> None:
+    hashed, whole = hash_patient("Ann", load_key()), hash_patient("Bob-1", load_key())
+    draw(tmp_path / "Ann" / "1.png")
+    draw(tmp_path / "Bob-1" / "2.png")
+    rows = f"Ann/1.png,0,Ann,{hashed[3:6]}\nBob-1/2.png,1,Bob,Bob-1\n"
+    (tmp_path / "labels.csv").write_text(f"path,label,patient,group\n{rows}")
+    assert [e.image_id for e in labelled_pictures(tmp_path).examples] == [f"{hashed}/1.png", f"{whole}/2.png"]
+
+
+def test_the_folder_of_a_patient_is_hidden_where_dicom_tells_the_patient(tmp_path: Path, small_data: Path) -> None:
+    source, key = pydicom.dcmread(sorted(small_data.rglob("*.dcm"))[5]), load_key()
+    for name, patient in (("a/Smith/Smith_1.dcm", "ID1"), ("b/Jones/2.dcm", "ID2"), ("b/Brown/3.dcm", "")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        source.PatientID = patient
+        source.save_as(tmp_path / name)
+    smith, jones, brown = (hash_patient(name, key) for name in ("Smith", "Jones", "Brown"))
+    assert [(e.image_id, e.patient) for e in labelled_pictures(tmp_path).examples] == [
+        (f"a/{smith}/{smith}_1.dcm", hash_patient("ID1", key)),
+        (f"b/{brown}/3.dcm", brown),
+        (f"b/{jones}/2.dcm", hash_patient("ID2", key)),
+    ]
+
+
 def test_folders_of_splits_count_for_a_table_without_that_column(tmp_path: Path) -> None:
     names = ["train/1.png", "train/2.png", "test/3.png"]
     for number, name in enumerate(names):

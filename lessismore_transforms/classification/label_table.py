@@ -24,6 +24,7 @@ SPLIT_NAMES = {  # of folders and of the column, in small letters
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
     "testing": "test",
 }  # fmt: skip
+_LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 
 
@@ -114,6 +115,22 @@ def check_classes(where: Path, names: Iterable[str]) -> None:
     for name in names:
         if (first := seen.setdefault(name.casefold(), name)) != name:
             raise UserError(f"{where}: expected each class by one name, found {first} and {name}: write one of them")
+
+
+def check_names(where: Path, what: str, names: Iterable[str]) -> None:
+    """Refuse names of patients or groups that differ in capital letters or leading zeros only, as 7 and 007 do.
+
+    Raises:
+        UserError: there are such names.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        key = _LEADING_ZEROS.sub("", name.casefold())
+        if (first := seen.setdefault(key, name)) != name:
+            raise UserError(
+                f"{where}: expected each {what} by one name, found {bounded(first, 100)} and {bounded(name, 100)}: "
+                "write one of them, or name them so that capital letters and leading zeros do not matter"
+            )
 
 
 def _first(names: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:

@@ -26,6 +26,7 @@ from lessismore_transforms.classification.label_table import (
     SPLIT_NAMES,
     Labelled,
     check_classes,
+    check_names,
     find_table,
     read_table,
 )
@@ -81,6 +82,8 @@ def labelled_pictures(
         rows = _completed(root, table, rows)
         unnamed = len(paths) - len(rows)
         _warn_left_out(unnamed, f"{plural(unnamed, 'has', 'have')} no row in {table.name}")
+    check_names(table or root, "patient", (row.patient for row in rows))
+    check_names(table or root, "group", (row.source for row in rows))
     return listing_of(root, rows, classes, window=window, task=task)
 
 

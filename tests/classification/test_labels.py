@@ -181,6 +181,10 @@ def test_labels_as_numbers_or_names(tmp_path: Path, labels: tuple[str, str], cla
         ("id,label\n0,ill\n1,1\n", "row 2: expected a name in label, as ill in row 1 is, found a number, 1: write"),
         ("id,label\n0,0\n1,0.5\n", "row 2: expected a whole number in label, found 0.5: number the classes"),
         ("id,label\n0,Ill\n1,ill\n", "expected each class by one name, found Ill and ill: write one of them"),
+        ("id,label,patient\n0,0,7\n1,1,007\n", "labels.csv: expected each patient by one name, found 7 and 007: "),
+        ("id,label,patient\n0,0,p1\n1,1,P1\n", "expected each patient by one name, found p1 and P1: write one"),
+        ("id,label,patient\n0,0,P1\n1,1,p01\n", "expected each patient by one name, found P1 and p01: write on"),
+        ("id,label,group\n0,0,Case 3\n1,1,case 3\n", "expected each group by one name, found Case 3 and case 3: write"),
         ("id,label,group\n0,0,\n1,1,\n", "expected values in the column group, found none: fill it in or take it away"),
         ("id,label,group\n0,0,a\n1,1,\n2,1,b\n", "in each of 3 rows, found none in 1, first that of images/1.png"),
         ("id,label,split\n0,0,train\n1,1,dev\n", "row 2: expected train, val or test in the column split, found 'dev'"),
@@ -193,6 +197,16 @@ def test_a_mistake_in_a_table_is_one_sentence(tmp_path: Path, text: str, sentenc
     with pytest.raises(UserError, match=sentence) as said:
         labelled_pictures(table(tmp_path, text))
     assert "\n" not in str(said.value)
+
+
+def test_names_that_differ_in_more_than_zeros_and_capital_letters(tmp_path: Path) -> None:
+    rows = "0,0,10,x\n1,1,1,X1\n2,0,100,x10\n3,1,1,x\n"
+    listing = labelled_pictures(table(tmp_path, f"id,label,patient,group\n{rows}"))
+    assert len({e.patient for e in listing.examples}) == 3
+    for name in ("P1", "p1"):
+        draw(tmp_path / "folders" / ("a" if name == "p1" else "b") / name / "1.png")
+    with pytest.raises(UserError, match="folders: expected each patient by one name, found p1 and P1"):
+        labelled_pictures(tmp_path / "folders")
 
 
 def test_mistakes_in_folders_and_settings(tmp_path: Path) -> None:

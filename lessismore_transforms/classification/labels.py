@@ -4,7 +4,7 @@ Labels come from one of two layouts:
 
 - folders: a sub-folder for each class, sorted by name (`a_without` is 0, `b_with` is 1). They may lie below folders
   train/, val/ and test/, or hold such folders, which then tell the official split. A further folder in a class folder
-  is a patient.
+  is a patient, unless it is the only one and the same in all classes, as `images`.
 - a CSV file, see `label_table`: a row for each picture, with a column that names it (a path, a name, or a number that
   equals the name up to leading zeros), one of labels, and perhaps `patient`, `group` (a paper, case or slide) and
   `split`. Where it has no column `split`, folders train/, val/ and test/ tell the split here too.
@@ -152,14 +152,28 @@ def _from_folders(root: Path, paths: Sequence[str]) -> tuple[list[Labelled], tup
         )
     check_classes(root, classes)
     rows = []
+    level = _level_of_patients([parts for _, parts in below], classes)
     for path, (split, parts) in zip(paths, below, strict=True):
         if len(parts) > 1:
-            patient, folder = _patient_id(root, path), parts[1] if len(parts) > 2 else ""
+            patient, folder = _patient_id(root, path), parts[level] if len(parts) > level + 1 else ""
             names = {"patient": patient, "folder": folder} if patient else {"patient": folder}
             rows.append(Labelled(path, classes.index(parts[0]), split=split, **names))
     outside = len(paths) - len(rows)
     _warn_left_out(outside, f"{plural(outside, 'is', 'are')} in no class folder")
     return rows, classes
+
+
+def _level_of_patients(paths: Sequence[tuple[str, ...]], classes: Sequence[str]) -> int:
+    """The place of the patient's folder in a path: the first in the class folder that is not one and the same in all.
+
+    COVID-19 Radiography, for one, has its pictures in CLASS/images.
+    """
+    level = 1
+    while True:
+        inside = [path for path in paths if len(path) > level + 1]
+        if len({path[level] for path in inside}) != 1 or {path[0] for path in inside} != set(classes):
+            return level
+        level += 1
 
 
 def _completed(root: Path, table: Path, rows: Sequence[Labelled]) -> list[Labelled]:

@@ -47,6 +47,25 @@ def test_folders_of_splits_are_the_official_ones(tmp_path: Path, pattern: str) -
     assert {e.patient for e in labelled_pictures(tmp_path).examples} == {""}  # a split is no patient
 
 
+def test_a_folder_that_all_classes_share_is_no_patient(tmp_path: Path) -> None:
+    """CLASS/images is the layout of COVID-19 Radiography; below it there may be folders of patients."""
+    for name in ("A", "B"):
+        draw(tmp_path / "flat" / name / "images" / "1.png")
+        draw(tmp_path / "deep" / name / "images" / "png" / f"P{name}" / "1.png")
+        draw(tmp_path / "few" / name / "P1" / "1.png")
+    assert [(e.image_id, e.patient) for e in labelled_pictures(tmp_path / "flat").examples] == [
+        ("A/images/1.png", ""), ("B/images/1.png", ""),
+    ]  # fmt: skip
+    patients = [hash_patient(name, load_key()) for name in ("PA", "PB", "P1", "P2")]
+    assert [(e.image_id, e.patient) for e in labelled_pictures(tmp_path / "deep").examples] == [
+        (f"{name}/images/png/{patient}/1.png", patient) for name, patient in zip("AB", patients, strict=False)
+    ]
+    draw(tmp_path / "few" / "B" / "P2" / "1.png")
+    assert [e.patient for e in labelled_pictures(tmp_path / "few").examples] == [patients[2], patients[2], patients[3]]
+    (tmp_path / "few" / "B" / "P1" / "1.png").unlink()
+    assert [e.patient for e in labelled_pictures(tmp_path / "few").examples] == patients[2:]
+
+
 def test_no_split_where_not_all_pictures_have_one() -> None:
     assert split_folders(["a/train/1.png", "a/2.png"]) == [("", ("a", "train", "1.png")), ("", ("a", "2.png"))]
     assert split_folders(["x.png"]) == [("", ("x.png",))]

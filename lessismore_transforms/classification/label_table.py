@@ -83,7 +83,7 @@ def read_table(
         UserError: a column is missing, or a value is missing, doubled, or makes no sense.
     """
     rows = _read(table)
-    groups = _named_column(table, list(rows), group_column, "--group_column") or _first(GROUP_COLUMNS, rows)
+    groups = _named_column(table, list(rows), group_column, "group") or _first(GROUP_COLUMNS, rows)
     patients = _first([name for name in PATIENT_COLUMNS if name != groups], rows)
     files = _first([name for name in FILE_COLUMNS if name != groups], rows)
     if not files:
@@ -170,17 +170,19 @@ def _read(table: Path) -> dict[str, list[str]]:
     return {str(name): cells[place].iloc[1:].tolist() for place, name in names.items()}
 
 
-def _named_column(table: Path, columns: Sequence[str], named: str | None, setting: str) -> str:
+def _named_column(table: Path, columns: Sequence[str], named: str | None, kind: str) -> str:
     """The column that a user names; empty where none is named."""
     if named is None:
         return ""
     if (name := named.strip().lower()) not in columns:
-        raise UserError(f"{table}: expected a column {named}, found {', '.join(columns)}: check {setting}")
+        raise UserError(
+            f"{table}: expected a column {named}, found {', '.join(columns)}: check the name of the {kind} column"
+        )
     return name
 
 
 def _label_column(table: Path, columns: Sequence[str], label_column: str | None, groups: str) -> str:
-    if named := _named_column(table, columns, label_column, "--label_column"):
+    if named := _named_column(table, columns, label_column, "label"):
         return named
     known = (*FILE_COLUMNS, *PATIENT_COLUMNS, *GROUP_COLUMNS, SPLIT_COLUMN, groups)
     others = [name for name in columns if name not in known]

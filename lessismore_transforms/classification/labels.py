@@ -71,10 +71,10 @@ def labelled_pictures(
         raise UserError(f"expected PNG, JPEG, TIFF or DICOM files below {root}, found none: name another folder")
     table = find_table(root, labels)
     if table is None:
-        for setting, value in (("label_column", label_column), ("group_column", group_column)):
+        for kind, value in (("label", label_column), ("group", group_column)):
             if value is not None:
                 raise UserError(
-                    f"expected a CSV file for the {setting} {value}, found none in {root}: name one with --labels"
+                    f"expected a CSV file for the {kind} column {value}, found none in {root}: name one with --labels"
                 )
         rows, classes = _from_folders(root, paths)
     else:

@@ -199,7 +199,8 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
         correlation,
         f"{sum(groups):,}",
         largest,
-        "; that is more than a fold: raise near_duplicates, or set it to '$None' where different people look alike"
+        "; that is more than a fold: raise the correlation, or let each picture count as its own where different "
+        "people look alike"
         if chained
         else "",
     )

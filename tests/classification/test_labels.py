@@ -237,9 +237,9 @@ def test_mistakes_in_folders_and_settings(tmp_path: Path) -> None:
         draw(tmp_path / "two" / name)
     with pytest.raises(UserError, match="each class by one name, found Ill and ill"):
         labelled_pictures(tmp_path / "two")
-    with pytest.raises(UserError, match="expected a CSV file for the group_column case, found none"):
+    with pytest.raises(UserError, match="expected a CSV file for the group column case, found none"):
         labelled_pictures(tmp_path / "two", group_column="case")
-    with pytest.raises(UserError, match="expected a column case, found id, label: check --group_column"):
+    with pytest.raises(UserError, match="a column case, found id, label: check the name of the group column"):
         labelled_pictures(table(tmp_path / "three", "id,label\n0,0\n1,1\n"), group_column="case")
     with pytest.raises(UserError, match=r"expected one window, or three with .* found 2 windows in 'lung\+bone'"):
         labelled_pictures(tmp_path / "two", window="lung+bone")

@@ -177,8 +177,8 @@ def test_near_duplicates_become_a_source(caplog: pytest.LogCaptureFixture) -> No
     assert sources == {"a": "a", "b": "", "c": "a", "d": "d", "e": "d", "f": "", "g": "", "h": "s", "i": "i", "j": "i"}
     assert caplog.messages[0] == (
         "Own: patients are not known of 8 pictures; 3 groups of near-duplicates (correlation 0.65 or more) with 6 of "
-        "them, the largest with 2, stay together; that is more than a fold: raise near_duplicates, or set it to "
-        "'$None' where different people look alike"
+        "them, the largest with 2, stay together; that is more than a fold: raise the correlation, or let each "
+        "picture count as its own where different people look alike"
     )
     assert [e.patient for e in found.examples] == [e.patient for e in examples]
 

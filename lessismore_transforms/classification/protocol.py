@@ -15,6 +15,7 @@ from lessismore_transforms.classification.examples import SPLITS, Example, Listi
 from lessismore_transforms.classification.leakage import LEAST_SIDE
 from lessismore_transforms.classification.splits import cut_validation, split_fold
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.options import is_number
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
 from lessismore_transforms.volumes.pictures import with_channels
 from lessismore_transforms.wording import counted
@@ -172,6 +173,11 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     Raises:
         UserError: the correlation is out of range, or a picture cannot be read.
     """
+    if not is_number(correlation, int, float) or not 0 < correlation <= 1:
+        raise UserError(
+            f"expected a correlation above 0 and at most 1 for near-duplicates, found {correlation!r}; "
+            f"{CORRELATION} is usual"
+        )
     alone = [example for example in listing.examples if not example.patient and not example.source]
     if not alone:
         return listing

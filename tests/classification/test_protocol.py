@@ -6,6 +6,7 @@ import logging
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from lessismore_transforms.classification.examples import Example, Examples, Lis
 from lessismore_transforms.classification.labels import labelled_pictures
 from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.classification.protocol import (
+    CORRELATION,
     divided,
     grouped_by_near_duplicates,
     unit_of,
@@ -181,6 +183,14 @@ def test_near_duplicates_become_a_source(caplog: pytest.LogCaptureFixture) -> No
         "picture count as its own where different people look alike"
     )
     assert [e.patient for e in found.examples] == [e.patient for e in examples]
+
+
+@pytest.mark.parametrize("correlation", [0, 1.2, "much"])
+def test_a_correlation_that_is_none(correlation: Any) -> None:
+    """It is refused before a picture is read, and the sentence names the default."""
+    listing = replace(many(), read=lambda example, channels: pytest.fail("read"))
+    with pytest.raises(UserError, match=rf"above 0 and at most 1 .*, found {correlation!r}; {CORRELATION} is usual"):
+        grouped_by_near_duplicates(listing, correlation=correlation)
 
 
 def test_pictures_that_need_three_channels_are_read_in_three(caplog: pytest.LogCaptureFixture) -> None:

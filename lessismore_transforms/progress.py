@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 FIRST_S, EVERY_S = 20.0, 60.0  # seconds until the first line, and between two, where there is no terminal
@@ -46,7 +46,28 @@ def progress_bar(
     if hidden or sys.stderr.isatty():
         return tqdm(over, disable=hidden, **options)
     lines: Any = _Lines(sys.stderr)
-    return tqdm(over, file=lines, delay=FIRST_S, mininterval=EVERY_S, maxinterval=EVERY_S, bar_format=_LINE, **options)
+    intervals = {"delay": FIRST_S, "mininterval": FIRST_S, "maxinterval": max(FIRST_S, EVERY_S)}
+    return _line_bar()(over, file=lines, bar_format=_LINE, **intervals, **options)
+
+
+def _line_bar() -> Any:
+    """A kind of bar that shows its first state after `mininterval` and the others every EVERY_S."""
+    from tqdm import tqdm
+
+    class LineBar(tqdm):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[Any]:  # tqdm's own remembers the first interval
+            try:
+                for each in self.iterable:
+                    yield each
+                    self.update()
+            finally:
+                self.close()
+
+        def display(self, *args: Any, **kwargs: Any) -> Any:
+            self.mininterval = EVERY_S
+            return super().display(*args, **kwargs)
+
+    return LineBar
 
 
 class _Lines:

@@ -105,11 +105,11 @@ def fit_threshold(labels: Labels, scores: Floats, *, positive: int, target: floa
     of_positives, others = np.sort(scores[labels == positive])[::-1], scores[labels != positive]
     if len(of_positives) == 0:
         return Threshold(math.nan, "the validation split has no picture of the positive class: there is no threshold")
-    needed = math.ceil(target * len(of_positives) - 1e-9)  # 19 of 20 for 0.95, whatever the rounding
+    needed = math.ceil(round(target * len(of_positives), 9))  # 19 of 20 for 0.95, whatever the rounding
     value = float(of_positives[needed - 1])
     if len(others) and np.all(others >= value):
         return Threshold(value, "at this threshold every picture of the validation split is called positive")
-    if len(of_positives) * (1 - target) < 1 and target < 1:
+    if needed == len(of_positives) and target < 1:
         return Threshold(
             value,
             f"the validation split has {counted(len(of_positives), 'positive')}, too few to miss one: the threshold is "

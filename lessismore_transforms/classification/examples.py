@@ -58,12 +58,14 @@ class Listing:
         examples: in a fixed order.
         read: function of an example and the number of channels, 1 or 3, that returns the picture, uint8 (H, W) or
             (H, W, 3); it may run in threads.
+        official: whether a protocol took the split that the data tell, so that there are no folds.
     """
 
     task: str
     classes: tuple[str, ...]
     examples: tuple[Example, ...]
     read: Callable[[Example, int], Picture]
+    official: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,7 @@ class Examples:
         examples: as in `Listing`.
         images: the picture of each example, uint8 (H, W) for one channel, (H, W, 3) for three.
         channels: 1 or 3.
+        official: as in `Listing`.
     """
 
     task: str
@@ -83,6 +86,7 @@ class Examples:
     examples: tuple[Example, ...]
     images: list[Picture]
     channels: int
+    official: bool = False
 
     @classmethod
     def of(cls, listing: Listing, *, channels: int = 1) -> Examples:
@@ -95,7 +99,8 @@ class Examples:
         if channels not in (1, 3):
             raise UserError(f"expected pictures of 1 or 3 channels, found channels {channels}: give one of these")
         _check(listing)
-        return cls(listing.task, listing.classes, listing.examples, read_pictures(listing, channels), channels)
+        pictures = read_pictures(listing, channels)
+        return cls(listing.task, listing.classes, listing.examples, pictures, channels, listing.official)
 
     def splits(self) -> str:
         """A digest, 64 hex digits, of which picture is in which split."""

@@ -38,6 +38,7 @@ LEAKS = (  # what `leakage.Leakage.summary` counts, but for pictures that are to
     *("patients", "sources", "exact", "two_labels", "near"),
     *("pretraining_patients", "pretraining_exact", "pretraining_near"),
 )
+OF_FOLDS = ("fold", "folds", "repeat")  # settings that an official split does not have
 _PARTS = {
     "task": str,
     "classes": list,

@@ -24,6 +24,7 @@ SPLIT_NAMES = {  # of folders and of the column, in small letters
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
     "testing": "test",
 }  # fmt: skip
+_LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 
 
@@ -36,7 +37,8 @@ class Labelled(NamedTuple):
         patient: private; empty where it is not known.
         source: what it belongs together with where no patient is known; private too, as it may be a case's number.
         split: one of `examples.SPLITS`; empty where none is told.
-        shown: the part of the path that tells the patient; empty where that is the patient, as words of their own.
+        shown: the part of the path that tells the patient; empty where that is the patient's name.
+        folder: another private name of the patient, as that of a folder may be.
     """
 
     path: str
@@ -45,6 +47,7 @@ class Labelled(NamedTuple):
     source: str = ""
     split: str = ""
     shown: str = ""
+    folder: str = ""
 
 
 def find_table(root: Path, labels: str | Path | None) -> Path | None:
@@ -80,7 +83,7 @@ def read_table(
         UserError: a column is missing, or a value is missing, doubled, or makes no sense.
     """
     rows = _read(table)
-    groups = _named_column(table, list(rows), group_column, "--group_column") or _first(GROUP_COLUMNS, rows)
+    groups = _named_column(table, list(rows), group_column, "group") or _first(GROUP_COLUMNS, rows)
     patients = _first([name for name in PATIENT_COLUMNS if name != groups], rows)
     files = _first([name for name in FILE_COLUMNS if name != groups], rows)
     if not files:
@@ -95,7 +98,8 @@ def read_table(
         if not any(rows[name]):
             raise UserError(f"{table}: expected values in the column {name}, found none: fill it in or take it away")
     nothing = [""] * len(found)
-    columns = (found, labels, rows.get(patients, nothing), rows.get(groups, nothing), _splits(table, rows))
+    who, what = (rows[name] if name else nothing for name in (patients, groups))
+    columns = (found, labels, who, what, _splits(table, rows))
     by_path = {each[0]: Labelled(*each) for each in zip(*columns, strict=True)}
     classes = (f"no {column}", column) if values == ["0", "1"] and column != "label" else tuple(values)
     return [by_path[path] for path in paths if path in by_path], classes
@@ -111,6 +115,22 @@ def check_classes(where: Path, names: Iterable[str]) -> None:
     for name in names:
         if (first := seen.setdefault(name.casefold(), name)) != name:
             raise UserError(f"{where}: expected each class by one name, found {first} and {name}: write one of them")
+
+
+def check_names(where: Path, what: str, names: Iterable[str]) -> None:
+    """Refuse names of patients or groups that differ in capital letters or leading zeros only, as 7 and 007 do.
+
+    Raises:
+        UserError: there are such names.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        key = _LEADING_ZEROS.sub("", name.casefold())
+        if (first := seen.setdefault(key, name)) != name:
+            raise UserError(
+                f"{where}: expected each {what} by one name, found {bounded(first, 100)} and {bounded(name, 100)}: "
+                "write one of them, or name them so that capital letters and leading zeros do not matter"
+            )
 
 
 def _first(names: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
@@ -131,7 +151,10 @@ def _splits(table: Path, rows: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _read(table: Path) -> dict[str, list[str]]:
-    """The columns by their names in lower case, all cells as text without blanks around."""
+    """The columns by their names in lower case, all cells as text without blanks around.
+
+    Those without a name are left out: they are row numbers that pandas wrote, or come of commas at the ends of lines.
+    """
     options = {"header": None, "dtype": str, "keep_default_na": False, "skipinitialspace": True}
     try:
         cells = pd.read_csv(table, encoding="utf-8-sig", **options).fillna("")
@@ -141,22 +164,25 @@ def _read(table: Path) -> dict[str, list[str]]:
         raise UserError(f"{table} cannot be read as a CSV file{where}: save it with commas, in UTF-8") from error
     cells = cells.apply(lambda column: column.str.strip())
     names = cells.iloc[0].str.lower()
+    names = names[names != ""]
     if not names.is_unique:
         raise UserError(f"{table}: expected each column once, found {', '.join(names)}: rename the others")
-    return {str(name): cells[place].iloc[1:].tolist() for place, name in enumerate(names)}
+    return {str(name): cells[place].iloc[1:].tolist() for place, name in names.items()}
 
 
-def _named_column(table: Path, columns: Sequence[str], named: str | None, setting: str) -> str:
+def _named_column(table: Path, columns: Sequence[str], named: str | None, kind: str) -> str:
     """The column that a user names; empty where none is named."""
     if named is None:
         return ""
     if (name := named.strip().lower()) not in columns:
-        raise UserError(f"{table}: expected a column {named}, found {', '.join(columns)}: check {setting}")
+        raise UserError(
+            f"{table}: expected a column {named}, found {', '.join(columns)}: check the name of the {kind} column"
+        )
     return name
 
 
 def _label_column(table: Path, columns: Sequence[str], label_column: str | None, groups: str) -> str:
-    if named := _named_column(table, columns, label_column, "--label_column"):
+    if named := _named_column(table, columns, label_column, "label"):
         return named
     known = (*FILE_COLUMNS, *PATIENT_COLUMNS, *GROUP_COLUMNS, SPLIT_COLUMN, groups)
     others = [name for name in columns if name not in known]

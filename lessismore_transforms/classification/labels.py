@@ -4,20 +4,21 @@ Labels come from one of two layouts:
 
 - folders: a sub-folder for each class, sorted by name (`a_without` is 0, `b_with` is 1). They may lie below folders
   train/, val/ and test/, or hold such folders, which then tell the official split. A further folder in a class folder
-  is a patient.
+  is a patient, unless it is the only one and the same in all classes, as `images`.
 - a CSV file, see `label_table`: a row for each picture, with a column that names it (a path, a name, or a number that
   equals the name up to leading zeros), one of labels, and perhaps `patient`, `group` (a paper, case or slide) and
   `split`. Where it has no column `split`, folders train/, val/ and test/ tell the split here too.
 
 The patient is that of the CSV file, or PatientID of DICOM, else the folder in the class folder. Patients and groups are
-written as keyed hashes, as by `reduce`, also where they are part of the path that names the picture.
+written as keyed hashes, as by `reduce`, also where they are part of the path that names the picture; so is a folder in
+a class folder where PatientID tells the patient.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from lessismore_transforms.classification.examples import Example, Listing
@@ -25,6 +26,7 @@ from lessismore_transforms.classification.label_table import (
     SPLIT_NAMES,
     Labelled,
     check_classes,
+    check_names,
     find_table,
     read_table,
 )
@@ -34,6 +36,7 @@ from lessismore_transforms.reduction.intensity import parse_windows
 from lessismore_transforms.volumes.pictures import SUFFIXES, TIFF_SUFFIXES, list_pictures, patient_id, read_image
 from lessismore_transforms.wording import bounded, counted, plural
 
+_LONG = 3  # characters, from which on a name is replaced inside words too
 _LOGGER = logging.getLogger("lessismore_transforms")
 
 
@@ -68,10 +71,10 @@ def labelled_pictures(
         raise UserError(f"expected PNG, JPEG, TIFF or DICOM files below {root}, found none: name another folder")
     table = find_table(root, labels)
     if table is None:
-        for setting, value in (("label_column", label_column), ("group_column", group_column)):
+        for kind, value in (("label", label_column), ("group", group_column)):
             if value is not None:
                 raise UserError(
-                    f"expected a CSV file for the {setting} {value}, found none in {root}: name one with --labels"
+                    f"expected a CSV file for the {kind} column {value}, found none in {root}: name one with --labels"
                 )
         rows, classes = _from_folders(root, paths)
     else:
@@ -79,6 +82,8 @@ def labelled_pictures(
         rows = _completed(root, table, rows)
         unnamed = len(paths) - len(rows)
         _warn_left_out(unnamed, f"{plural(unnamed, 'has', 'have')} no row in {table.name}")
+    check_names(table or root, "patient", (row.patient for row in rows))
+    check_names(table or root, "group", (row.source for row in rows))
     return listing_of(root, rows, classes, window=window, task=task)
 
 
@@ -96,9 +101,14 @@ def listing_of(
     """
     key = load_key() if any(row.patient or row.source for row in rows) else b""
     examples, places = [], dict[str, Path]()
-    for row in rows:
-        patient, source = (hash_patient(name, key) if name else "" for name in (row.patient, row.source))
-        path = _without(_without(row.path, row.patient, patient, row.shown), row.source, source)
+    for number, row in enumerate(rows, start=1):
+        patient, source, folder = (
+            hash_patient(each, key) if each else "" for each in (row.patient, row.source, row.folder)
+        )
+        hidden = {row.shown or row.patient: patient, row.folder: folder, row.source: source}
+        path = _without(row.path, hidden)
+        while path in places:  # 7/1.png and 007/1.png of patient 7
+            path = str((place := PurePosixPath(path)).with_name(f"{place.stem}-{number}{place.suffix}"))
         examples.append(Example(path, row.label, row.split, patient, source))
         places[path] = root / row.path
     return Listing(
@@ -141,19 +151,29 @@ def _from_folders(root: Path, paths: Sequence[str]) -> tuple[list[Labelled], tup
             f"{', '.join(classes) or 'no such folder'}: sort the pictures or name a CSV file with --labels"
         )
     check_classes(root, classes)
-    rows = [
-        Labelled(
-            path,
-            classes.index(parts[0]),
-            _patient_id(root, path) or (parts[1] if len(parts) > 2 else ""),
-            split=split,
-        )
-        for path, (split, parts) in zip(paths, below, strict=True)
-        if len(parts) > 1
-    ]
+    rows = []
+    level = _level_of_patients([parts for _, parts in below], classes)
+    for path, (split, parts) in zip(paths, below, strict=True):
+        if len(parts) > 1:
+            patient, folder = _patient_id(root, path), parts[level] if len(parts) > level + 1 else ""
+            names = {"patient": patient, "folder": folder} if patient else {"patient": folder}
+            rows.append(Labelled(path, classes.index(parts[0]), split=split, **names))
     outside = len(paths) - len(rows)
     _warn_left_out(outside, f"{plural(outside, 'is', 'are')} in no class folder")
     return rows, classes
+
+
+def _level_of_patients(paths: Sequence[tuple[str, ...]], classes: Sequence[str]) -> int:
+    """The place of the patient's folder in a path: the first in the class folder that is not one and the same in all.
+
+    COVID-19 Radiography, for one, has its pictures in CLASS/images.
+    """
+    level = 1
+    while True:
+        inside = [path for path in paths if len(path) > level + 1]
+        if len({path[level] for path in inside}) != 1 or {path[0] for path in inside} != set(classes):
+            return level
+        level += 1
 
 
 def _completed(root: Path, table: Path, rows: Sequence[Labelled]) -> list[Labelled]:
@@ -181,11 +201,26 @@ def _patient_id(root: Path, path: str) -> str:
     return "" if PurePosixPath(path).suffix.lower() in SUFFIXES + TIFF_SUFFIXES else patient_id(root / path)
 
 
-def _without(path: str, name: str, hashed: str, shown: str = "") -> str:
-    """A path in which a name or number, where it stands as words of its own, is replaced by its hash."""
-    if shown:
-        return path.replace(shown, hashed)
-    return re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", hashed, path) if name else path
+def _without(path: str, hidden: Mapping[str, str]) -> str:
+    """A path in which names are replaced by their hashes, in small and capital letters.
+
+    A name of three characters or more is replaced wherever it stands, a shorter one, and a number with other zeros
+    before it, as a word of its own.
+    """
+    names = sorted(filter(None, hidden), key=len, reverse=True)  # John Smith before Smith
+    patterns = {hidden[name]: _pattern(name) for name in names}
+    if not patterns:
+        return path
+    hashes = list(patterns)
+    either = "|".join(f"({pattern})" for pattern in patterns.values())  # at once, so that no hash is searched
+    return re.sub(either, lambda found: hashes[(found.lastindex or 1) - 1], path, flags=re.IGNORECASE)
+
+
+def _pattern(name: str) -> str:
+    """Where a private name stands in a path; without groups."""
+    word = rf"0*{int(name)}" if name.isdecimal() else re.escape(name)
+    alone = rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])"
+    return rf"{re.escape(name)}|{alone}" if len(name) >= _LONG else alone
 
 
 def _warn_left_out(count: int, reason: str) -> None:

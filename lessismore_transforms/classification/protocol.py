@@ -15,7 +15,9 @@ from lessismore_transforms.classification.examples import SPLITS, Example, Listi
 from lessismore_transforms.classification.leakage import LEAST_SIDE
 from lessismore_transforms.classification.splits import cut_validation, split_fold
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.options import is_number
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
+from lessismore_transforms.volumes.pictures import with_channels
 from lessismore_transforms.wording import counted
 
 PROTOCOLS = ("auto", "official", "folds")
@@ -31,6 +33,7 @@ def divided(
     protocol: str = "auto",
     fold: int = 0,
     folds: int = 5,
+    repeat: int = 0,
     validation: float = 0.1,
     seed: int = 0,
     grouped: bool = True,
@@ -42,6 +45,7 @@ def divided(
         protocol: `official`; `folds`; or `auto`, official where train and test are told, else folds.
         fold: number of the fold that is test, from 0; of an official split there is none but 0.
         folds: number of folds.
+        repeat: which partition into folds `seed` makes, from 0; of an official split there is none but 0.
         validation: the share of val in the pictures that are not test, where val is cut out here.
         seed: of folds and val.
         grouped: whether units stay together; else pictures are dealt one by one.
@@ -55,11 +59,12 @@ def divided(
     if protocol == "folds" or (protocol == "auto" and not told >= {"train", "test"}):
         return with_folds(listing, fold=fold, folds=folds, validation=validation, seed=seed, grouped=grouped)
     found = with_official(listing, validation=validation, seed=seed, grouped=grouped)
-    if fold:
-        raise UserError(
-            f"expected no fold for the official split of {listing.task}, found {fold}: leave it out, or give "
-            "--protocol folds"
-        )
+    for name, given in (("fold", fold), ("repeat", repeat)):
+        if given:
+            raise UserError(
+                f"expected no {name} for the official split of {listing.task}, found {given}: leave it out, or give "
+                "--protocol folds"
+            )
     return found
 
 
@@ -89,7 +94,7 @@ def with_folds(
     """
     names, groups = _names(listing, listing.examples), _groups(listing.examples, grouped=grouped)
     splits = split_fold(names, groups, fold=fold, folds=folds, validation=validation, seed=seed)
-    found = _in_splits(listing, splits)
+    found = replace(_in_splits(listing, splits), official=False)
     _check_classes(found, f"fold {fold} of {folds}", ("train", "test"))
     return found
 
@@ -116,6 +121,7 @@ def with_official(listing: Listing, *, validation: float = 0.1, seed: int = 0, g
             f"{listing.task}: expected an official split with train and test, found {found}: name them in a column "
             "split or by folders train and test, or give --protocol folds"
         )
+    listing = replace(listing, official=True)
     if told["val"]:
         return listing
     train = [example for example in listing.examples if example.split == "train"]
@@ -135,7 +141,7 @@ def unit_of(example: Example) -> str:
     return f"source {example.source}" if example.source else f"picture {example.image_id}"
 
 
-def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELATION) -> Listing:
+def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELATION, channels: int = 1) -> Listing:
     """Pictures that are nearly equal as one source, of those that have neither a patient nor a source.
 
     All pictures that are connected by pairs of nearly equal ones get the name of the first of them as their source; a
@@ -162,14 +168,20 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
     Args:
         listing: whose pictures are read for it.
         correlation: from which on a pair counts, see `near_duplicates`.
+        channels: in which pictures can be read, 1 or 3; they are compared in grey.
 
     Raises:
         UserError: the correlation is out of range, or a picture cannot be read.
     """
+    if not is_number(correlation, int, float) or not 0 < correlation <= 1:
+        raise UserError(
+            f"expected a correlation above 0 and at most 1 for near-duplicates, found {correlation!r}; "
+            f"{CORRELATION} is usual"
+        )
     alone = [example for example in listing.examples if not example.patient and not example.source]
     if not alone:
         return listing
-    pictures = read_pictures(replace(listing, examples=tuple(alone)))
+    pictures = [with_channels(each, 1) for each in read_pictures(replace(listing, examples=tuple(alone)), channels)]
     named = [(example.image_id, picture) for example, picture in zip(alone, pictures, strict=True)]
     equal = defaultdict[str, list[str]](list)
     for name, picture in named:
@@ -193,7 +205,8 @@ def grouped_by_near_duplicates(listing: Listing, *, correlation: float = CORRELA
         correlation,
         f"{sum(groups):,}",
         largest,
-        "; that is more than a fold: raise near_duplicates, or set it to '$None' where different people look alike"
+        "; that is more than a fold: raise the correlation, or let each picture count as its own where different "
+        "people look alike"
         if chained
         else "",
     )

@@ -24,7 +24,7 @@ from lessismore_transforms.classification.evaluation import (
     rescored,
 )
 from lessismore_transforms.classification.examples import Examples, Split
-from lessismore_transforms.classification.finished_runs import METRICS_FILE
+from lessismore_transforms.classification.finished_runs import METRICS_FILE, OF_FOLDS
 from lessismore_transforms.classification.freezing import FreezeEncoder
 from lessismore_transforms.classification.leakage import Leakage, check_leakage
 from lessismore_transforms.classification.loader import EvaluationLoader, ExampleBatches, PrepareExamples
@@ -303,6 +303,7 @@ def make_evaluation(
     }
     resolved = {"precision": precision, "processes": process_count()}
     resolved |= {"schedule": None} if schedule is None and not settings.regression else {}
+    record: dict[str, Any]
     if trained is None:
         header = _header(settings, examples, statistics)
         record = {
@@ -315,6 +316,8 @@ def make_evaluation(
         }
     else:
         header, record = None, rescored(trained, settings.table_labels, reported(settings, **resolved))
+    if examples.official:  # there were none, or a comparison would take its runs for those of one fold
+        record["settings"] = {name: value for name, value in record["settings"].items() if name not in OF_FOLDS}
     return FinalEvaluation(
         settings.run_dir,
         bare_network,

@@ -222,6 +222,26 @@ def test_real_contrast_from_dicom(real_data: Path, tmp_path: Path) -> None:
     assert listing.read(listing.examples[0], 3).shape == (512, 512, 3)
 
 
+def test_own_slices_without_patients_are_listed_in_three_windows(tmp_path: Path, small_data: Path) -> None:
+    """Near-duplicates are looked for in the channels of the training, which its configuration hands over."""
+    source = pydicom.dcmread(sorted(small_data.rglob("*.dcm"))[5])
+    source.PatientID = ""
+    lines = ["path,label,split"]
+    for split in ("train", "val", "test"):
+        for label in range(2):
+            lines.append(f"{split}_{label}.dcm,{label},{split}")
+            source.save_as(tmp_path / f"{split}_{label}.dcm")
+    (tmp_path / "splits.csv").write_text("\n".join(lines))
+    own = {"window": "lung+chest+bone", "channels": 3}
+    found = listed(SLICES, tmp_path, **own)
+    assert found.official
+    assert {e.source for e in found.examples} == {"test_0.dcm"}  # all are equal
+    with pytest.raises(UserError, match="expected no repeat for the official split of Own, found 1: leave it out"):
+        listed(SLICES, tmp_path, **own, repeat=1)
+    listing = json.loads((BUNDLES / SLICES / "configs" / "train.json").read_text())["listing"]
+    assert (listing["channels"], listing["repeat"]) == ("@channels", "@repeat")
+
+
 # Runs.
 
 

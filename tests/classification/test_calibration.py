@@ -147,6 +147,16 @@ def test_thresholds_by_hand_and_where_there_is_none() -> None:
     assert only == (pytest.approx(scores[17]), "")
 
 
+@pytest.mark.parametrize(("count", "target"), [(10, 0.9), (20, 0.95), (100, 0.99), (1000, 0.999), (5, 0.8)])
+def test_one_positive_may_be_missed_where_the_target_leaves_one(count: int, target: float) -> None:
+    scores = np.linspace(0.9, 0.5, count + 1)
+    labels = np.array([1] * count + [0])
+    assert fit_threshold(labels, scores, positive=1, target=target) == (pytest.approx(scores[count - 2]), "")
+    more = fit_threshold(labels, scores, positive=1, target=1 - 0.9 * (1 - target))
+    assert more.value == pytest.approx(scores[count - 1])
+    assert "too few to miss one: the threshold is that of a sensitivity of 1" in more.note
+
+
 def test_the_operating_point_by_hand() -> None:
     val = two([1, 1, 1, 1, 0, 0], [0.9, 0.8, 0.6, 0.2, 0.7, 0.1])
     labels = [1] * 8 + [0] * 6

@@ -14,8 +14,10 @@ from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
 from lessismore_transforms.atomic import finite
+from lessismore_transforms.classification.arms import arms_of
 from lessismore_transforms.classification.best_epoch import KeepBest
 from lessismore_transforms.classification.calibration import calibrated, operating_point
+from lessismore_transforms.classification.data_settings import ProtocolSettings
 from lessismore_transforms.classification.evaluation import (
     FinalEvaluation,
     Predict,
@@ -25,11 +27,14 @@ from lessismore_transforms.classification.evaluation import (
     rescored,
 )
 from lessismore_transforms.classification.examples import Example, Examples, Split, digest
+from lessismore_transforms.classification.finished_runs import read_finished_runs
+from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.classification.loader import EvaluationLoader, PrepareExamples
 from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.network import Classifier, build_classifier, load_classifier
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.preprocessing import Prepare
+from lessismore_transforms.classification.trainer import make_evaluation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = {"train": 4, "val": 5, "test": 7}
@@ -61,6 +66,32 @@ def expected_probabilities(name: str, network: Classifier) -> np.ndarray:
     with torch.no_grad():
         logits = network(torch.stack([split[index]["image"] for index in range(len(split))]))
     return torch.softmax(logits.double(), 1).numpy()
+
+
+@pytest.mark.parametrize("official", [True, False])
+def test_runs_on_an_official_split_are_of_no_fold(tmp_path: Path, official: bool) -> None:
+    """Two runs from scratch on it are two networks of an arm; two on one fold are one."""
+    pictures = replace(examples(), official=official)
+    for run in range(2):
+        settings = ProtocolSettings(
+            "x", str(tmp_path), run_index=run, mode="scratch", backbone="resnet18", bootstrap=20, device="cpu"
+        )
+        network = build_classifier("resnet18", 2, seed=run)
+        make_evaluation(
+            settings,
+            examples=pictures,
+            leaks=check_leakage(pictures, policy="ignore"),
+            statistics=([0.5], [0.2]),
+            origin={"method": None, "id": None, "epoch": None},
+            bare_network=network,
+            evaluators={name: evaluator(name, network) for name in ("val", "test")},
+            precision="fp32",
+        ).run()
+    found = read_finished_runs(tmp_path)
+    (arm,) = arms_of({"scratch": found})
+    assert found.folds == ({} if official else {0: (0, 0), 1: (0, 0)})
+    assert {"fold", "folds", "repeat"} & set(found.settings) == (set() if official else {"fold", "folds", "repeat"})
+    assert [len(runs) for runs in arm.networks()] == ([1, 1] if official else [2])
 
 
 def test_predictions_are_the_softmax_of_each_picture_in_order() -> None:

@@ -47,6 +47,25 @@ def test_folders_of_splits_are_the_official_ones(tmp_path: Path, pattern: str) -
     assert {e.patient for e in labelled_pictures(tmp_path).examples} == {""}  # a split is no patient
 
 
+def test_a_folder_that_all_classes_share_is_no_patient(tmp_path: Path) -> None:
+    """CLASS/images is the layout of COVID-19 Radiography; below it there may be folders of patients."""
+    for name in ("A", "B"):
+        draw(tmp_path / "flat" / name / "images" / "1.png")
+        draw(tmp_path / "deep" / name / "images" / "png" / f"P{name}" / "1.png")
+        draw(tmp_path / "few" / name / "P1" / "1.png")
+    assert [(e.image_id, e.patient) for e in labelled_pictures(tmp_path / "flat").examples] == [
+        ("A/images/1.png", ""), ("B/images/1.png", ""),
+    ]  # fmt: skip
+    patients = [hash_patient(name, load_key()) for name in ("PA", "PB", "P1", "P2")]
+    assert [(e.image_id, e.patient) for e in labelled_pictures(tmp_path / "deep").examples] == [
+        (f"{name}/images/png/{patient}/1.png", patient) for name, patient in zip("AB", patients, strict=False)
+    ]
+    draw(tmp_path / "few" / "B" / "P2" / "1.png")
+    assert [e.patient for e in labelled_pictures(tmp_path / "few").examples] == [patients[2], patients[2], patients[3]]
+    (tmp_path / "few" / "B" / "P1" / "1.png").unlink()
+    assert [e.patient for e in labelled_pictures(tmp_path / "few").examples] == patients[2:]
+
+
 def test_no_split_where_not_all_pictures_have_one() -> None:
     assert split_folders(["a/train/1.png", "a/2.png"]) == [("", ("a", "train", "1.png")), ("", ("a", "2.png"))]
     assert split_folders(["x.png"]) == [("", ("x.png",))]
@@ -67,6 +86,15 @@ def test_patients_groups_and_splits_of_a_table(tmp_path: Path) -> None:
     assert [picture[0, 0] for picture in read_pictures(listing)] == [0, 1, 2, 3]
 
 
+def test_row_numbers_of_pandas_are_no_patients(tmp_path: Path) -> None:
+    """Its index is a column without a name; a comma at the end of each line makes another."""
+    listing = labelled_pictures(table(tmp_path, ",id,label,\n0,0,x,\n1,1,y,\n2,2,x,\n"))
+    assert [(e.image_id, e.patient, e.source) for e in listing.examples] == [
+        (f"images/{n}.png", "", "") for n in range(3)
+    ]
+    assert [e.label for e in listing.examples] == [0, 1, 0]
+
+
 def test_names_of_groups_and_patients_are_not_in_paths(tmp_path: Path) -> None:
     for number, folder in enumerate(("Ann/case-1", "Ann/case-2", "Bob/case-1", "Bob/case-9")):
         draw(tmp_path / folder / "Ann_1.png", number)
@@ -84,6 +112,57 @@ def test_names_of_groups_and_patients_are_not_in_paths(tmp_path: Path) -> None:
     assert [e.image_id for e in labelled_pictures(tmp_path).examples] == [
         *(f"{ann}/case-{n}/{ann}_1.png" for n in (1, 2)), *(f"{bob}/case-{n}/Ann_1.png" for n in (1, 9)),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "expected"),
+    [
+        ("P005", "scans/P005a.png", "scans/#a.png"),
+        ("P005", "p005/xP005-2.png", "#/x#-2.png"),
+        ("7", "007/17_7.png", "#/17_#.png"),
+        ("7", "x/7a.png", "x/7a.png"),  # too short to be told from a number of its own
+        ("007", "7/a1007.png", "#/a1#.png"),
+        ("a+b", "a+b/aab.png", "#/aab.png"),
+    ],
+)
+def test_a_name_is_replaced_wherever_it_stands(tmp_path: Path, name: str, path: str, expected: str) -> None:
+    draw(tmp_path / path)
+    draw(tmp_path / "other" / "x.png")
+    (tmp_path / "labels.csv").write_text(f"path,label,patient\n{path},0,{name}\nother/x.png,1,somebody\n")
+    ids = [e.image_id for e in labelled_pictures(tmp_path).examples]
+    assert expected.replace("#", hash_patient(name, load_key())) in ids
+
+
+def test_pictures_whose_names_become_equal_are_told_apart(tmp_path: Path) -> None:
+    for number, name in enumerate(("007/1.png", "07/1.png", "7/1.png")):
+        draw(tmp_path / name, number)
+    (tmp_path / "labels.csv").write_text("path,label,patient\n007/1.png,0,7\n07/1.png,1,7\n7/1.png,1,7\n")
+    listing, seven = labelled_pictures(tmp_path), hash_patient("7", load_key())
+    assert [e.image_id for e in listing.examples] == [f"{seven}/1.png", f"{seven}/1-2.png", f"{seven}/1-3.png"]
+    assert [picture[0, 0] for picture in read_pictures(listing)] == [0, 1, 2]
+
+
+def test_a_source_is_not_looked_for_in_the_hash_of_a_patient(tmp_path: Path) -> None:
+    hashed, whole = hash_patient("Ann", load_key()), hash_patient("Bob-1", load_key())
+    draw(tmp_path / "Ann" / "1.png")
+    draw(tmp_path / "Bob-1" / "2.png")
+    rows = f"Ann/1.png,0,Ann,{hashed[3:6]}\nBob-1/2.png,1,Bob,Bob-1\n"
+    (tmp_path / "labels.csv").write_text(f"path,label,patient,group\n{rows}")
+    assert [e.image_id for e in labelled_pictures(tmp_path).examples] == [f"{hashed}/1.png", f"{whole}/2.png"]
+
+
+def test_the_folder_of_a_patient_is_hidden_where_dicom_tells_the_patient(tmp_path: Path, small_data: Path) -> None:
+    source, key = pydicom.dcmread(sorted(small_data.rglob("*.dcm"))[5]), load_key()
+    for name, patient in (("a/Smith/Smith_1.dcm", "ID1"), ("b/Jones/2.dcm", "ID2"), ("b/Brown/3.dcm", "")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        source.PatientID = patient
+        source.save_as(tmp_path / name)
+    smith, jones, brown = (hash_patient(name, key) for name in ("Smith", "Jones", "Brown"))
+    assert [(e.image_id, e.patient) for e in labelled_pictures(tmp_path).examples] == [
+        (f"a/{smith}/{smith}_1.dcm", hash_patient("ID1", key)),
+        (f"b/{brown}/3.dcm", brown),
+        (f"b/{jones}/2.dcm", hash_patient("ID2", key)),
+    ]
 
 
 def test_folders_of_splits_count_for_a_table_without_that_column(tmp_path: Path) -> None:
@@ -121,6 +200,10 @@ def test_labels_as_numbers_or_names(tmp_path: Path, labels: tuple[str, str], cla
         ("id,label\n0,ill\n1,1\n", "row 2: expected a name in label, as ill in row 1 is, found a number, 1: write"),
         ("id,label\n0,0\n1,0.5\n", "row 2: expected a whole number in label, found 0.5: number the classes"),
         ("id,label\n0,Ill\n1,ill\n", "expected each class by one name, found Ill and ill: write one of them"),
+        ("id,label,patient\n0,0,7\n1,1,007\n", "labels.csv: expected each patient by one name, found 7 and 007: "),
+        ("id,label,patient\n0,0,p1\n1,1,P1\n", "expected each patient by one name, found p1 and P1: write one"),
+        ("id,label,patient\n0,0,P1\n1,1,p01\n", "expected each patient by one name, found P1 and p01: write on"),
+        ("id,label,group\n0,0,Case 3\n1,1,case 3\n", "expected each group by one name, found Case 3 and case 3: write"),
         ("id,label,group\n0,0,\n1,1,\n", "expected values in the column group, found none: fill it in or take it away"),
         ("id,label,group\n0,0,a\n1,1,\n2,1,b\n", "in each of 3 rows, found none in 1, first that of images/1.png"),
         ("id,label,split\n0,0,train\n1,1,dev\n", "row 2: expected train, val or test in the column split, found 'dev'"),
@@ -135,6 +218,16 @@ def test_a_mistake_in_a_table_is_one_sentence(tmp_path: Path, text: str, sentenc
     assert "\n" not in str(said.value)
 
 
+def test_names_that_differ_in_more_than_zeros_and_capital_letters(tmp_path: Path) -> None:
+    rows = "0,0,10,x\n1,1,1,X1\n2,0,100,x10\n3,1,1,x\n"
+    listing = labelled_pictures(table(tmp_path, f"id,label,patient,group\n{rows}"))
+    assert len({e.patient for e in listing.examples}) == 3
+    for name in ("P1", "p1"):
+        draw(tmp_path / "folders" / ("a" if name == "p1" else "b") / name / "1.png")
+    with pytest.raises(UserError, match="folders: expected each patient by one name, found p1 and P1"):
+        labelled_pictures(tmp_path / "folders")
+
+
 def test_mistakes_in_folders_and_settings(tmp_path: Path) -> None:
     for name in ("train/a/1.png", "train/b/1.png", "other/a/1.png"):
         draw(tmp_path / "one" / name)
@@ -144,9 +237,9 @@ def test_mistakes_in_folders_and_settings(tmp_path: Path) -> None:
         draw(tmp_path / "two" / name)
     with pytest.raises(UserError, match="each class by one name, found Ill and ill"):
         labelled_pictures(tmp_path / "two")
-    with pytest.raises(UserError, match="expected a CSV file for the group_column case, found none"):
+    with pytest.raises(UserError, match="expected a CSV file for the group column case, found none"):
         labelled_pictures(tmp_path / "two", group_column="case")
-    with pytest.raises(UserError, match="expected a column case, found id, label: check --group_column"):
+    with pytest.raises(UserError, match="a column case, found id, label: check the name of the group column"):
         labelled_pictures(table(tmp_path / "three", "id,label\n0,0\n1,1\n"), group_column="case")
     with pytest.raises(UserError, match=r"expected one window, or three with .* found 2 windows in 'lung\+bone'"):
         labelled_pictures(tmp_path / "two", window="lung+bone")

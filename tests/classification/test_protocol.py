@@ -6,6 +6,7 @@ import logging
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from lessismore_transforms.classification.examples import Example, Examples, Lis
 from lessismore_transforms.classification.labels import labelled_pictures
 from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.classification.protocol import (
+    CORRELATION,
     divided,
     grouped_by_near_duplicates,
     unit_of,
@@ -27,6 +29,7 @@ from lessismore_transforms.classification.protocol import (
 from lessismore_transforms.classification.splits import split_fold
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
+from lessismore_transforms.volumes.pictures import with_channels
 
 
 def blank(example: Example, channels: int) -> np.ndarray:
@@ -119,6 +122,12 @@ def test_the_protocol_is_chosen_by_what_is_told() -> None:
     )
     with pytest.raises(UserError, match="expected no fold for the official split of Own, found 2: leave it out"):
         divided(official(), fold=2)
+    with pytest.raises(UserError, match="expected no repeat for the official split of Own, found 1: leave it out"):
+        divided(official(), repeat=1)
+    assert divided(many(), repeat=1).examples == with_folds(many()).examples  # the seed tells it
+    for val in ("val", ""):
+        assert divided(official(val=val)).official
+        assert not divided(divided(official(val=val)), protocol="folds").official
     with pytest.raises(UserError, match="expected a protocol out of auto, official, folds, found 'random'"):
         divided(many(), protocol="random")
 
@@ -170,10 +179,39 @@ def test_near_duplicates_become_a_source(caplog: pytest.LogCaptureFixture) -> No
     assert sources == {"a": "a", "b": "", "c": "a", "d": "d", "e": "d", "f": "", "g": "", "h": "s", "i": "i", "j": "i"}
     assert caplog.messages[0] == (
         "Own: patients are not known of 8 pictures; 3 groups of near-duplicates (correlation 0.65 or more) with 6 of "
-        "them, the largest with 2, stay together; that is more than a fold: raise near_duplicates, or set it to "
-        "'$None' where different people look alike"
+        "them, the largest with 2, stay together; that is more than a fold: raise the correlation, or let each "
+        "picture count as its own where different people look alike"
     )
     assert [e.patient for e in found.examples] == [e.patient for e in examples]
+
+
+@pytest.mark.parametrize("correlation", [0, 1.2, "much"])
+def test_a_correlation_that_is_none(correlation: Any) -> None:
+    """It is refused before a picture is read, and the sentence names the default."""
+    listing = replace(many(), read=lambda example, channels: pytest.fail("read"))
+    with pytest.raises(UserError, match=rf"above 0 and at most 1 .*, found {correlation!r}; {CORRELATION} is usual"):
+        grouped_by_near_duplicates(listing, correlation=correlation)
+
+
+def test_pictures_that_need_three_channels_are_read_in_three(caplog: pytest.LogCaptureFixture) -> None:
+    """As three windows of DICOM do; they are grouped as their grey pictures are."""
+    random = np.random.default_rng(1)
+    base = [np.kron(random.integers(0, 256, (8, 8, 3)), np.ones((10, 10, 1))).astype(np.uint8) for _ in range(3)]
+    pictures = {"a": base[0], "b": base[1], "c": base[0][:, ::-1], "d": base[2], "e": base[2]}
+
+    def read(example: Example, channels: int) -> np.ndarray:
+        if channels != 3:
+            raise UserError("give --channels 3")
+        return pictures[example.image_id]
+
+    listing = Listing("Own", ("x", "y"), tuple(Example(name, n % 2, "") for n, name in enumerate(pictures)), read)
+    found = grouped_by_near_duplicates(listing, channels=3)
+    grey = replace(listing, read=lambda example, _: with_channels(pictures[example.image_id], 1))
+    assert [e.source for e in found.examples] == ["a", "", "a", "d", "d"]
+    assert grouped_by_near_duplicates(grey).examples == found.examples
+    assert len(caplog.records) == 2
+    with pytest.raises(UserError, match="give --channels 3"):
+        grouped_by_near_duplicates(listing)
 
 
 def test_a_set_of_patients_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,6 +34,7 @@ def listing(
     protocol: str = "folds",
     fold: int = 0,
     folds: int = 5,
+    repeat: int = 0,
     validation: float = 0.1,
     split_seed: int = 0,
     grouped: bool = True,
@@ -46,6 +47,7 @@ def listing(
         protocol: `official` for folders train and test, `folds`, or `auto`, see `divided`.
         fold: number of the fold that is test, from 0.
         folds: number of folds.
+        repeat: which partition into folds `split_seed` makes; an official split has none but 0.
         validation: the share of val in the pictures that are not test.
         split_seed: seed of folds and val.
         grouped: whether pictures of a patient stay together.
@@ -75,7 +77,14 @@ def listing(
         _LOGGER.warning("%s %s not named as in BreaKHis and %s left out", counted(others, "picture"), verb, verb)
     own = listing_of(root, rows, CLASSES, task="BreakHis", window=None)
     return divided(
-        own, protocol=protocol, fold=fold, folds=folds, validation=validation, seed=split_seed, grouped=grouped
+        own,
+        protocol=protocol,
+        fold=fold,
+        folds=folds,
+        repeat=repeat,
+        validation=validation,
+        seed=split_seed,
+        grouped=grouped,
     )
 
 

@@ -173,7 +173,7 @@ def _grouped(listing: Listing, settings: ProbeSettings) -> tuple[Listing, float 
     if settings.group == PATIENT or all(example.patient or example.source for example in listing.examples):
         return listing, None
     correlation = CORRELATION if settings.correlation is None else settings.correlation
-    return grouped_by_near_duplicates(listing, correlation=correlation), correlation
+    return grouped_by_near_duplicates(listing, correlation=correlation, channels=3), correlation
 
 
 def _renamed(listing: Listing, units: Callable[[Example], tuple[str, str]]) -> Listing:

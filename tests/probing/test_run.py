@@ -267,6 +267,11 @@ def test_three_classes_in_colour_by_an_official_split(labelled: Path, tmp_path: 
         assert main(more) == 0
 
 
+def test_three_windows_where_no_patient_is_known(labelled: Path, tmp_path: Path) -> None:
+    few = ("--repeats", 1, "--fractions", 1, "--window", "lung+chest+bone", "--channels", 3)
+    assert probe(labelled, tmp_path / "OUT", *few, table="plain.csv") == 0
+
+
 def test_a_class_that_cannot_be_judged_is_refused(
     labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from lessismore_transforms.analysis.cka import CKA, Floats
-from lessismore_transforms.report.figure import BLUE, GREY, INK, ORANGE, as_svg
+from lessismore_transforms.report.figure import BLUE, COLOURS, GREY, INK, as_svg, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = (BLUE, ORANGE, "#2e7d4f", "#7b4fa3", "#a3722d", "#3aa0a8", "#8a2f4d", "#5d6d7e")
 _MOST_TICKS = 17  # names of layers along an axis
 _MOST_POINTS = 2000
 
@@ -27,9 +26,9 @@ def similarity(first: str, second: str, found: CKA) -> bytes:
         square = found.rows == found.columns
         left, right = figure.subplots(1, 2, width_ratios=(5, 4)) if square else (figure.add_subplot(), None)
         _heat(figure, left, found.cka, found.rows, found.columns, "viridis", (0, 1), "CKA")
-        left.set_title(_plain(f"{first} and {second}"))
-        left.set_ylabel(_plain(f"layers of {first}, early to late"))
-        left.set_xlabel(_plain(f"layers of {second}, early to late"))
+        left.set_title(plain(f"{first} and {second}"))
+        left.set_ylabel(plain(f"layers of {first}, early to late"))
+        left.set_xlabel(plain(f"layers of {second}, early to late"))
         if right is not None:
             places = np.arange(len(found.rows))
             right.fill_between(
@@ -53,7 +52,7 @@ def change(title: str, values: Floats, low: Floats, high: Floats, rows: Sequence
         _heat(figure, left, values, rows, columns, "RdBu", (-most, most), "difference")
         sure = np.where((low > 0) | (high < 0), values, np.nan)
         _heat(figure, right, sure, rows, columns, "RdBu", (-most, most), "difference")
-        left.set_title(_plain(title))
+        left.set_title(plain(title))
         right.set_title("without the cells whose interval holds 0")
         for axes in (left, right):
             axes.set_xlabel("layers, early to late")
@@ -63,7 +62,7 @@ def change(title: str, values: Floats, low: Floats, high: Floats, rows: Sequence
 
 def maps(table: pd.DataFrame, networks: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> bytes:
     """The first t-SNE map of each network, coloured by class."""
-    colours = dict(zip(classes or [""], _COLOURS * (1 + len(classes) // len(_COLOURS)), strict=False))
+    colours = dict(zip(classes or [""], COLOURS * (1 + len(classes) // len(COLOURS)), strict=False))
     columns = min(3, len(networks))
     rows = -(-len(networks) // columns)
 
@@ -74,10 +73,8 @@ def maps(table: pd.DataFrame, networks: Sequence[Mapping[str, Any]], classes: Se
             points = table[chosen][:_MOST_POINTS]
             for name, colour in colours.items():
                 own = points[points["label"].eq(name)]
-                axes.scatter(
-                    own["x"], own["y"], s=10, color=colour, alpha=0.7, linewidths=0, label=_plain(name) or None
-                )
-            axes.set_title(_plain(f"{network['model']}, {network['of']}"))
+                axes.scatter(own["x"], own["y"], s=10, color=colour, alpha=0.7, linewidths=0, label=plain(name) or None)
+            axes.set_title(plain(f"{network['model']}, {network['of']}"))
             axes.set_xticks([])
             axes.set_yticks([])
         for axes in grid[len(networks) :]:
@@ -93,12 +90,12 @@ def agreement(pairs: Sequence[Mapping[str, Any]]) -> bytes:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for pair, colour in zip(pairs, _COLOURS * len(pairs), strict=False):
+        for pair, colour in zip(pairs, COLOURS * len(pairs), strict=False):
             curve = pair["curve"]
             shares = [point["share"] for point in curve]
             low, high, value = (_numbers(point[name] for point in curve) for name in ("low", "high", "value"))
             axes.fill_between(shares, low, high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(shares, value, "o-", color=colour, label=_plain(f"{pair['first']} and {pair['second']}"))
+            axes.plot(shares, value, "o-", color=colour, label=plain(f"{pair['first']} and {pair['second']}"))
             axes.plot(pair["share"], _number(pair["chance"]["value"]), "x", color=colour, markersize=9)
         axes.plot([], [], "x", color=INK, label="maps of different pictures")
         axes.set_ylim(0, 1.02)
@@ -116,9 +113,9 @@ def checkpoints(rows: Sequence[Mapping[str, Any]]) -> bytes:
     def draw(figure: Figure) -> None:
         for place, (key, title) in enumerate(names.items(), start=1):
             axes = figure.add_subplot(1, 4, place)
-            for model, colour in zip(dict.fromkeys(row["model"] for row in rows), _COLOURS * len(rows), strict=False):
+            for model, colour in zip(dict.fromkeys(row["model"] for row in rows), COLOURS * len(rows), strict=False):
                 own = [row for row in rows if row["model"] == model]
-                axes.plot(_moments(own), _numbers(row[key] for row in own), "o-", color=colour, label=_plain(model))
+                axes.plot(_moments(own), _numbers(row[key] for row in own), "o-", color=colour, label=plain(model))
             axes.set_title(title)
             axes.set_xlabel("iteration")
             axes.locator_params(axis="x", integer=True)
@@ -154,11 +151,6 @@ def _moments(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """When each checkpoint was written, in iterations; 0, 1, ... where one does not tell."""
     told = [row["iteration"] for row in rows]
     return list(range(len(rows))) if None in told else told
-
-
-def _plain(text: str) -> str:
-    """Text in which matplotlib sees no formula."""
-    return text.replace("$", r"\$")
 
 
 def _number(value: float | None) -> float:

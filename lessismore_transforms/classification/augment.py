@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.options import is_number
 from lessismore_transforms.training.seeding import seed_for
 
 _RATIO = (3 / 4, 4 / 3)  # width over height of a crop, log-uniform; Szegedy et al. 2015, Section 6
@@ -265,11 +267,6 @@ def _along(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device)[:, None, None, None]
 
 
-def _expect(name: str, value: object, what: str, least: float, most: float, usual: float) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not least <= value <= most
-        or math.isinf(value)
-    ):
+def _expect(name: str, value: Any, what: str, least: float, most: float, usual: float) -> None:
+    if not is_number(value, int, float) or not least <= value <= most or math.isinf(value):
         raise UserError(f"expected {name} to be {what}, found {value!r}; {usual:g} is usual")

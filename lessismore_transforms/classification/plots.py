@@ -12,6 +12,7 @@ from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.classification import metrics
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.report.figure import plain
 from lessismore_transforms.wording import counted
 
 _SIZE_INCHES, _DPI = (11.5, 10.0), 110
@@ -179,4 +180,4 @@ def _number(value: float) -> str:
 def _plain(name: str) -> str:
     """A class name that is short enough to draw, with dollars escaped so that none begins a formula."""
     short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-    return short.replace("$", r"\$")
+    return plain(short)

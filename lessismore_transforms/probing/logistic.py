@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, softmax
 
 from lessismore_transforms.classification.logistic_probe import standardisation
 
@@ -77,7 +77,7 @@ class Regressions:
 
     def probabilities(self, coordinates: Floats) -> Floats:
         """The probabilities (N, B, C) of pictures with coordinates (N, R)."""
-        scores = _scores(_with_ones(coordinates), self.weights)
+        scores = _product(_with_ones(coordinates), self.weights)
         if scores.shape[2] > 1:
             found: Floats = softmax(scores, axis=2)
             return found
@@ -135,8 +135,8 @@ class _Problem:
         self.columns = 1 if self.two else classes
         self.inputs = _with_ones(coordinates)  # (N, R + 1)
         self.targets = (labels[:, None] if self.two else np.eye(classes)[labels])[:, None].astype(float)  # (N, 1, K)
-        self.members, self.penalties = members.astype(float)[..., None], penalties[:, None]  # (N, B, 1), (B, 1)
-        self.ridge = np.repeat(self.penalties[None], self.inputs.shape[1], axis=0)  # (R + 1, B, 1)
+        self.members = members.astype(float)[..., None]  # (N, B, 1)
+        self.ridge = np.repeat(penalties[None, :, None], self.inputs.shape[1], axis=0)  # (R + 1, B, 1)
         self.ridge[-1] = 0
         self.least = np.maximum(_LEAST * members.sum(axis=0), _TINY)  # (B,), the slope that is none; weights may be 0
         curvature = np.square(self.inputs).T @ members.astype(float)  # (R + 1, B)
@@ -146,11 +146,7 @@ class _Problem:
         """Some of the regressions."""
         part = object.__new__(_Problem)
         part.__dict__ |= self.__dict__
-        part.members, part.penalties, part.ridge = (
-            self.members[:, chosen],
-            self.penalties[chosen],
-            self.ridge[:, chosen],
-        )
+        part.members, part.ridge = self.members[:, chosen], self.ridge[:, chosen]
         part.least, part.preconditioner = self.least[chosen], self.preconditioner[:, chosen]
         return part
 
@@ -163,15 +159,6 @@ class _Problem:
         """(R + 1, B, K)."""
         residuals = (self.probabilities(scores) - self.targets) * self.members
         return _product(self.inputs.T, residuals) + self.ridge * weights
-
-    def loss(self, scores: Floats) -> Floats:
-        """(B,) without the penalty."""
-        if self.two:
-            each = np.logaddexp(0, scores) - self.targets * scores
-        else:
-            each = -log_softmax(scores, axis=2) * self.targets
-        found: Floats = (each * self.members).sum(axis=(0, 2))
-        return found
 
     def slopes(self, scores: Floats, along: Floats) -> tuple[Floats, Floats]:
         """First and second derivative (B,) of the loss along a direction of the scores (N, B, K)."""
@@ -254,11 +241,6 @@ class _Descent:
 
 def _with_ones(coordinates: Floats) -> Floats:
     return np.hstack([coordinates, np.ones((len(coordinates), 1))])
-
-
-def _scores(inputs: Floats, weights: Floats) -> Floats:
-    """Scores (N, B, K) of inputs (N, R + 1)."""
-    return _product(inputs, weights)
 
 
 def _product(matrix: Floats, columns: Floats) -> Floats:

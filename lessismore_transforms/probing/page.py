@@ -13,7 +13,7 @@ from lessismore_transforms.classification.comparison import Row, Table
 from lessismore_transforms.classification.tables import CSS, as_html
 from lessismore_transforms.classification.units import counted_units
 from lessismore_transforms.probing.protocols import KNN, LOGISTIC
-from lessismore_transforms.report.figure import BLUE, GREY, ORANGE, as_svg
+from lessismore_transforms.report.figure import COLOURS, GREY, as_svg, plain
 from lessismore_transforms.report.html import page, plot, stylesheet
 from lessismore_transforms.report.html import table as html_table
 from lessismore_transforms.wording import count
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "probe.html"
-_COLOURS = (BLUE, ORANGE, "#2e7d4f", "#7b4fa3", "#a3722d", "#3aa0a8", "#8a2f4d", "#5d6d7e", GREY)
 _MARKS = "osD^vPX<>"
 
 
@@ -89,11 +88,11 @@ def _dots(rows: Mapping[str, Sequence[Row]]) -> bytes:
             (left, right), {LOGISTIC: "logistic regression", KNN: "nearest neighbours"}.items(), strict=True
         ):
             for place, row in enumerate(_of_auc(rows[protocol])):
-                _bar(axes, row, place, _COLOURS[place % len(_COLOURS)])
+                _bar(axes, row, place, COLOURS[place % len(COLOURS)])
             axes.axvline(0.5, color=GREY, linewidth=1)
             axes.set_title(title)
             axes.set_xlabel("AUC")
-        left.set_yticks(range(len(names)), [_plain(name) for name in names])
+        left.set_yticks(range(len(names)), [plain(name) for name in names])
         left.invert_yaxis()
 
     return as_svg(draw, 1.6 + 0.38 * len(names))
@@ -106,11 +105,11 @@ def _curves(rows: Mapping[str, Sequence[Row]], shares: Mapping[str, float]) -> b
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for place, points in enumerate(series):
-            colour, mark = _COLOURS[place % len(_COLOURS)], _MARKS[place % len(_MARKS)]
+            colour, mark = COLOURS[place % len(COLOURS)], _MARKS[place % len(_MARKS)]
             beside = 1 + 0.03 * (place - (len(series) - 1) / 2)  # so that bars do not hide each other
             places = [100 * shares[protocol] * beside for protocol in protocols]
             axes.plot(
-                places, [row.mean for row in points], color=colour, marker=mark, label=_plain(points[0].evaluation)
+                places, [row.mean for row in points], color=colour, marker=mark, label=plain(points[0].evaluation)
             )
             for at, row in zip(places, points, strict=True):
                 axes.plot([at, at], [row.low, row.high], color=colour, linewidth=1, alpha=0.6)
@@ -134,7 +133,3 @@ def _bar(axes: Any, row: Row, place: int, colour: str) -> None:
 def _of_auc(rows: Sequence[Row]) -> list[Row]:
     """The row of each network, in order; one that is compared with several has more."""
     return list({row.evaluation: row for row in rows if row.metric == "auc"}.values())
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")

@@ -14,9 +14,8 @@ from lessismore_transforms.classification.splits import stratified_folds
 from lessismore_transforms.probing.logistic import Floats, Integers, fit
 from lessismore_transforms.probing.settings import INNER_FOLDS
 
-UNKNOWN_PENALTY = (
-    1000.0  # where a class has one group, so that nothing can be chosen: as large as usual numbers of features
-)
+# Where a class has one group, so that nothing can be chosen: as large as usual numbers of features.
+UNKNOWN_PENALTY = 1000.0
 # Tolerance and steps of the search; the chosen regression is fitted to the usual ones. Where features hardly differ in
 # many directions, the weakest penalties would take thousands of steps, and are not chosen.
 _SEARCH, _SEARCH_STEPS = 1e-2, 300

@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,11 @@ def probe(settings: ProbeSettings) -> Path:
         folder=settings.output_dir,
     ).summary()
     folder = settings.features_dir or settings.output_dir / FEATURES
-    features = {
-        model.name: frozen_features(
+    for model in waiting:
+        features = frozen_features(
             model, pictures.images, folder, batch_size=settings.batch_size, workers=settings.workers
         )
-        for model in waiting
-    }
-    for model in waiting:
-        work.learn(model, keys[model.name], features[model.name], leaks)
+        work.learn(model, keys[model.name], features, leaks)
     about = work.about(models, keys)
     write_json(settings.output_dir / PROBE, finite(about))
     table = work.compare([model.name for model in models], baseline)
@@ -131,19 +129,20 @@ class _Work:
             place.mkdir(parents=True, exist_ok=True)
         path = place / PROBE
         if not path.is_file():
-            write_json(path, {"identity": self.identity()})
+            write_json(path, {"identity": self.identity})
             return
         try:
             with reading(path):
                 before = json.loads(path.read_text(encoding="utf-8"))["identity"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"expected the JSON of a probe in {path}, found a damaged file: delete {place}") from error
-        if differing := [name for name, value in self.identity().items() if before.get(name) != value]:
+        if differing := [name for name, value in self.identity.items() if before.get(name) != value]:
             raise UserError(
                 f"expected a folder of its own for this probe, found one with other {', '.join(differing)} in {place}: "
                 f"name another --output_dir, and --features_dir {place / FEATURES} to keep what was computed"
             )
 
+    @cached_property  # all pixels are looked at
     def identity(self) -> dict[str, Any]:
         """What all networks of a probe share: pictures, labels, folds, settings."""
         pictures = hashlib.sha256()
@@ -165,7 +164,7 @@ class _Work:
         counts = {name: int((self.pictures.labels == label).sum()) for label, name in enumerate(listing.classes)}
         return {
             "version": __version__,
-            "identity": self.identity(),
+            "identity": self.identity,
             "counts": counts,
             "folds": self.pictures.draws[0].fold is not None,
             "groups": len({*self.pictures.groups}),
@@ -187,9 +186,9 @@ class _Work:
     def learn(self, model: Model, key: str, features: Floats, leaks: Mapping[str, Any]) -> None:
         """Learn from the features (N, F) of a network on each fold, and write what comes out."""
         pictures, ends = self.pictures, []
+        classes = len(pictures.listing.classes)
         draws = progress_bar(pictures.draws, desc=f"probe {model.name}", unit=" folds")
         for number, draw in enumerate(draws):
-            classes = len(pictures.listing.classes)
             for outcome in outcomes(features, pictures.labels, pictures.groups, classes, draw, self.settings):
                 self.write(model, key, number, draw, outcome, leaks)
                 ends.append(outcome.about.get("converged", True))

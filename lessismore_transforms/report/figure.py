@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 10.6  # inches; the page shows it at 1080 px
 BLUE, ORANGE, GREY, PALE, INK = "#1763b6", "#c2560c", "#66737f", "#b9cbdc", "#1c2733"
+COLOURS = (BLUE, ORANGE, "#2e7d4f", "#7b4fa3", "#a3722d", "#3aa0a8", "#8a2f4d", "#5d6d7e")  # of several series
 DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 3))}
 LABEL: dict[str, Any] = {
     "textcoords": "offset points",
@@ -38,6 +39,11 @@ _STYLE = {
     "legend.framealpha": 0.75,
     "legend.fontsize": 10,
 }
+
+
+def plain(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")
 
 
 def as_svg(draw: Callable[[Figure], None], height: float) -> bytes:

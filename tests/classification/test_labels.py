@@ -58,7 +58,7 @@ def test_a_folder_that_all_classes_share_is_no_patient(tmp_path: Path) -> None:
     ]  # fmt: skip
     patients = [hash_patient(name, load_key()) for name in ("PA", "PB", "P1", "P2")]
     assert [(e.image_id, e.patient) for e in labelled_pictures(tmp_path / "deep").examples] == [
-        (f"{name}/images/png/{patient}/1.png", patient) for name, patient in zip("AB", patients, strict=False)
+        (f"{name}/images/png/{patient}/1.png", patient) for name, patient in zip("AB", patients[:2], strict=True)
     ]
     draw(tmp_path / "few" / "B" / "P2" / "1.png")
     assert [e.patient for e in labelled_pictures(tmp_path / "few").examples] == [patients[2], patients[2], patients[3]]

@@ -115,6 +115,18 @@ class Select:
     name: str = option(help="name of the selection", role="label")
     target: TargetOptions = nested(TargetOptions)
     scope: str = option("volume", help="HASH: what a slice is compared with", choices=("volume", "patient", "all"))
+    like: str | None = option(
+        None,
+        help="every_n, random: keep as many slices of each volume as this other selection does",
+        role="label",
+        metavar="NAME",
+    )
+    near: int = option(
+        0,
+        help="HASH: keep so many of the slices that each kept one stands for too, the nearest first",
+        metavar="N",
+        least=0,
+    )
     order: str = option(
         "thinnest",
         help="across volumes: whose slices stay, those of the thinnest spacing or of the first volumes",
@@ -131,7 +143,7 @@ def select(options: Select) -> int:
     from lessismore_transforms.reduced.select import select as draw
     from lessismore_transforms.reduced.store import fill_store
 
-    target = options.target.target(options.scope)
+    target = options.target.target(scope=options.scope, like=options.like, near=options.near)
     selection, lacking = draw(options.output_dir, target, options.name, order=options.order)
     kept, count = int(selection.slices["kept"].sum()), len(selection.slices)
     share = 100 * kept / max(count, 1)

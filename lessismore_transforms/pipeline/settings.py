@@ -25,8 +25,8 @@ class TargetOptions:
 
     method: str = option(
         "hash",
-        help="how redundancy is measured; every_n and all measure nothing",
-        choices=("hash", "ssim", "mi", "deepnet", "every_n", "all"),
+        help="how redundancy is measured; every_n, random and all measure nothing",
+        choices=("hash", "ssim", "mi", "deepnet", "every_n", "random", "all"),
         group=_AMOUNT,
     )
     threshold: float | None = option(
@@ -46,15 +46,17 @@ class TargetOptions:
     step_mm: float | None = option(None, help="every_n: keep a slice every so many mm", metavar="MM", group=_AMOUNT)
     offset: float = option(0, help="every_n: where to begin, in slices or mm", metavar="K", group=_AMOUNT)
 
-    def target(self, scope: str = "volume") -> Target:
-        """The checked target.
+    seed: int = option(0, help="random: of the draw", group=_AMOUNT)
+
+    def target(self, **more: Any) -> Target:
+        """The checked target, with more that only some commands offer.
 
         Raises:
             UserError: a value is out of range, or values exclude each other.
         """
         from lessismore_transforms.reduction.target import Target
 
-        return Target.of(**vars(self), scope=scope)
+        return Target.of(**vars(self), **more)
 
 
 def _usual_target() -> Target:

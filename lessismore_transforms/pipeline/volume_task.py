@@ -48,6 +48,7 @@ def _reduce_volume(task: Task) -> int:
             positions_mm=np.asarray(volume.positions_mm),
             distances_from=distances_from,
             order=record_order(record),
+            hashes=streamed.hashes,
         )
         record["store"] = _store(streamed, kept)
     if streamed.thumbnails is not None:

@@ -150,6 +150,7 @@ class Manifest:
             title = MEASURES[target.measure].title
             raise ManifestError(f"{self.folder} holds no {title} ranking: reduce again with the method {target.method}")
 
+        counts = self._kept_counts(target.like)
         kept: list[bool] = []
         kept_by: list[str] = []
         distance: list[float] = []
@@ -168,6 +169,8 @@ class Manifest:
                     positions_mm=rows["position_mm"].to_numpy(),
                     distances_from=self._distances(target, record["volume"], rows["hash"].to_numpy(), candidate),
                     order=record_order(record),
+                    hashes=rows["hash"].to_numpy(),
+                    count=counts.get(record["volume"]),
                 )
             except ValueError as error:
                 raise ManifestError(f"{self.folder}: {error}") from None
@@ -176,6 +179,17 @@ class Manifest:
             distance += choice.distance.tolist()
         table = {"slice_id": self.slices["slice_id"].to_numpy(), "kept": kept, "kept_by": kept_by, "distance": distance}
         return Selection(pd.DataFrame(table), target)
+
+    def _kept_counts(self, selection: str | None) -> dict[str, int]:
+        """The number of slices of each volume that another selection keeps."""
+        if selection is None:
+            return {}
+        kept = self.read_selection(selection).rows()
+        starts = np.cumsum([0, *(record["slices"] for record in self.volumes)])
+        return {
+            record["volume"]: int(kept[start : start + record["slices"]].sum())
+            for record, start in zip(self.volumes, starts.tolist(), strict=False)
+        }
 
     def _distances(
         self, target: Target, volume: str, hashes: NDArray[np.uint64], candidate: NDArray[np.bool_]

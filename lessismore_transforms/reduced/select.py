@@ -29,6 +29,8 @@ def select(output_dir: str | Path, target: Target, name: str, *, order: str = "t
         UserError: the name is that of the run's own selection, or holds odd characters.
     """
     output_dir = Path(output_dir)
+    if name == target.like:
+        raise UserError(f"expected the name of another selection to be like, found that {name!r} is like itself")
     if check_name(name) == "default":
         raise UserError("the selection 'default' is the one of the run itself: choose another name")
     manifest = Manifest.read(output_dir)

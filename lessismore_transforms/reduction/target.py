@@ -7,14 +7,15 @@ Rules that compare slices remove at distance `<= threshold`, or at similarity `>
 - `exemplars`, the released scripts: walk through the slices in order and keep a slice unless one that was kept before
   is within the threshold. Not nested; needs all distances, which for HASH come from the hashes in the manifest.
 
-`every_n` and `all` compare nothing.
+`every_n`, `random` and `all` compare nothing. They may keep as many slices of each volume as another selection does
+(`like`), and a HASH selection may keep some of the nearest slices beside each exemplar (`near`): the controls of an
+experiment that asks whether it matters which slices are kept.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,22 +23,14 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.measures import MEASURES
-from lessismore_transforms.reduction.selection import (
-    Ranking,
-    evenly,
-    every_mm,
-    every_nth,
-    exemplar_walk,
-    exemplars,
-    target_count,
-)
+from lessismore_transforms.reduction.placing import AMOUNTS, DEFAULT_FRACTION, check_places, choose_places
+from lessismore_transforms.reduction.selection import Exemplars, Ranking, exemplar_walk, exemplars, target_count
 from lessismore_transforms.wording import counted, plural
 
-METHODS = (*MEASURES, "every_n", "all")
+METHODS = (*MEASURES, "every_n", "random", "all")
 RULES = ("exemplars", "pairs")
 SCOPES = ("volume", "patient", "all")
 DEFAULT_BITS = 6.0  # the paper's best HASH threshold (Tables 5 and 6)
-DEFAULT_FRACTION = 0.1  # the paper's Evaluation B, which compares all methods at a tenth
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Target:
     """A method with its amount; `Target.of` checks them and fills in the defaults.
 
     Args:
-        method: a measure of redundancy, `every_n` or `all`.
+        method: a measure of redundancy, `every_n`, `random` or `all`.
         rule: `exemplars` or `pairs` for a measure, else the method.
         threshold: at which a slice is redundant, in the measure's own unit.
         fraction: share of a volume's slices to keep, in (0, 1].
@@ -68,6 +61,9 @@ class Target:
         step_mm: keep a slice every so many mm; `every_n`.
         offset: the first slice to keep, as an index or in mm; `every_n`.
         scope: what a slice is compared with: its own `volume`, all of its `patient`, or `all` slices.
+        like: name of another selection, of which each volume's number of kept slices is taken; `every_n`, `random`.
+        near: so many of the slices that an exemplar stands for stay beside it, the nearest first; rule `exemplars`.
+        seed: of the draw; `random`.
     """
 
     method: str
@@ -78,6 +74,9 @@ class Target:
     step_mm: float | None = None
     offset: float = 0
     scope: str = "volume"
+    like: str | None = None
+    near: int = 0
+    seed: int = 0
 
     @property
     def measure(self) -> str:
@@ -96,6 +95,9 @@ class Target:
         step_mm: float | None = None,
         offset: float = 0,
         scope: str = "volume",
+        like: str | None = None,
+        near: int = 0,
+        seed: int = 0,
     ) -> Target:
         """A checked target: by default HASH at 6 bits, a tenth for the other methods.
 
@@ -114,14 +116,19 @@ class Target:
             raise UserError(f"the scope {scope} goes with HASH, a threshold and the rule exemplars: drop one")
         if rule is not None and rule not in RULES:
             raise UserError(f"expected a rule out of {', '.join(RULES)}, found {rule!r}")
-        _check_amounts(method, {"threshold": threshold, "fraction": fraction, "step": step, "step_mm": step_mm})
+        amounts = {"threshold": threshold, "fraction": fraction, "step": step, "step_mm": step_mm, "like": like}
+        _check_amounts(method, amounts)
+        if seed and method != "random":
+            raise UserError(f"only random has a seed, found {seed} for {method}: drop it")
+        if offset and method != "every_n":
+            raise UserError(f"only every_n has an offset, found {offset:g} for {method}: drop it")
         if method not in MEASURES:
             if rule is not None:
                 raise UserError(f"the method {method} has no rule {rule!r}: drop it")
-            return cls(method, method, **_steps(fraction, step, step_mm, offset) if method == "every_n" else {})
-        if offset:
-            raise UserError(f"only every_n has an offset, found {offset:g} for {method}: drop it")
-        return cls._of_measure(method, rule, threshold, fraction, scope)
+            target = cls(method, method, **check_places(method, fraction, step, step_mm, offset, like, seed))
+        else:
+            target = cls._of_measure(method, rule, threshold, fraction, scope)
+        return replace(target, near=_checked_near(target, near))
 
     @classmethod
     def _of_measure(
@@ -148,16 +155,17 @@ class Target:
         content = {"method": self.method, "rule": self.rule, "threshold": self.threshold, "fraction": self.fraction}
         if self.method == "every_n":
             content |= {"step": self.step, "step_mm": self.step_mm, "offset": self.offset}
-        if self.scope != "volume":
-            content["scope"] = self.scope
-        return content
+        usual = {"scope": "volume", "like": None, "near": 0, "seed": 0}
+        return content | {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
 
     def __str__(self) -> str:
         """For people: `HASH at 6 bits, rule exemplars`."""
         if self.method == "all":
             return "ALL slices"
-        name = MEASURES[self.method].title if self.method in MEASURES else "EveryN"
-        if self.fraction is not None:
+        name = {"every_n": "EveryN", "random": "random"}.get(self.method) or MEASURES[self.method].title
+        if self.like is not None:
+            amount = f"to as many of each volume as {self.like}"
+        elif self.fraction is not None:
             amount = f"to {self.fraction:.4g} of each volume"
         elif self.step is not None:
             amount = f"every {counted(self.step, 'slice')}"
@@ -167,36 +175,32 @@ class Target:
             assert self.threshold is not None
             amount = f"at {self.threshold:g}" + (f" {plural(self.threshold, 'bit')}" if self.method == "hash" else "")
         scope = {"volume": "", "patient": ", within each patient", "all": ", among all slices"}[self.scope]
-        return f"{name} {amount}" + (f", rule {self.rule}" if self.rule in RULES else "") + scope
+        rule = f", rule {self.rule}" if self.rule in RULES else ""
+        near = f", with the nearest {counted(self.near, 'slice')} beside each" if self.near else ""
+        seed = f", seed {self.seed}" if self.method == "random" else ""
+        return f"{name} {amount}{rule}{near}{seed}{scope}"
 
 
-def _check_amounts(method: str, amounts: dict[str, float | None]) -> None:
+def _check_amounts(method: str, amounts: dict[str, Any]) -> None:
     """Refuse an amount that does not belong to the method, several of them, and a fraction out of range."""
     given = {name: value for name, value in amounts.items() if value is not None}
-    allowed = {"all": (), "every_n": ("fraction", "step", "step_mm")}.get(method, ("threshold", "fraction"))
+    allowed = AMOUNTS.get(method, ("threshold", "fraction"))
     if wrong := [name for name in given if name not in allowed]:
         expected = " or a ".join(allowed) or "nothing more"
         raise UserError(f"expected for {method} a {expected}, found a {wrong[0]}: drop it")
     if len(given) > 1:
-        found = " and ".join(f"{name} {value:g}" for name, value in given.items())
+        found = " and ".join(f"{name} {value}" for name, value in given.items())
         raise UserError(f"expected a {' or a '.join(given)}, found both ({found}): drop one")
     if not 0 < given.get("fraction", 1) <= 1:
         raise UserError(f"expected a fraction above 0 and up to 1, found {given['fraction']:g}")
 
 
-def _steps(fraction: float | None, step: int | None, step_mm: float | None, offset: float) -> dict[str, Any]:
-    """The checked amount of `every_n`."""
-    if fraction is None and step is None and step_mm is None:
-        fraction = DEFAULT_FRACTION
-    if step is not None and not (step >= 1 and float(step).is_integer()):
-        raise UserError(f"expected a step of at least 1 slice, found {step:g}")
-    if step_mm is not None and not 0 < step_mm < math.inf:
-        raise UserError(f"expected a finite step above 0 mm, found {step_mm:g}")
-    if offset and fraction is not None:
-        raise UserError(f"an offset goes with a step, found a fraction and the offset {offset:g}: drop one")
-    if not 0 <= offset < (step or step_mm or 1) or (step is not None and not float(offset).is_integer()):
-        raise UserError(f"expected an offset from 0 to below the step, found {offset:g}")
-    return {"fraction": fraction, "step": None if step is None else int(step), "step_mm": step_mm, "offset": offset}
+def _checked_near(target: Target, near: int) -> int:
+    if near < 0 or not float(near).is_integer():
+        raise UserError(f"expected near to be a whole number of slices from 0, found {near:g}")
+    if near and (target.rule != "exemplars" or target.scope != "volume"):
+        raise UserError(f"only the rule exemplars within a volume keeps near slices, found {target}: drop near")
+    return int(near)
 
 
 def choose(
@@ -207,6 +211,8 @@ def choose(
     positions_mm: NDArray[np.float64],
     distances_from: Callable[[int], NDArray[Any]] | None = None,
     order: NDArray[np.int64] | None = None,
+    hashes: NDArray[np.uint64] | None = None,
+    count: int | None = None,
 ) -> Kept:
     """The slices of one volume that `target` keeps.
 
@@ -217,6 +223,8 @@ def choose(
         positions_mm: (n,) places along the slice axis, ascending.
         distances_from: distances (n,) of one slice to all in the measure's unit; the exemplar rule needs it.
         order: (n,) in which the exemplar rule walks through the slices; by default that of the indices.
+        hashes: (n,) by which `random` tells one volume from another.
+        count: number of slices to keep, for a target that is like another selection.
 
     Raises:
         UserError: the target goes beyond a ranking that stopped early.
@@ -225,13 +233,15 @@ def choose(
         assert target.threshold is not None
         assert distances_from is not None
         return _choose_exemplars(target, distances_from, candidate, order)
-    count = int(candidate.sum())
     if target.method not in MEASURES:
         kept = np.zeros(len(candidate), dtype=bool)
-        if not count:
-            return Kept(kept, np.full(len(kept), -1), np.full(len(kept), np.nan))
-        kept[np.flatnonzero(candidate)] = _choose_by_place(target, positions_mm[candidate])
+        if target.like is not None and count is None:
+            raise UserError(f"expected a selection {target.like!r} to be like, found none here: use `select`")
+        if candidate.any():
+            own = None if hashes is None else hashes[candidate]
+            kept[candidate] = choose_places(target, positions_mm[candidate], hashes=own, count=count)
         return Kept(kept, np.full(len(kept), -1), np.full(len(kept), np.nan))
+    count = int(candidate.sum())
     similarity = MEASURES[target.method].similarity
     unranked = int((candidate & (ranking.rank == 0)).sum())
     if target.fraction is not None:
@@ -258,21 +268,6 @@ def _too_far(target: Target, unranked: int, count: int) -> str:
     )
 
 
-def _choose_by_place(target: Target, positions_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-    count = len(positions_mm)
-    if target.method == "all":
-        return np.ones(count, dtype=bool)
-    if target.step is not None:
-        return every_nth(count, target.step, offset=int(target.offset))
-    if target.step_mm is not None:
-        order = np.argsort(positions_mm, kind="stable")  # as released, slices may run from head to feet
-        kept = np.zeros(count, dtype=bool)
-        kept[order] = every_mm(positions_mm[order], target.step_mm, offset_mm=target.offset)
-        return kept
-    assert target.fraction is not None
-    return evenly(count, target_count(count, target.fraction))
-
-
 def _choose_exemplars(
     target: Target,
     distances_from: Callable[[int], NDArray[Any]],
@@ -287,10 +282,22 @@ def _choose_exemplars(
     )
     kept = np.zeros(len(candidate), dtype=bool)
     kept_by, distance = np.full(len(candidate), -1), np.full(len(candidate), np.nan)
-    kept[walk] = result.kept
-    kept_by[walk] = np.where(result.kept, -1, walk[result.kept_by])
-    distance[walk] = np.where(result.kept, np.nan, result.distance)
+    stays = result.kept | _nearest(result, target.near, similarity=similarity)
+    kept[walk] = stays
+    kept_by[walk] = np.where(stays, -1, walk[result.kept_by])
+    distance[walk] = np.where(stays, np.nan, result.distance)
     return Kept(kept, kept_by, distance)
+
+
+def _nearest(found: Exemplars, count: int, *, similarity: bool) -> NDArray[np.bool_]:
+    """The removed slices (n,) that are among the `count` nearest of their exemplar; of equals the first in the walk."""
+    removed = np.flatnonzero(~found.kept)
+    distance = -found.distance[removed] if similarity else found.distance[removed]
+    order = removed[np.lexsort((distance, found.kept_by[removed]))]  # by exemplar, then by distance
+    _, starts, sizes = np.unique(found.kept_by[order], return_index=True, return_counts=True)
+    near = np.zeros(len(found.kept), dtype=bool)
+    near[order[np.arange(len(order)) - np.repeat(starts, sizes) < count]] = True
+    return near
 
 
 def text_order(first: int, count: int) -> NDArray[np.int64]:

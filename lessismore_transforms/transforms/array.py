@@ -118,6 +118,8 @@ class SelectSlices(InvertibleTransform):  # type: ignore[misc]
         step: keep every step-th slice; `every_n` only, like the next two.
         step_mm: keep a slice every so many mm.
         offset: of the first slice to keep, in slices or mm.
+        near: keep so many of the slices that each kept one stands for too, the nearest first; exemplars only.
+        seed: of the draw; `random` only.
         encoder: takes (N, 3, H, W) and gives (N, D); `deepnet` only.
         bins: grey levels of the joint histogram; `mi` only.
         fill_value: of the removed slices, where a volume is inverted.
@@ -139,6 +141,8 @@ class SelectSlices(InvertibleTransform):  # type: ignore[misc]
         step: int | None = None,
         step_mm: float | None = None,
         offset: float = 0,
+        near: int = 0,
+        seed: int = 0,
         encoder: Callable[[torch.Tensor], torch.Tensor] | None = None,
         bins: int = 64,
         fill_value: float = 0,
@@ -151,6 +155,8 @@ class SelectSlices(InvertibleTransform):  # type: ignore[misc]
             step=step,
             step_mm=step_mm,
             offset=offset,
+            near=near,
+            seed=seed,
         )
         self.slice_dim = slice_dim
         self.encoder = to_encoder(encoder) if isinstance(encoder, torch.nn.Module) else encoder
@@ -191,6 +197,7 @@ class SelectSlices(InvertibleTransform):  # type: ignore[misc]
             candidate,
             positions_mm=slice_positions(canonical_affine(affine, (width, height, count), orientation), count),
             distances_from=matrix.__getitem__,
+            hashes=features if self.target.measure == "hash" else None,
         ).kept
         return np.flatnonzero(kept[[orientation.index(stored, count) for stored in range(count)]])
 

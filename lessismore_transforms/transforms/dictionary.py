@@ -94,6 +94,8 @@ class SelectSlicesd(MapTransform, InvertibleTransform):  # type: ignore[misc]
         step: keep every step-th slice; `every_n` only.
         step_mm: keep a slice every so many mm; `every_n` only.
         offset: of the first slice to keep, in slices or mm; `every_n` only.
+        near: keep so many of the slices that each kept one stands for too, the nearest first; exemplars only.
+        seed: of the draw; `random` only.
         encoder: takes (N, 3, H, W) and gives (N, D); `deepnet` only.
         bins: grey levels of the joint histogram; `mi` only.
         fill_value: of the removed slices, where a volume is inverted.
@@ -119,6 +121,8 @@ class SelectSlicesd(MapTransform, InvertibleTransform):  # type: ignore[misc]
         step: int | None = None,
         step_mm: float | None = None,
         offset: float = 0,
+        near: int = 0,
+        seed: int = 0,
         encoder: Callable[[torch.Tensor], torch.Tensor] | None = None,
         bins: int = 64,
         fill_value: float = 0,
@@ -134,6 +138,8 @@ class SelectSlicesd(MapTransform, InvertibleTransform):  # type: ignore[misc]
             step=step,
             step_mm=step_mm,
             offset=offset,
+            near=near,
+            seed=seed,
             encoder=encoder,
             bins=bins,
             fill_value=fill_value,

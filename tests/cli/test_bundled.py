@@ -14,10 +14,11 @@ from lessismore_transforms.cli.bundled import command_line_of
 
 SELECT: dict[str, Any] = {
     "output_dir": "OUT", "name": "strict", "method": "hash", "threshold": None, "fraction": None, "rule": None,
-    "step": None, "step_mm": None, "offset": 0, "scope": "volume", "order": "thinnest", "fill_store": False,
-    "dataset_dir": None,
+    "step": None, "step_mm": None, "offset": 0, "seed": 0, "scope": "volume", "like": None,
+    "near": 0, "order": "thinnest", "fill_store": False, "dataset_dir": None,
 }  # fmt: skip
-SAID = ["select", "OUT", "--name=strict", "--method=hash", "--offset=0", "--scope=volume", "--order=thinnest"]
+AMOUNTS = ["--offset=0", "--seed=0", "--scope=volume", "--near=0"]
+SAID = ["select", "OUT", "--name=strict", "--method=hash", *AMOUNTS, "--order=thinnest"]
 
 
 def test_words_of_values_as_they_stand_in_a_configuration() -> None:
@@ -25,7 +26,7 @@ def test_words_of_values_as_they_stand_in_a_configuration() -> None:
     assert command_line_of("select", {**SELECT, "fill_store": "True"})[-1] == "--fill_store"
     assert command_line_of("select", {**SELECT, "fill_store": None}) == SAID
     assert command_line_of("select", {**SELECT, "threshold": 3, "order": ""})[3:] == [
-        "--method=hash", "--threshold=3", "--offset=0", "--scope=volume", "--order=",
+        "--method=hash", "--threshold=3", *AMOUNTS, "--order=",
     ]  # fmt: skip
     compared = {"outputs": "OUT", "selections": ["a", "-b"], "output_dir": None}
     assert command_line_of("compare", compared) == ["compare", "OUT", "--selections=a", "--selections=-b"]
@@ -52,8 +53,8 @@ def test_options_take_the_settings_of_their_names(tmp_path: Path, monkeypatch: p
     chosen.initialize()
     chosen.run()
     assert seen == [
-        ["select", "/data/out", "--name=strict", "--method=hash", "--threshold=6", "--rule=pairs", "--offset=0",
-         "--scope=volume", "--order=thinnest", "--fill_store"]
+        ["select", "/data/out", "--name=strict", "--method=hash", "--threshold=6", "--rule=pairs", *AMOUNTS,
+         "--order=thinnest", "--fill_store"]
     ]  # fmt: skip
 
 

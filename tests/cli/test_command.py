@@ -130,9 +130,9 @@ def test_choices_and_defaults_are_those_of_what_is_called() -> None:
     (correlation,) = (each for each in options_of(command_of("duplicates").options) if each.name == "correlation")
     assert correlation.default == CORRELATION
     target = inspect.signature(Target.of).parameters
-    assert set(target) == {*names(TargetOptions), "scope"}
+    assert set(target) == {*names(TargetOptions), "scope", "like", "near"}
     assert all(target[each.name].default == each.default for each in options_of(TargetOptions))
-    assert target["scope"].default == options["scope"].default
+    assert all(target[name].default == options[name].default for name in ("scope", "like", "near"))
     assert TargetOptions().target() == Target.of() == Settings().target
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.hashing import hamming_distances
 from lessismore_transforms.reduction.measures import rank_slices
 from lessismore_transforms.reduction.target import Kept, Target, text_order
@@ -22,6 +23,7 @@ def choose(target, hashes, ranking, candidate, order=None) -> Kept:
         positions_mm=np.arange(len(hashes), dtype=np.float64),
         distances_from=lambda index: hamming_distances(hashes[index : index + 1], hashes)[0],
         order=order,
+        hashes=hashes,
     )
 
 
@@ -118,3 +120,57 @@ def test_mistakes_are_one_sentence(arguments, sentence) -> None:
 def test_released_names_sort_as_text() -> None:
     assert text_order(0, 12).tolist() == [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]
     assert text_order(98, 4).tolist() == [2, 3, 0, 1]  # 100, 101, 98, 99
+
+
+@given(HASHES, st.integers(0, 8), st.integers(0, 3), st.data())
+def test_near_slices_are_the_nearest_of_each_exemplar(hashes, threshold, near, data) -> None:
+    order = np.array(data.draw(st.permutations(range(len(hashes)))))
+    candidate, ranking = np.ones(len(hashes), dtype=bool), rank_slices("hash", hashes, np.ones(len(hashes), dtype=bool))
+    plain = choose(Target.of(threshold=threshold), hashes, ranking, candidate, order)
+    found = choose(Target.of(threshold=threshold, near=near), hashes, ranking, candidate, order)
+
+    expected = set(np.flatnonzero(plain.kept).tolist())
+    for exemplar in list(expected):
+        members = [i for i in order.tolist() if plain.kept_by[i] == exemplar]  # in the walk
+        expected |= {*sorted(members, key=lambda i: bits(hashes[i], hashes[exemplar]))[:near]}
+    assert set(np.flatnonzero(found.kept).tolist()) == expected
+    assert (found.kept_by[found.kept] == -1).all()
+    np.testing.assert_array_equal(found.kept_by[~found.kept], plain.kept_by[~found.kept])
+
+
+def test_a_random_choice_is_of_its_seed_and_volume_and_spreads_evenly() -> None:
+    hashes, candidate = np.arange(10, dtype=np.uint64), np.arange(10) != 3
+    ranking = rank_slices("hash", hashes, candidate)
+    target = Target.of(method="random", fraction=1 / 3, seed=5)
+    kept = [choose(target, hashes, ranking, candidate).kept for _ in range(2)]
+    assert kept[0].tolist() == kept[1].tolist()
+    assert kept[0].sum() == 3  # of nine candidates
+    assert not kept[0][3]
+    draws = [
+        choose(Target.of(method="random", fraction=1 / 3, seed=seed), hashes, ranking, candidate).kept
+        for seed in range(600)
+    ]
+    times = np.sum(draws, axis=0)
+    assert times[3] == 0
+    assert (np.abs(times[candidate] - 200) < 5 * np.sqrt(600 * 2 / 9)).all()  # five standard deviations
+    others = choose(target, hashes + np.uint64(1), ranking, candidate).kept
+    assert others.tolist() != kept[0].tolist()  # another volume
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "random", "step": 3}, "expected for random a fraction or a like, found a step"),
+        ({"method": "every_n", "like": "a", "step": 3}, "found both"),
+        ({"method": "hash", "like": "a"}, "found a like"),
+        ({"method": "hash", "seed": 3}, "only random has a seed"),
+        ({"method": "random", "seed": -1}, "seed of 0 or more"),
+        ({"method": "hash", "fraction": 0.1, "near": 1}, "only the rule exemplars"),
+        ({"method": "every_n", "near": 1}, "only the rule exemplars"),
+        ({"near": -1}, "whole number of slices from 0"),
+        ({"method": "every_n", "fraction": 0.1, "offset": 1}, "an offset goes with a step"),
+    ],
+)
+def test_controls_that_make_no_sense_are_refused(options, words) -> None:
+    with pytest.raises(UserError, match=words):
+        Target.of(**options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.pretraining.balance import Balanced
 from lessismore_transforms.pretraining.rotation import Rotation
 from lessismore_transforms.pretraining.settings import PretrainingSettings
 from lessismore_transforms.pretraining.slice_table import kept_slices
@@ -34,6 +35,11 @@ def draws_per_epoch(settings: PretrainingSettings, dataset: TrainingSet) -> int:
 
 def make_order(settings: PretrainingSettings, dataset: TrainingSet, batches_per_epoch: int) -> Order:
     """How the epochs of a training are drawn."""
+    if settings.balance:
+        volumes, clusters = slices(dataset)[1].numpy(), np.arange(len(dataset))
+        if isinstance(dataset, SliceSelectionDataset):
+            clusters = dataset.clusters
+        return Balanced(volumes, clusters, settings.batch_size, settings.seed)
     if settings.sampling == "rotate" and isinstance(dataset, SliceSelectionDataset):
         return Rotation(dataset.clusters, settings.seed)
     if settings.sampling == "spread":

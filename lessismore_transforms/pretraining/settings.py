@@ -44,6 +44,7 @@ class PretrainingSettings:
         help="slices of an epoch: `random`, all; `rotate`, one of each cluster of near copies; `spread`, all, near "
         "ones in different batches",
     )
+    balance: bool = option(False, help="draw from every volume equally often, whatever number of slices it keeps")
     spread_mm: float | None = option(None, help="distance along the slice axis within which slices are near")
     spread_bits: int | None = option(None, help="distance of their difference hashes instead, bits of 64")
     device: Any = option(None, help="torch device, such as `cuda:1`", role="speed")
@@ -83,6 +84,8 @@ class PretrainingSettings:
     def __post_init__(self) -> None:
         parse_bools(self)
         _check_sampling(self.sampling, self.spread_mm, self.spread_bits)
+        if self.balance and self.sampling == "spread":
+            raise UserError("expected balance with the sampling random or rotate, found it with spread: drop one")
         if self.sampling == "spread" and self.spread_bits is None:
             object.__setattr__(self, "spread_mm", SPREAD_MM if self.spread_mm is None else float(self.spread_mm))
 

@@ -28,7 +28,7 @@ class Order(Protocol):
     draws: int
 
     def draw(self, epoch: int) -> npt.NDArray[np.int64]:
-        """The indices (draws,) of an epoch, counted from 0; none comes twice."""
+        """The indices (draws,) of an epoch, counted from 0; none comes twice in a batch."""
 
 
 class RandomOrder:

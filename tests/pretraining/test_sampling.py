@@ -13,6 +13,7 @@ from helpers import ROOT, in_bundle, tiny_settings, workflows
 
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.pretraining.balance import Balanced
 from lessismore_transforms.pretraining.loader import SliceBatches
 from lessismore_transforms.pretraining.rotation import Rotation, random_keys
 from lessismore_transforms.pretraining.sampling import count_near_pairs, draws_per_epoch, make_order, near_pairs_line
@@ -417,3 +418,55 @@ print("SAID" + json.dumps([said, queue]))
     assert config["settings"]["spread_mm"] == 60
     line = f"within 60 mm share a batch {found['spread']} times in the first epoch, in a random order {found['random']}"
     assert printed.count(line) == 1
+
+
+# Balance
+
+
+def balanced(sizes: list[int], batch_size: int, seed: int = 0, copies: int = 1) -> Balanced:
+    """Volumes of so many clusters, each of so many slices."""
+    volumes = np.repeat(np.arange(len(sizes)), np.array(sizes) * copies)
+    return Balanced(volumes, np.repeat(np.arange(sum(sizes)), copies), batch_size, seed)
+
+
+@pytest.mark.parametrize(("sizes", "batch_size"), [([3, 9, 40, 5], 12), ([2, 2, 30], 4), ([1, 8, 3], 3), ([20], 20)])
+def test_volumes_are_drawn_equally_often_and_no_batch_holds_a_slice_twice(sizes: list[int], batch_size: int) -> None:
+    order, volumes = balanced(sizes, batch_size, seed=3), np.repeat(np.arange(len(sizes)), sizes)
+    assert order.draws == sum(sizes)
+    for epoch in range(30):
+        drawn = order.draw(epoch)
+        counts = np.bincount(volumes[drawn], minlength=len(sizes))
+        assert counts.sum() == order.draws
+        assert np.ptp(counts) <= 1
+        for begin in range(len(drawn) - batch_size + 1):  # wherever a batch begins
+            assert len({*drawn[begin : begin + batch_size].tolist()}) == batch_size
+        for volume, size in enumerate(sizes):  # all slices of a volume before one comes again
+            times = np.bincount(drawn[volumes[drawn] == volume], minlength=len(volumes))[volumes == volume]
+            assert np.ptp(times) <= 1
+            assert times.sum() in (order.draws // len(sizes), order.draws // len(sizes) + 1)
+            assert size == len(times)
+
+
+def test_within_a_volume_all_slices_and_copies_are_as_likely() -> None:
+    order = balanced([2, 5], batch_size=4, copies=3)
+    times = sum(np.bincount(order.draw(epoch), minlength=21) for epoch in range(3000))
+    clusters = times.reshape(7, 3)
+    assert np.abs(clusters[:2] / clusters[:2].mean() - 1).max() < 0.1
+    assert np.abs(clusters[2:] / clusters[2:].mean() - 1).max() < 0.1
+    assert clusters[:2].sum() == pytest.approx(clusters[2:].sum(), rel=0.01)
+
+
+def test_balance_depends_on_seed_and_epoch_alone() -> None:
+    order = balanced([3, 9, 5], 9, seed=4)
+    later = order.draw(7).tolist()
+    assert balanced([3, 9, 5], 9, seed=4).draw(7).tolist() == later
+    assert balanced([3, 9, 5], 9, seed=5).draw(7).tolist() != later
+    assert order.draw(6).tolist() != later
+
+
+def test_a_volume_with_fewer_slices_than_a_batch_takes_of_it_is_refused() -> None:
+    balanced([3, 9, 5], 9)
+    with pytest.raises(UserError, match=r"4 slices or more of every volume .* a batch of 10 .* 3 volumes, found .* 3:"):
+        balanced([3, 9, 5], 10)
+    with pytest.raises(UserError, match="random or rotate"):
+        PretrainingSettings(dataset_dir="out", sampling="spread", balance=True)

@@ -18,8 +18,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from reproduction.experiment import Experiment, read_experiment, tiny
+from reproduction.kept import Kept
+from reproduction.labels import write_labels
 from reproduction.processes import interruptible, last_error, run
-from reproduction.steps import LAST, Book, Step, all_steps
+from reproduction.steps import LAST, Book, Step, all_steps, label_table
 
 from lessismore_transforms.atomic import TEMPORARY, writing
 from lessismore_transforms.classification.tasks import TASKS
@@ -53,6 +55,13 @@ def _parser() -> Parser:
         action="store_true",
         help="on synthetic data and with small networks, two reductions and few epochs: the whole way in minutes",
     )
+    parser.add_argument(
+        "--keep",
+        metavar="FILE.jsonl",
+        type=Path,
+        help="where the results of probes are kept, in a small form without weights (default: "
+        "EXP/tables/EXPERIMENT.jsonl); what stands there is not run again, in another EXP either",
+    )
     parser.add_argument("--dry_run", action="store_true", help="only show the commands that would run")
     parser.add_argument(
         "--only",
@@ -77,29 +86,78 @@ def _run(options: argparse.Namespace) -> int:
     folder = options.output_dir.resolve()
     if options.tiny:
         experiment = tiny(experiment)
-    names = (*experiment.pretrain_datasets, *experiment.tasks)
-    data = _folders(options, names, folder)
+    data = _folders(options, experiment.data_names, folder)
     steps = all_steps(experiment, folder, data)
     book = Book(folder, steps, data)
     chosen = _chosen(steps, options.only)
     _refuse_changed(book, chosen, steps)
-    to_do = [step for step in chosen if not book.done(step)]
+    kept = Kept((options.keep or folder / "tables" / f"{experiment.name}.jsonl").resolve())
+    spared = _spared(steps, book, kept)
+    to_do = [step for step in chosen if step.name not in spared and not book.done(step)]
     if options.dry_run:
         _show(to_do, len(chosen))
         return 0
     if options.tiny:
         _write_tiny_data(data, {name for step in to_do for name in step.data})
     _refuse_absent(to_do, data)
-    failed = _work(to_do, chosen, steps, book)
+    _write_labels(experiment, folder, data, to_do)
+    for step in chosen:  # of a run that was stopped before it kept them
+        _keep(step, book, kept)
+    failed = _work(to_do, chosen, steps, book, kept)
     _say_failures(failed)
-    if not options.only or any(name == "table" or name.startswith("evaluate") for name in options.only):
-        _conclude(experiment, folder, failed)
+    if not options.only or any(name == "table" or name.startswith(("evaluate", "probe")) for name in options.only):
+        _conclude(experiment, folder, failed, kept)
     return 1 if failed else 0
 
 
-def _conclude(experiment: Experiment, folder: Path, failed: Mapping[str, tuple[str, Path]]) -> None:
+def _spared(steps: Sequence[Step], book: Book, kept: Kept) -> set[str]:
+    """The names of the steps that need not run, as the results of all that is made from them are kept.
+
+    Raises:
+        UserError: what is kept was found with other settings.
+    """
+    there = kept.identities()
+    for step in steps:
+        if there.get(step.name, book.identity(step)) != book.identity(step):
+            raise UserError(
+                f"expected results of these settings in {kept.path}, found those of others for {step.name}: name "
+                "another file with --keep"
+            )
+    spared = {step.name for step in steps if step.name in there and step.name.startswith("probe/")}
+    for step in reversed(steps):
+        users = [other.name for other in steps if step.name in other.needs]
+        if users and all(name in spared for name in users):
+            spared.add(step.name)
+    return spared
+
+
+def _keep(step: Step, book: Book, kept: Kept) -> None:
+    """Keep what a step found, once."""
+    if not book.done(step) or step.name in kept.identities():
+        return
+    if step.name.startswith("probe/"):
+        kept.add_probe(step.name, book.identity(step), book.seconds(step), step.output)
+    elif step.name.startswith("pretrain/") and any(each.name.startswith("probe/") for each in book.steps):
+        kept.add_pretraining(step.name, book.identity(step), book.seconds(step), step.output)
+
+
+def _write_labels(experiment: Experiment, folder: Path, data: Mapping[str, Path], to_do: Sequence[Step]) -> None:
+    """The tables of labels that probes want and that the experiment tells by paths."""
+    wanted = {step.name.split("/")[1] for step in to_do if step.name.startswith("probe/")}
+    for name in wanted:
+        if labels := experiment.probes[name].get("labels"):
+            write_labels(label_table(folder, name), data[name], labels)
+
+
+def _conclude(experiment: Experiment, folder: Path, failed: Mapping[str, tuple[str, Path]], kept: Kept) -> None:
     from reproduction.results import drop_losers, outcomes, write_results  # takes seconds to import
 
+    if experiment.probes and kept.lines:
+        from reproduction.evidence import write_evidence
+
+        print(f"\n{write_evidence(experiment, kept)}", flush=True)
+    if not experiment.tasks:
+        return
     if failed and not outcomes(experiment, folder):
         return  # there is no table, and it was said why
     print(f"\n{write_results(experiment, folder)}", flush=True)
@@ -150,7 +208,7 @@ def _refuse_changed(book: Book, chosen: Sequence[Step], steps: Sequence[Step]) -
 def _refuse_absent(to_do: Sequence[Step], data: Mapping[str, Path]) -> None:
     names = list(dict.fromkeys(name for step in to_do for name in step.data))
     absent = [f"--data {name}=DIR" for name in names if name not in data]
-    wrong = [f"{name} ({data[name]} is no folder)" for name in names if name in data and not data[name].is_dir()]
+    wrong = [f"{name} ({data[name]} is not there)" for name in names if name in data and not data[name].exists()]
     if absent or wrong:
         raise UserError(
             "; ".join(
@@ -191,24 +249,25 @@ class _Progress:
     begin: float = field(default_factory=time.monotonic)
     number: int = 0
 
-    def start(self, step: Step) -> None:
+    def start(self, step: Step, expected: float | None) -> None:
         self.number += 1
         elapsed = timedelta(seconds=round(time.monotonic() - self.begin))
-        print(f"[{self.number}/{self.total}, {elapsed}] {step.name} ", end="", flush=True)
+        left = "" if expected is None else f", about {timedelta(seconds=round(expected))} left"
+        print(f"[{self.number}/{self.total}, {elapsed}{left}] {step.name} ", end="", flush=True)
 
     def end(self, words: str) -> None:
         print(words, flush=True)
 
 
 def _work(
-    to_do: Sequence[Step], chosen: Sequence[Step], steps: Sequence[Step], book: Book
+    to_do: Sequence[Step], chosen: Sequence[Step], steps: Sequence[Step], book: Book, kept: Kept
 ) -> dict[str, tuple[str, Path]]:
     """Run steps one after the other; returns of those that failed why, and the log."""
     print(f"{len(chosen) - len(to_do)} of {len(chosen)} steps are done; logs: {book.folder / 'steps'}", flush=True)
     by_name, failed = {step.name: step for step in steps}, dict[str, tuple[str, Path]]()
     progress = _Progress(len(to_do))
-    for step in to_do:
-        progress.start(step)
+    for number, step in enumerate(to_do):
+        progress.start(step, book.expected_seconds(to_do[number:]))
         log = book.log(step)
         if lacking := [name for name in step.needs if not book.done(by_name[name])]:
             failed[step.name] = f"it needs {lacking[0]}, which is not done", book.log(by_name[lacking[0]])
@@ -226,6 +285,7 @@ def _work(
             continue
         if step.name.startswith("evaluate"):  # thrice the size of the network, and of no use any more
             shutil.rmtree(step.output / LAST.parent, ignore_errors=True)
+        _keep(step, book, kept)
         progress.end(f"{seconds:.1f} s")
     return failed
 

@@ -86,9 +86,9 @@ def load_models(
     Args:
         models: of each `NAME=FILE`: the backbone.safetensors of a pre-training, the model.safetensors of an evaluation,
             a published checkpoint, or the folder of either run, which has the checkpoints of a pre-training too; or
-            `NAME=random`, untrained weights of the first encoder's network; or `NAME=NETWORK`, untrained weights of a
-            network of torchvision or timm; or `NAME=NETWORK:FILE`, that network with the weights in a file; or
-            `NAME=NETWORK:imagenet`, with torchvision's.
+            `NAME=random` or `NAME=random:SEED`, untrained weights of the first encoder's network; or `NAME=NETWORK`,
+            untrained weights of a network of torchvision or timm; or `NAME=NETWORK:FILE`, that network with the weights
+            in a file; or `NAME=NETWORK:imagenet`, with torchvision's.
         backbone: name of the network for a file without a header.
         device: where they run.
         alike: settings that have to be the same for all networks.
@@ -106,13 +106,17 @@ def load_models(
         raise UserError(f"expected each name of a model once, found {doubled!r} twice: change one")
     overriding = {name: value for name, value in given.items() if value is not None}
     place = pick_device(device)
-    first = next((path for _, path in pairs if path != RANDOM), None)
+    first = next((path for _, path in pairs if _seed_of(path) is None), None)
     if first is None:
         raise UserError(
             "expected a model from a file beside the random one, found none: name one with --models, or the network, "
             "as in random=resnet50"
         )
-    found = [_load(name, first if path == RANDOM else path, backbone, untrained=path == RANDOM) for name, path in pairs]
+    found = [
+        _load(name, first if seed is not None else path, backbone, seed=seed)
+        for name, path in pairs
+        for seed in [_seed_of(path)]
+    ]
     found = [_shown(model, overriding, place) for model in found]
     for setting in alike:
         values = {model.name: model.settings.get(setting) for model in found if setting in model.settings}
@@ -147,11 +151,19 @@ def _named(text: str) -> tuple[str, str]:
     return name.strip(), path.strip()
 
 
-def _load(name: str, place: str, backbone: str, *, untrained: bool = False) -> Model:
+def _seed_of(place: str) -> int | None:
+    """The seed of untrained weights, `random` or `random:SEED`; None of anything else."""
+    word, _, seed = place.partition(":")
+    return int(seed or 0) if word == RANDOM and (seed or "0").isdecimal() else None
+
+
+def _load(name: str, place: str, backbone: str, *, seed: int | None = None) -> Model:
+    """A network; with a seed, untrained weights of the network that is there."""
+    untrained = seed is not None
     path, checkpoints = Path(place), tuple[Path, ...]()
     if not path.exists():
         if found := find_network(place):
-            return _baseline(name, *found, untrained=untrained)
+            return _baseline(name, *found, seed=seed)
         raise UserError(
             f"expected a file of weights, the folder of a run, or a network of torchvision or timm as NETWORK or "
             f"NETWORK:FILE, found none of them in {name}={place}: check the name"
@@ -174,7 +186,7 @@ def _load(name: str, place: str, backbone: str, *, untrained: bool = False) -> M
         record = header["record"]
         origin |= {"mode": record.get("mode"), "weights": weights_id(network)}
         return Model(name, network, tuple(header["classes"]), wanted, origin)
-    encoder = build_backbone(architecture, weights=RANDOM if untrained else path)
+    encoder = build_backbone(architecture, weights=RANDOM if untrained else path, seed=seed or 0)
     if untrained:
         origin, told, checkpoints = {"backbone": architecture}, {}, ()
     wanted = {key: header[key] for key in ("image_size", "channels", "mean", "std", "window") if key in header}
@@ -183,10 +195,10 @@ def _load(name: str, place: str, backbone: str, *, untrained: bool = False) -> M
     return Model(name, encoder, (), wanted, {**origin, **told, "weights": weights_id(encoder)}, checkpoints)
 
 
-def _baseline(name: str, network: str, weights: str, *, untrained: bool) -> Model:
+def _baseline(name: str, network: str, weights: str, *, seed: int | None) -> Model:
     """A network by its name, with weights of others or none; it wants pictures as its makers say."""
-    weights = RANDOM if untrained else weights
-    encoder = build_backbone(network, weights=weights)
+    weights = weights if seed is None else RANDOM
+    encoder = build_backbone(network, weights=weights, seed=seed or 0)
     header = {} if weights in (RANDOM, IMAGENET) else read_metadata(weights)
     wanted = {key: header[key] for key in _USUAL if key in header}
     if weights != RANDOM and "mean" not in wanted:

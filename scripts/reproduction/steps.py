@@ -5,6 +5,7 @@ In the folder of results, EXP:
 - reduce/SET_MEASURE/: one `reduce` for each measure; encoders are trained on selections of it.
 - pretrain/SET_METHOD_REDUCTION_seedK/: a pre-training.
 - evaluate/TASK/SET_METHOD_REDUCTION_seedK_epochE/ and evaluate/TASK/scratch/: fine-tunings, a folder for each run.
+- probe/PICTURES/SET_METHOD_REDUCTION_seedK/: a probe of an encoder; probe/PICTURES/baselines/: of networks of others.
 - steps/: of each step the settings, which have to be the same where its output is used again, and what it printed.
 """
 
@@ -14,6 +15,8 @@ import ast
 import hashlib
 import json
 import math
+import re
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +29,19 @@ from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.cli.reduce import Reduce
 from lessismore_transforms.options import names
 from lessismore_transforms.pretraining.settings import PretrainingSettings
-from reproduction.experiment import BUNDLES, METHODS, REMEDIES, Experiment, Pretraining, Reduction, settings_of
+from lessismore_transforms.probing.settings import ProbeSettings
+from reproduction.arms import METHODS, REMEDIES, Pretraining, Reduction
+from reproduction.experiment import Experiment, settings_of
+from reproduction.places import BUNDLES
 
 # Of a run: its network, and what a training can go on from; importing them from there would import torch.
 MODEL, LAST = "model.safetensors", Path("checkpoints", "last.pt")
-SCRATCH = "scratch"
+SCRATCH, RANDOM, BASELINES = "scratch", "random", "baselines"
+PROBE_PAGE = "probe.html"  # written last
 # What says where and how fast a step runs, not what comes out of it.
 _FREE = {
     *names(Reduce, "speed"), *names(PretrainingSettings, "speed"), *names(ClassificationSettings, "speed"),
-    "patient_key",
+    *names(ProbeSettings, "speed"), "patient_key", "features_dir",
 }  # fmt: skip
 _UNKNOWN = "<{}>"  # stands in a command for the folder of a data set that --data does not name
 
@@ -63,6 +70,12 @@ class Step:
     needs: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """What takes about as long as this: the method of a pre-training, the pictures of a probe or a task."""
+        kind, name, *_ = self.name.split("/")
+        return f"{kind}/{name.split('_')[1]}" if kind == "pretrain" else f"{kind}/{name}"
+
     def full_command(self) -> tuple[str, ...]:
         """What follows `python -m` now: goes on from a checkpoint if there is one."""
         resume = self.resumable and (self.output / LAST).is_file()
@@ -79,12 +92,12 @@ class Book:
     """
 
     def __init__(self, folder: Path, steps: Iterable[Step], data: Mapping[str, Path]) -> None:
-        self.folder = folder
+        self.folder, self.steps = folder, list(steps)
         # A data set or EXP that has moved is the same one.
         places = {path: Path(_UNKNOWN.format(name)) for name, path in data.items()} | {folder: Path("EXP")}
         self._settings: dict[str, list[str]] = {}
         self._identities: dict[str, str] = {}
-        for step in steps:
+        for step in self.steps:
             self._settings[step.name] = settings = _portable(step.command, places)
             known = json.dumps([settings, [self._identities[need] for need in step.needs]])
             self._identities[step.name] = hashlib.sha256(known.encode()).hexdigest()[:16]
@@ -100,6 +113,25 @@ class Book:
             path.parent.mkdir(parents=True, exist_ok=True)
         content = {"identity": self._identities[step.name], "settings": self._settings[step.name]}
         write_json(path, {**content, "finished": finished, "seconds": round(seconds, 1)})
+
+    def identity(self, step: Step) -> str:
+        """16 hex digits of a step's settings and of those that it is made from."""
+        return self._identities[step.name]
+
+    def seconds(self, step: Step) -> float:
+        """How long a finished step took."""
+        found: float = self._read(step).get("seconds", 0.0)
+        return found
+
+    def expected_seconds(self, to_do: Sequence[Step]) -> float | None:
+        """How long steps will take, by the mean of finished ones of their kind; None where one of a kind is new."""
+        found: dict[str, list[float]] = {}
+        for step in self.steps:
+            if step not in to_do and self._read(step).get("finished") is True:
+                found.setdefault(step.kind, []).append(self.seconds(step))
+        if any(step.kind not in found for step in to_do):
+            return None
+        return sum(statistics.fmean(found[step.kind]) for step in to_do)
 
     def done(self, step: Step) -> bool:
         """Whether a step is done, with these settings."""
@@ -138,13 +170,21 @@ class Book:
 def all_steps(experiment: Experiment, folder: Path, data: Mapping[str, Path]) -> list[Step]:
     """All steps of an experiment, each after those that it needs.
 
+    Pre-trainings of one seed, each with its probes, come before the next seed's, so that what is there when time is up
+    is a smaller experiment.
+
     Args:
         experiment: what is asked for.
         folder: EXP, absolute.
         data: absolute folder of each data set, as far as known.
     """
-    makers = (_reduce_steps, _pretrain_steps, _evaluate_steps)
-    return [step for maker in makers for step in maker(experiment, folder, data)]
+    steps = [*_reduce_steps(experiment, folder, data), *_baseline_steps(experiment, folder, data)]
+    probes = list(_probe_steps(experiment, folder, data))
+    trained = list(_pretrain_steps(experiment, folder, data))
+    for seed in experiment.pretrain_seeds:
+        for step in (each for each in trained if each.name.endswith(f"_seed{seed}")):
+            steps += [step, *(probe for probe in probes if step.name in probe.needs)]
+    return [*steps, *_evaluate_steps(experiment, folder, data)]
 
 
 def evaluation_folder(folder: Path, task: str, pretraining: Pretraining | None, epoch: int | None = None) -> Path:
@@ -153,6 +193,16 @@ def evaluation_folder(folder: Path, task: str, pretraining: Pretraining | None, 
         return folder / "evaluate" / task / SCRATCH
     when = "end" if epoch is None else f"epoch{epoch:04d}"
     return folder / "evaluate" / task / f"{pretraining.name}_{when}"
+
+
+def probe_folder(folder: Path, name: str, networks: str) -> Path:
+    """Where a probe lies: of labelled pictures, and of a pre-training or the networks of others."""
+    return folder / "probe" / name / networks
+
+
+def label_table(folder: Path, name: str) -> Path:
+    """Where the labels that an experiment tells by paths are written as a table."""
+    return folder / "labels" / f"{name}.csv"
 
 
 def pretraining_folder(folder: Path, pretraining: Pretraining) -> Path:
@@ -166,7 +216,7 @@ def run_names(experiment: Experiment, task: str) -> list[str]:
 
 
 def _reduce_steps(experiment: Experiment, folder: Path, data: Mapping[str, Path]) -> Iterator[Step]:
-    reductions = [Reduction.of(label) for label in experiment.reductions]
+    reductions = [Reduction.of(label) for label in experiment.all_reductions]
     for dataset in experiment.pretrain_datasets:
         for measure in dict.fromkeys(reduction.measure for reduction in reductions):
             chosen = [reduction for reduction in reductions if reduction.measure == measure]
@@ -196,19 +246,24 @@ def _reduce(
     )
     if any(reduction.remedy == "rotate" for reduction in chosen):  # it draws what was removed, too
         chosen = [*chosen, Reduction.of("ALL")]
-    for reduction in {each.selection: each for each in chosen}.values():
-        product = output / "selections" / f"{reduction.selection}.json"
+    if like := [Reduction.of(each.label.partition("@")[2]) for each in chosen if each.option == "like"]:
+        chosen = [*like, *chosen]
+    selections = {each.selection_of(seed): (each, seed) for each in chosen for seed in experiment.pretrain_seeds}
+    for selection, (reduction, seed) in selections.items():
+        product = output / "selections" / f"{selection}.json"
         amount = [f"--{reduction.option}", reduction.value] if reduction.option else []
+        amount += ["--near", str(reduction.near)] if reduction.near else []
+        amount += ["--seed", str(seed)] if reduction.method == "random" else []
         yield Step(
-            f"{name}/{reduction.selection}",
+            f"{name}/{selection}",
             (
-                *("lessismore_transforms", "select", str(output), "--name", reduction.selection),
+                *("lessismore_transforms", "select", str(output), "--name", selection),
                 *("--method", reduction.method, *amount, "--fill_store", "--dataset_dir", place),
             ),
             product,
             (product,),
             proof=False,  # the store is filled after it
-            needs=(name,),
+            needs=(name, *([f"{name}/{reduction.value}"] if reduction.option == "like" else [])),
             data=(dataset,),
         )
 
@@ -221,11 +276,15 @@ def _pretrain_steps(experiment: Experiment, folder: Path, data: Mapping[str, Pat
         length: dict[str, Any] = {"max_epochs": experiment.max_epochs, "export_epochs": 0}
         if experiment.max_steps is not None:
             length = {"max_steps": experiment.max_steps, "export_epochs": 0}
+            if experiment.checkpoint_steps:  # a setting in epochs is then one in steps, for all arms
+                length["max_epochs"] = experiment.max_steps
+            if (pretraining.method, pretraining.reduction.label) in experiment.followed:
+                length["export_epochs"] = math.gcd(*experiment.checkpoint_steps, experiment.max_steps)
         elif experiment.checkpoint_epochs:
             length["export_epochs"] = math.gcd(*experiment.checkpoint_epochs)
         settings = {
             "dataset_dir": reduced,
-            "selection": pretraining.reduction.selection,
+            "selection": pretraining.selection,
             "output_dir": output,
             "seed": pretraining.seed,
             **length,
@@ -233,7 +292,7 @@ def _pretrain_steps(experiment: Experiment, folder: Path, data: Mapping[str, Pat
             **settings_of(experiment.pretrain_settings, pretraining.method),
         }
         overlay = METHODS[pretraining.method].overlay
-        selections = [pretraining.reduction.selection, *(["ALL"] if pretraining.reduction.remedy == "rotate" else [])]
+        selections = [pretraining.selection, *(["ALL"] if pretraining.reduction.remedy == "rotate" else [])]
         yield Step(
             f"pretrain/{output.name}",
             _bundle(METHODS[pretraining.method].bundle, "pretrain" in experiment.as_released, settings, overlay),
@@ -280,6 +339,69 @@ def _runs(
         )
 
 
+def _probe_steps(experiment: Experiment, folder: Path, data: Mapping[str, Path]) -> Iterator[Step]:
+    """A probe of each encoder once it is trained; beside the first of a seed, of the weights that it began with."""
+    started = set[int]()
+    for each in experiment.pretrainings:
+        trained = pretraining_folder(folder, each)
+        models = {each.arm: str(trained)}
+        if (each.method, each.reduction.label) in experiment.followed:
+            for step in experiment.checkpoint_steps:
+                models[f"{each.arm}.{step}"] = str(trained / "backbones" / f"step_{step:06d}.safetensors")
+        if each.seed not in started:
+            models[RANDOM] = f"random:{each.seed}"
+            started.add(each.seed)
+        reduced = _reduced(folder, each.dataset, each.reduction)
+        for name in experiment.probes:
+            needs = (f"pretrain/{each.name}",)
+            yield _probe(experiment, folder, data, name, each.name, models, reduced=str(reduced), needs=needs)
+
+
+def _baseline_steps(experiment: Experiment, folder: Path, data: Mapping[str, Path]) -> Iterator[Step]:
+    for name in experiment.probes if experiment.baselines else ():
+        models = {
+            network: re.sub(r"\{(\w+)\}", lambda found: _place(data, found[1]), what)
+            for network, what in experiment.baselines.items()
+        }
+        yield _probe(experiment, folder, data, name, BASELINES, models)
+
+
+def _probe(
+    experiment: Experiment,
+    folder: Path,
+    data: Mapping[str, Path],
+    name: str,
+    networks: str,
+    models: Mapping[str, str],
+    *,
+    reduced: str | None = None,
+    needs: tuple[str, ...] = (),
+) -> Step:
+    output = probe_folder(folder, name, networks)
+    options = dict(experiment.probes[name])
+    flags = ["--labels", str(label_table(folder, name))] if options.pop("labels", None) else []
+    if "bundle" in options:
+        flags += ["--bundle", str(BUNDLES / options.pop("bundle"))]
+    for option, value in options.items():
+        flags += [f"--{option}", *map(str, value if isinstance(value, tuple) else [value])]
+    flags += ["--pretraining", reduced, "--leakage", "fail"] if reduced else []
+    return Step(
+        f"probe/{name}/{networks}",
+        (
+            *("lessismore_transforms", "probe", _place(data, name), "--output_dir", str(output), "--task", name),
+            *("--models", *(f"{model}={place}" for model, place in models.items()), *flags),
+            *("--features_dir", str(folder / "probe" / name / "features")),
+        ),
+        output,
+        (output / PROBE_PAGE,),
+        needs=needs,
+        data=(
+            name,
+            *(() if needs else [each for each in experiment.data_names if f"{{{each}}}" in str(experiment.baselines)]),
+        ),
+    )
+
+
 def _encoder(
     experiment: Experiment, folder: Path, pretraining: Pretraining | None, epoch: int | None
 ) -> dict[str, object]:
@@ -293,7 +415,7 @@ def _encoder(
         "ssl_method": pretraining.method,
         "reduction": pretraining.reduction.label,
         "pretraining": _reduced(folder, pretraining.dataset, pretraining.reduction),
-        "pretraining_selection": "ALL" if pretraining.reduction.remedy == "rotate" else pretraining.reduction.selection,
+        "pretraining_selection": "ALL" if pretraining.reduction.remedy == "rotate" else pretraining.selection,
     }
 
 
@@ -353,11 +475,15 @@ def _portable(command: Sequence[str], places: Mapping[Path, Path]) -> list[str]:
             if "=" not in part and parts and not parts[0].startswith("--"):
                 parts.pop(0)
             continue
+        # A path alone, or of a network: NAME=PATH, NAME=NETWORK:PATH.
+        before, path = (
+            found.groups() if (found := re.fullmatch(r"((?:[^/=]+=)?(?:[^/:]+:)?)(/.*)", part)) else ("", part)
+        )
         for place in sorted(places, key=lambda place: -len(place.parts)):
-            if Path(part).is_relative_to(place):
-                part = (places[place] / Path(part).relative_to(place)).as_posix()
+            if Path(path).is_relative_to(place):
+                path = (places[place] / Path(path).relative_to(place)).as_posix()
                 break
-        kept.append(part)
+        kept.append(f"{before}{path}")
     return kept
 
 

@@ -91,7 +91,7 @@ def experiment_file(folder: Path, **changes: Any) -> Path:
     ("changes", "message"),
     [
         ({"reduction": ["ALL"]}, "an experiment has no 'reduction': the closest one is 'reductions'"),
-        ({"title": None}, "an experiment needs title"),
+        ({"title": None}, "an experiment needs a title, and tasks or probes"),
         ({"methods": ["SWAV"]}, "found 'SWAV': the closest one is 'SwAV'"),
         ({"tasks": ["Covid-19"]}, "found 'Covid-19': the closest one is 'COVID-19'"),
         ({"tasks": []}, "expected one task or more"),
@@ -137,7 +137,7 @@ def test_a_mistake_in_an_experiment_is_one_sentence(tmp_path: Path, changes: dic
 def test_a_file_that_is_no_experiment(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     for name in ("broken.json", "absent.json"):
-        with pytest.raises(ValueError, match=r"expected an experiment, such as table3\.json"):
+        with pytest.raises(ValueError, match=r"expected an experiment, such as evidence.json, table3\.json"):
             read_experiment(tmp_path / name)
 
 
@@ -383,7 +383,7 @@ def test_everything_is_run_once_and_told(place: Path, stub: Stub, capsys: pytest
     assert kinds == reduces + bundles  # two pre-trainings, three times two runs
     said = capsys.readouterr().out
     assert "0 of 11 steps are done" in said
-    assert "[11/11, 0:00:00] evaluate/COVID-19/LIDC_SwAV_HASH-6_seed0_epoch0020/run_01 " in said
+    assert "[11/11, 0:00:00, about 0:00:00 left] evaluate/COVID-19/LIDC_SwAV_HASH-6_seed0_epoch0020/run_01 " in said
     assert "All encoders are those after epoch 20" in said
     table = (place / "exp" / "tables" / "experiment.txt").read_text()
     assert table in said
@@ -520,7 +520,7 @@ def test_missing_data_are_named_all_at_once(place: Path, stub: Stub, capsys: pyt
     assert drive(place, data=("LIDC=lidc", "Brain=nowhere"), tasks=tasks) == 2
     error = capsys.readouterr().err
     assert "found none for --data COVID-19=DIR, --data OrgMNIST=DIR; fix --data Brain (" in error
-    assert "nowhere is no folder)" in error
+    assert "nowhere is not there)" in error
     assert drive(place, data=("PET-CT=lidc",)) == 2
     assert "the experiment has no data set 'PET-CT': it has LIDC, COVID-19" in capsys.readouterr().err
     assert drive(place, "--only", "evalute") == 2

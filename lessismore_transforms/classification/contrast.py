@@ -1,0 +1,142 @@
+"""Contrasts between arms whose pre-trainings are paired by their seed, of one task or of the mean over several.
+
+Network number r of every arm began with the same weights and the same order of draws, so that a contrast, a weighted
+sum of arms, has one value for each r, and what those have in common is not noise. Two factors are crossed as in
+`crossed`: networks, and units of each task's test pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lessismore_transforms.classification.crossed import LEAST_NETWORKS, Networks, detectable_difference
+from lessismore_transforms.classification.metrics import Metric
+from lessismore_transforms.classification.statistics import Freedom, mean_of_runs, resampled, t_quantile
+from lessismore_transforms.errors import UserError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A contrast with its uncertainty about other networks and other units.
+
+    Args:
+        value: mean over networks and tasks.
+        error: standard error of it.
+        freedom: degrees of freedom of the error.
+        networks: number of networks of each arm.
+        of_networks: the part of the variance that more networks would make smaller, for one network.
+        of_units: the part of the variance that only more units would make smaller.
+    """
+
+    value: float
+    error: float
+    freedom: float
+    networks: int
+    of_networks: float
+    of_units: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Lower and upper end of the interval that holds the true value with this probability."""
+        reach = t_quantile(self.freedom, level) * self.error
+        return self.value - reach, self.value + reach
+
+    @property
+    def p(self) -> float:
+        """Two-sided, that there is no difference; nan for fewer networks than `crossed.LEAST_NETWORKS`."""
+        return math.nan if self.networks < LEAST_NETWORKS else 2 * self._beyond(abs(self.value))
+
+    def p_equivalent(self, margin: float) -> float:
+        """Of two one-sided tests that the true value is beyond -margin or margin (Schuirmann 1987): the larger p."""
+        if self.networks < LEAST_NETWORKS:
+            return math.nan
+        return max(self._beyond(margin + self.value), self._beyond(margin - self.value))
+
+    def _beyond(self, distance: float) -> float:
+        from scipy.special import stdtr
+
+        if not self.error > 0:
+            return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
+        return float(stdtr(self.freedom, -distance / self.error))
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true value that such an interval leaves 0 out for with a power of 80 %."""
+        return detectable_difference(self.error, self.freedom)
+
+    def networks_for(self, difference: float) -> int | None:
+        """How many networks of each arm make this difference detectable; None where no number does.
+
+        The variances are taken for the true ones, and Student's quantiles for normal ones.
+        """
+        room = (difference / detectable_difference(1.0)) ** 2 - self.of_units
+        return None if room <= 0 else max(1, math.ceil(self.of_networks / room))
+
+
+def contrast(
+    tasks: Sequence[Sequence[Networks]],
+    weights: Sequence[float],
+    metric: Metric,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+) -> Contrast:
+    """A weighted sum of arms, paired by networks, as the mean over tasks.
+
+    Args:
+        tasks: for each task the arms, for each arm its networks, equally many and in the same order, each with its
+            runs; all networks of a task are scored on the same test sets, and no two tasks share a picture.
+        weights: of the arms; 1 and -1 for a difference.
+        metric: as for `statistics.bootstrap_interval`.
+        samples: resamples of the units of each task.
+        seed: of the draws.
+
+    Raises:
+        UserError: arms have different numbers of networks.
+    """
+    counts = {len(arm) for arms in tasks for arm in arms}
+    if len(counts) != 1:
+        raise UserError(f"expected equally many networks in all arms, paired by seed, found {sorted(counts)}")
+    (networks,) = counts
+    parts = [_of_task(arms, weights, metric, samples, seed + number) for number, arms in enumerate(tasks)]
+    scores = np.mean([part[0] for part in parts], axis=0)  # (R,)
+    shares = [part[1] / len(tasks) ** 2 for part in parts]
+    units = sum(shares)
+    both = sum(part[2] for part in parts) / len(tasks) ** 2
+    value = float(scores.mean())
+    free = units**2 / sum(share**2 / part[3] for share, part in zip(shares, parts, strict=True)) if units > 0 else 1.0
+    if networks == 1:
+        return Contrast(value, math.sqrt(units), free, 1, math.nan, units)
+    spread = float(np.var(scores, ddof=1))
+    rest = max(0.0, units - both)
+    total = spread / networks + rest
+    if total <= units:  # networks that differ less than the units alone would make them
+        return Contrast(value, math.sqrt(units), free, networks, spread, rest)
+    freedom = total**2 / ((spread / networks) ** 2 / (networks - 1) + rest**2 / free)
+    return Contrast(value, math.sqrt(total), freedom, networks, spread, rest)
+
+
+def _of_task(
+    arms: Sequence[Networks], weights: Sequence[float], metric: Metric, samples: int, seed: int
+) -> tuple[Floats, float, float, float]:
+    """Of one task the scores (R,), the variance by units, the share of networks and units together, the free units."""
+    values, free = resampled([runs for arm in arms for runs in arm], metric, samples=samples, seed=seed)
+    if values.shape[1] == 0:
+        raise UserError("expected several patients, sources or pictures of each class in each fold, found too few")
+    each = np.tensordot(np.asarray(weights, float), values.reshape(len(arms), -1, values.shape[1]), axes=1)  # (R, B)
+    means = np.array([[mean_of_runs(runs, metric) for runs in arm] for arm in arms])  # (arms, R)
+    scores: Floats = np.asarray(weights, float) @ means
+    scale = _scale(free)
+    of_mean = float(np.var(each.mean(axis=0)))
+    both = (float(np.var(each, axis=1).mean()) - of_mean) / (len(each) - 1) if len(each) > 1 else 0.0
+    return scores, scale * of_mean, scale * both, free.free
+
+
+def _scale(free: Freedom) -> float:
+    return free.units / free.free

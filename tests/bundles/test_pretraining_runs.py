@@ -31,9 +31,7 @@ SMALL = {
     "export_epochs": 0,
 }
 TINY = {method: given | {"backbone": tiny_backbone(method)} for method, given in tiny_settings().items()}
-TINY["byol"] |= {"network_def#hidden": 64}
-TINY["simclr"] |= {"network_def#hidden": 64}
-TINY["dclw"] |= {"network_def#hidden": 64}
+FEWER = {"moco": {"queue_length": 64}, "byol": {"network_def#hidden": 64}}  # numbers to train and to keep
 STEPS, PAUSE = 6, 3  # of a run that is stopped while it goes on, and where it waits for that
 WHOLE = ["moco", "spark", "swav"]  # two processes follow the loss of one to the last step
 METHODS = sorted(TINY)
@@ -246,7 +244,7 @@ workflow.finalize()
 def test_properties_a_stop_and_the_released_settings(tmp_path: Path, reduced: Path, method: str) -> None:
     """In one process, to save its start: MONAI's properties; a run that is stopped goes on to the bit; as released."""
     given = SMALL | TINY[method] | {"dataset_dir": str(reduced), "max_steps": 6}
-    given |= {"queue_length": 64} if method == "moco" else {}
+    given |= FEWER.get(method, {})
     overlays = ["as_released", "dclw_as_released"] if method == "dclw" else ["as_released"]
     code = f"""
 import os, signal

@@ -41,6 +41,11 @@ def tiny_settings() -> dict[str, dict[str, Any]]:
     return {name: settings[method.title] for name, method in METHODS.items() if method.bundle}
 
 
+def tiny_backbone(method: str = "") -> str:
+    """The name of a ResNet of 0.4 million weights, a thirtieth of a ResNet18; SparK takes torchvision's only."""
+    return "resnet18" if method == "spark" else "timm:test_resnet"
+
+
 def method_files(method: str, *overlays: str) -> list[str]:
     """The configuration files that train by a method, then further ones of its bundle."""
     row = METHODS[method]

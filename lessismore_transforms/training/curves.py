@@ -22,6 +22,7 @@ _BESIDE = {"loss_constant": "loss", "probe_majority": "probe_accuracy"}  # a con
 _NOT_DRAWN = ("step", "epoch")
 _MOST_POINTS = 5000  # of a curve; more are no picture but time
 _COLUMNS, _PANEL_INCHES = 3, (4.2, 2.6)
+_MARGINS = {"left": 0.7, "right": 0.15, "bottom": 0.5, "top": 0.3}  # inches of each panel; fitting them takes a second
 
 
 def read_log(run: Path | str) -> list[dict[str, Any]]:
@@ -64,7 +65,8 @@ def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
     if not names:
         raise UserError(f"expected figures in the logs of {', '.join(map(str, runs))}, found none; wait for a line")
     rows = math.ceil(len(names) / _COLUMNS)
-    figure = Figure(figsize=(_COLUMNS * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained", dpi=100)
+    figure = Figure(figsize=(_COLUMNS * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), dpi=100)
+    figure.subplots_adjust(**_places(rows))
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, _COLUMNS, place + 1)
         for number, (run, log) in enumerate(logs.items()):
@@ -123,6 +125,20 @@ def _panels(lines: Sequence[dict[str, Any]]) -> list[str]:
         if isinstance(value, (int, float)) and name not in (*_NOT_DRAWN, *_BESIDE)
     )
     return [name for name in _FIRST if name in found] + [name for name in found if name not in _FIRST]
+
+
+def _places(rows: int) -> dict[str, float]:
+    """Where the panels are, as matplotlib wants it: in shares of the figure, and gaps in shares of a panel."""
+    (wide, high), space = _PANEL_INCHES, _MARGINS
+    beside, above = space["left"] + space["right"], space["bottom"] + space["top"]
+    return {
+        "left": space["left"] / (_COLUMNS * wide),
+        "right": 1 - space["right"] / (_COLUMNS * wide),
+        "bottom": space["bottom"] / (rows * high),
+        "top": 1 - space["top"] / (rows * high),
+        "wspace": beside / (wide - beside),
+        "hspace": above / (high - above),
+    }
 
 
 def _series(log: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:

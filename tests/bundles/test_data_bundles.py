@@ -15,7 +15,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
-from helpers import BUNDLES, bundle_scripts, in_bundle, workflows
+from helpers import BUNDLES, bundle_scripts, in_bundle, tiny_backbone, workflows
 from PIL import Image
 
 from lessismore_transforms.classification.evaluation import SETTLED
@@ -32,7 +32,8 @@ from lessismore_transforms.weights.backbones import build_backbone, save_backbon
 BREAKHIS, COLORECTAL, XRAYS, SLICES = (
     f"{name}_classification" for name in ("breakhis", "colorectal", "pneumonia_xray", "slice")
 )
-SMALL: dict[str, Any] = {"backbone": "resnet18", "image_size": 32, "workers": 0, "bootstrap": 20, "device": "cpu"}
+NETWORK = tiny_backbone()
+SMALL: dict[str, Any] = {"backbone": NETWORK, "image_size": 32, "workers": 0, "bootstrap": 20, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
     for bundle, task in ((BREAKHIS, "breakhis"), (COLORECTAL, "colorectal"), (XRAYS, "pneumonia")):
         write_demo_task(folder / bundle, task, patients=8, size=48)
-    save_backbone(folder / "backbone.safetensors", build_backbone("resnet18", weights="random", seed=5), {})
+    save_backbone(folder / "backbone.safetensors", build_backbone(NETWORK, weights="random", seed=5), {})
     return folder
 
 
@@ -290,7 +291,7 @@ print("SAID" + json.dumps([run(workflow) for workflow in workflows[1:]]))
     assert [type(layer).__name__ for layer in network.classifier] == ["Linear", "BatchNorm1d", "LeakyReLU", "Linear"]
     assert (header["head"], header["split_seed"], header["channels"]) == ("mlp", 16, 3)
     assert header["mean"] == ([0.5] if bundle == XRAYS else [0.485, 0.456, 0.406])
-    before = build_backbone("resnet18", weights=data / "backbone.safetensors").state_dict()
+    before = build_backbone(NETWORK, weights=data / "backbone.safetensors").state_dict()
     assert all(torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items())
     log = [json.loads(line) for line in (first / "log.jsonl").read_text().splitlines()]
     assert {line["learning_rate"] for line in log if "learning_rate" in line} == {1.0}

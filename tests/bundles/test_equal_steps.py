@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import in_bundle, method_files, tiny_settings, workflows
+from helpers import in_bundle, method_files, tiny_backbone, tiny_settings, workflows
 from PIL import Image
 
 from lessismore_transforms.cli.main import main
@@ -16,11 +16,11 @@ from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.weights.backbones import read_metadata
 
 STEPS = 10
-TINY = tiny_settings()
+TINY = {method: given | {"backbone": tiny_backbone(method)} for method, given in tiny_settings().items()}
 METHODS = ["moco", "spark", "swav"]  # what the others have, these have too
 # A step for an epoch, so that each moment falls on a step of its own.
 GIVEN: dict[str, Any] = {
-    "backbone": "resnet18", "batch_size": 8, "workers": 0, "log_interval": 1, "max_steps": STEPS, "max_epochs": STEPS,
+    "batch_size": 8, "workers": 0, "log_interval": 1, "max_steps": STEPS, "max_epochs": STEPS,
     "export_epochs": 4, "probe_epochs": 4, "probe": "labelled",
 }  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {

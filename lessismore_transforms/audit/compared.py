@@ -101,11 +101,19 @@ class Chunks(Dataset[Chunk]):
             first.append(one)
             second.append(two)
             there = variant.pairs[np.isin(variant.pairs[:, 0], rows)]
-            to_view, to_others = self._aligned(batch, drawn[1], variant.parts, there - [rows.start, 0], two)
+            to_view, to_others = self._aligned(batch, drawn[1], variant.parts, there - np.array([rows.start, 0]), two)
             own.append(to_view)
             others.append(to_others)
         hashes = np.stack([dhash(_to_8_bit(pictures)) for pictures in (whole, *first, *second)])
         return Chunk(whole, torch.stack(first), torch.stack(second), hashes, own, others)
+
+    def views_of(self, row: int) -> list[NDArray[np.uint8]]:
+        """A slice as it is and its two views with all parts, uint8 (s, s)."""
+        rows = self.rows(row // CHUNK)
+        batch, place = self._batch(rows), row - rows.start
+        drawn = self.views.draw(batch["size"], step=row // CHUNK)
+        views = [*self.second.apply(batch["image"], [only(drawn[1], ())]), *self.views.apply(batch["image"], drawn)]
+        return [_to_8_bit(each)[place] for each in views]
 
     def _batch(self, rows: Sequence[int]) -> dict[str, Any]:
         return SliceBatches(self.dataset).__getitems__((0, rows))
@@ -142,7 +150,8 @@ class Chunks(Dataset[Chunk]):
 def _taken(drawn: Drawn, rows: Ints) -> Drawn:
     """The parameters of some views."""
     named = {each.name: getattr(drawn, each.name) for each in dataclasses.fields(drawn)}
-    return Drawn(**{name: value[rows] if isinstance(value, Tensor) else value for name, value in named.items()})
+    taken: dict[str, Any] = {name: value[rows] for name, value in named.items() if isinstance(value, Tensor)}
+    return dataclasses.replace(drawn, **taken)
 
 
 def _moved(drawn: Drawn, sizes: Tensor) -> Drawn:

@@ -94,11 +94,11 @@ def measure(
         chosen = np.full_like(index, -1)
         chosen[:, columns] = index[:, columns]
         views = (0, 1 + place, 1 + len(variants) + place)
-        found = _of_hashes(*(hashes[view] for view in views), chosen)
-        found += _of_crops(own[place], others[place], variant, chosen)
-        for model, rows_of in of_models:
-            found += _of_features(model.name, *(rows_of[view] for view in views), chosen)
-        results.append(found)
+        distances = _of_hashes(hashes[list(views)], chosen)
+        distances += _of_crops(own[place], others[place], variant, chosen)
+        for model, directions in of_models:
+            distances += _of_features(model.name, directions[list(views)], chosen)
+        results.append(distances)
     return results
 
 
@@ -123,10 +123,9 @@ def _encoded(model: Model, whole: Tensor, first: Tensor, second: Tensor) -> Tens
     return torch.nn.functional.normalize(features, dim=1).view(-1, len(whole), features.shape[1])
 
 
-def _of_hashes(
-    whole: NDArray[np.uint64], first: NDArray[np.uint64], second: NDArray[np.uint64], index: Ints
-) -> list[Distances]:
-    """`whole` and `loss` by the hashes (n,) of slices and views."""
+def _of_hashes(hashes: NDArray[np.uint64], index: Ints) -> list[Distances]:
+    """`whole` and `loss` by the hashes (3, n) of slices, first and second views."""
+    whole, first, second = hashes
     found = []
     for comparison, anchor, others in ((WHOLE, whole, whole), (LOSS, first, second)):
         own = np.bitwise_count(anchor ^ second).astype(np.float64)
@@ -152,8 +151,9 @@ def _of_crops(own: Floats, others: Floats, variant: Variant, index: Ints) -> lis
     ]
 
 
-def _of_features(name: str, whole: Tensor, first: Tensor, second: Tensor, index: Ints) -> list[Distances]:
-    """`whole` and `loss` by directions (n, F) of slices and views."""
+def _of_features(name: str, directions: Tensor, index: Ints) -> list[Distances]:
+    """`whole` and `loss` by the directions (3, n, F) of slices, first and second views."""
+    whole, first, second = directions
     found = []
     for comparison, anchor, others in ((WHOLE, whole, whole), (LOSS, first, second)):
         own = 1 - (anchor * second).sum(dim=1).double().numpy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def parts_of(kinds: Sequence[View]) -> tuple[str, ...]:
 
 def _used(view: View) -> dict[str, bool]:
     return {
-        CROP: view.scale != (1, 1) or view.ratio != (1, 1),
+        CROP: tuple(view.scale) != (1, 1) or tuple(view.ratio) != (1, 1),
         FLIP: view.flip_horizontal > 0 or view.flip_vertical > 0,
         ROTATION: view.rotate > 0,
         BRIGHTNESS: view.jitter > 0 and view.brightness > 0,
@@ -46,7 +47,7 @@ def only(drawn: Drawn, parts: Collection[str]) -> Drawn:
         drawn: parameters of N views.
         parts: out of `PARTS`.
     """
-    changed: dict[str, torch.Tensor] = {}
+    changed: dict[str, Any] = {}
     if CROP not in parts:
         changed["box"] = torch.cat((torch.zeros_like(drawn.size), drawn.size), dim=1)
     for part, name in {

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lessismore_transforms import __version__
 from lessismore_transforms.analysis.models import Model, load_models
 from lessismore_transforms.atomic import atomic_write, finite, write_json, writing
+from lessismore_transforms.audit.answer import FULL, find, near_bits
 from lessismore_transforms.audit.compared import Chunks, Variant
 from lessismore_transforms.audit.measure import LOSS, Distances, measure
 from lessismore_transforms.audit.negatives import copies_at, likelihood
@@ -30,13 +31,13 @@ from lessismore_transforms.audit.parts_of_views import parts_of
 from lessismore_transforms.audit.rates import Rate, rates
 from lessismore_transforms.audit.settings import AuditSettings
 from lessismore_transforms.audit.source import Source, open_source
-from lessismore_transforms.audit.view_pair import ViewPair, read_views
+from lessismore_transforms.audit.view_pair import read_views
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import pick_device
 from lessismore_transforms.wording import aligned, percent
 
 AUDIT, RATES, PAIRS = "audit.json", "rates.csv", "pairs.csv"
-FULL = "all parts"
+_EXAMPLES = 4
 
 Floats = NDArray[np.float64]
 
@@ -87,7 +88,7 @@ def audit(settings: AuditSettings) -> Path:
     _write_rates(settings.output_dir / RATES, of_variants)
     _write_pairs(settings.output_dir / PAIRS, source.dataset.slice_ids, neighbours, found[0])
     print(summary(about))
-    return write_page(settings.output_dir, about)
+    return write_page(settings.output_dir, finite(about), _examples(chunks, neighbours))
 
 
 def _variants(parts: Sequence[str], neighbours: Neighbours) -> tuple[dict[str, Variant], list[Any]]:
@@ -102,6 +103,14 @@ def _variants(parts: Sequence[str], neighbours: Neighbours) -> tuple[dict[str, V
         variants[f"without {part}"] = Variant(tuple(each for each in parts if each != part), few)
         variants[f"{part} alone"] = Variant((part,), few)
     return variants, [np.arange(len(neighbours.kinds))] + [columns] * (len(variants) - 1)
+
+
+def _examples(chunks: Chunks, neighbours: Neighbours) -> list[list[NDArray[np.uint8]]]:
+    """A few slices with their views, and the second view of the next slice."""
+    following = neighbours.index[:, neighbours.kinds.index(NEXT)]
+    having = np.flatnonzero(following >= 0)
+    places = having[np.linspace(0, len(having) - 1, _EXAMPLES + 2).astype(int)[1:-1]] if len(having) else []
+    return [[*chunks.views_of(int(row)), chunks.views_of(int(following[row]))[2]] for row in places]
 
 
 def _data(source: Source, neighbours: Neighbours) -> dict[str, Any]:
@@ -223,7 +232,7 @@ def _cell(value: Any) -> Any:
 
 def summary(about: Mapping[str, Any]) -> str:
     """The main numbers as text."""
-    bits = min(6, about["settings"]["bits"])
+    bits = near_bits(about)
     names = [model["name"] for model in about["models"]]
     rows = [["selection", "slices", f"negatives within {bits} bits", "per picture", *(f"as exact, {n}" for n in names)]]
     for row in about["negatives"]:
@@ -240,16 +249,9 @@ def summary(about: Mapping[str, Any]) -> str:
         )
     loss = [["closer than the second view", NEXT, OTHER, "likeness"]]
     for name in names:
-        found = {
-            rate["neighbour"]: rate
-            for rate in about["rates"][FULL]
-            if (rate["comparison"], rate["measure"]) == (LOSS, name)
-        }
-        near, other = found.get(NEXT), found.get(OTHER)
-        loss.append([name, *(percent(each["rate"]) if each else "-" for each in (near, other)), _shown(near)])
+        near, other = (find(about, LOSS, name, kind) for kind in (NEXT, OTHER))
+        like = math.nan if near is None else near["likeness"]
+        shares = ["-" if each is None else percent(each["rate"]) for each in (near, other)]
+        loss.append([name, *shares, "-" if math.isnan(like) else f"{like:.2f}"])
     size = about["negatives"][0]["batch_size"]
     return f"batches of {size}\n\n{aligned(rows, left=1)}\n\n{aligned(loss, left=1)}\n"
-
-
-def _shown(rate: Mapping[str, Any] | None) -> str:
-    return "-" if rate is None or math.isnan(rate["likeness"]) else f"{rate['likeness']:.2f}"

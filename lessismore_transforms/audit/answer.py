@@ -88,6 +88,8 @@ def _verdict(about: Mapping[str, Any]) -> str:
             "give volumes with many of them more weight."
         )
     found = _as_exact(about, about["negatives"][0])
+    if about["data"]["patients"] == 1:
+        return "There is one patient, so what is far cannot be told: audit slices of several."
     if not found:
         return "No encoder tells patients apart under these views: give one that was trained, by --models."
     worst, least = max(found), min(found)

@@ -97,10 +97,10 @@ def _likeness(own: Floats, control: Floats, top: float, patients: NDArray[np.gen
         return Estimate(math.nan, math.nan, math.nan, 0)
 
     def of(rows: Ints) -> float:
-        if np.isnan(own[rows]).all() or np.isnan(control[rows]).all():
+        near, base = own[rows], control[rows]
+        near, base = near[~np.isnan(near)], base[~np.isnan(base)]
+        if not near.size or not base.size or top - base.mean() < _LEAST:
             return math.nan
-        base = float(np.nanmean(control[rows]))
-        return (float(np.nanmean(own[rows])) - base) / (top - base)
+        return float((near.mean() - base.mean()) / (top - base.mean()))
 
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return jackknife(of, patients)
+    return jackknife(of, patients)

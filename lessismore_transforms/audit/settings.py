@@ -36,7 +36,8 @@ class AuditSettings:
         None, help="pixels per side of the views (default: those of the configuration)", metavar="PIXELS"
     )
     batch_size: int | None = option(
-        None, help="pictures of a batch, of which all others are negatives (default: that of the configuration)",
+        None, help="pictures of a batch, of which all others are negatives; for a queue of K, K + 1 (default: that of the "
+        "configuration)",
         metavar="N", least=2,
     )  # fmt: skip
     distances_mm: tuple[float, ...] = option(

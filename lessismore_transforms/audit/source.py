@@ -97,7 +97,10 @@ def _pictures(output_dir: Path, manifest: Manifest, slices: pd.DataFrame, whole:
 
 
 def _drawn(slices: pd.DataFrame, most: int, seed: int) -> Ints:
-    """Rows of whole volumes, drawn at random until there are `most` slices: one of each patient, then a second, ..."""
+    """Rows of whole volumes, drawn at random until there are `most` slices: one of each patient, then a second, ...
+
+    There are two patients at least, where the output has them.
+    """
     volumes = slices.groupby("volume", sort=False)
     members = list(volumes.indices.values())
     patients = volumes["patient"].first().tolist()
@@ -108,7 +111,7 @@ def _drawn(slices: pd.DataFrame, most: int, seed: int) -> Ints:
         turn[place] = turns[patients[place]] = turns.get(patients[place], -1) + 1
     chosen: list[Ints] = []
     for place in sorted(order, key=lambda place: turn[place]):  # a stable sort
-        if sum(map(len, chosen)) >= most:
+        if len(chosen) > 1 and sum(map(len, chosen)) >= most:
             break
         chosen.append(members[place])
     rows: Ints = np.sort(np.concatenate(chosen)).astype(np.int64)

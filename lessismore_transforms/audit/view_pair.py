@@ -58,7 +58,8 @@ def read_views(files: Sequence[Path], image_size: int | None = None) -> ViewPair
     if image_size is not None:
         first, second = (dataclasses.replace(view, size=image_size) for view in (first, second))
     batch_size = parser.get("batch_size")
-    return ViewPair((first, second), batch_size if is_number(batch_size, int) else None, str(parser.get("method", "")))
+    method = parser.get("method") or parser.get("train#trainer#method") or ""
+    return ViewPair((first, second), batch_size if is_number(batch_size, int) else None, str(method))
 
 
 def _parser(files: Sequence[Path]) -> ConfigParser:

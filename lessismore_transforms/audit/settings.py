@@ -36,10 +36,12 @@ class AuditSettings:
         None, help="pixels per side of the views (default: those of the configuration)", metavar="PIXELS"
     )
     batch_size: int | None = option(
-        None, help="pictures of a batch, of which all others are negatives; for a queue of K, K + 1 (default: that of the "
+        None,
+        help="pictures of a batch, of which all others are negatives; for a queue of K, K + 1 (default: that of the "
         "configuration)",
-        metavar="N", least=2,
-    )  # fmt: skip
+        metavar="N",
+        least=2,
+    )
     distances_mm: tuple[float, ...] = option(
         (1.0, 2.0, 5.0, 10.0), help="distances of the neighbours that are looked at", metavar="MM"
     )

@@ -62,7 +62,9 @@ def _of_encoder(about: Mapping[str, Any], name: str) -> str:
     told += f" (an exact copy: 50 %; another patient's slice: {percent(other['rate'])})"
     if near["likeness"] is None:
         return f"{told}: it cannot tell patients apart under these views, so it says nothing."
-    return f"{told}: a likeness of {near['likeness']:.2f}, where 1 is the slice itself."
+    low, high = near["likeness_low"], near["likeness_high"]
+    interval = "" if None in (low, high) else f" ({low:.2f} to {high:.2f})"
+    return f"{told}: a likeness of {near['likeness']:.2f}{interval}, where 1 is the slice itself."
 
 
 def _of_parts(about: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ COMMANDS = {  # name: file of its group, and what it does
     "compare": ("compare", "how many slices selections share, beside chance and reversed order"),
     "curves": ("train", "draw the figures of training runs over their steps"),
     "table": ("train", "compare evaluations of classification bundles with each other and with the paper"),
+    "audit": ("audit", "tell whether near copies are closer to a slice than its own second view"),
     "probe": ("probe", "compare frozen networks by regressions and neighbours on labelled pictures"),
     "explain": ("explain", "write the page of an analysis of networks again from its numbers"),
     "demo-data": ("demo_data", "write a small synthetic data set of CT volumes"),

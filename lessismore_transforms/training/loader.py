@@ -150,7 +150,7 @@ class StepLoader(DataLoader[dict[str, Any]]):
         super().__init__(
             batches,
             batch_sampler=sampler,  # type: ignore[arg-type]
-            collate_fn=_as_it_is,
+            collate_fn=as_it_is,
             num_workers=workers,
             pin_memory=pin_memory,
             worker_init_fn=leave_signals_to_the_trainer,
@@ -164,5 +164,6 @@ def leave_signals_to_the_trainer(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _as_it_is(batch: Any) -> Any:
+def as_it_is(batch: Any) -> Any:
+    """A batch that is whole already, for a loader that would collate it."""
     return batch

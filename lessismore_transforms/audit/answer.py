@@ -1,0 +1,126 @@
+"""What an audit says, in sentences: how many near copies, how close they are, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lessismore_transforms.audit.measure import LOSS
+from lessismore_transforms.audit.neighbours import NEXT, OTHER, at_bits
+from lessismore_transforms.methods import METHODS
+from lessismore_transforms.pretraining.indicators import NEAR_BITS
+from lessismore_transforms.wording import percent
+
+FULL = "all parts"
+FEW, MANY = 0.1, 1.0  # near copies per picture, as exact ones
+
+
+def find(
+    about: Mapping[str, Any], comparison: str, measure: str, neighbour: str, variant: str = FULL
+) -> Mapping[str, Any] | None:
+    """One of the rates in audit.json; None where it was not measured."""
+    for rate in about["rates"][variant]:
+        if (rate["comparison"], rate["measure"], rate["neighbour"]) == (comparison, measure, neighbour):
+            found: Mapping[str, Any] = rate
+            return found
+    return None
+
+
+def near_bits(about: Mapping[str, Any]) -> int:
+    """The bits within which slices are called near copies: the paper's threshold, or less where less was looked at."""
+    return min(NEAR_BITS, int(about["settings"]["bits"]))
+
+
+def answer(about: Mapping[str, Any]) -> list[str]:
+    """The answer, in plain text."""
+    bits, everything = near_bits(about), about["negatives"][0]
+    near = everything["near"][bits]
+    many = (
+        f"With all slices, a picture has {near['per_picture']:.2f} near copies (same volume, within {at_bits(bits)}) "
+        f"among the {everything['batch_size'] - 1} other pictures of its batch; {percent(near['at_least_one'])} of the "
+        "pictures have one or more."
+    )
+    encoders = [_of_encoder(about, model["name"]) for model in about["models"]]
+    return [many, *encoders, *_of_parts(about), _verdict(about), *_of_selections(about)]
+
+
+def judges(about: Mapping[str, Any]) -> list[str]:
+    """The encoders that the verdict rests on: those that were trained, or all where none was."""
+    trained = [model["name"] for model in about["models"] if not model.get("untrained")]
+    return trained or [model["name"] for model in about["models"]]
+
+
+def _of_encoder(about: Mapping[str, Any], name: str) -> str:
+    near, other = (find(about, LOSS, name, kind) for kind in (NEXT, OTHER))
+    if near is None:
+        return f"{name}: no slice has a neighbour in its volume."
+    told = f"To {name}, the next slice's view is closer than the second view in {percent(near['rate'])} of the cases"
+    if other is None:
+        return (
+            f"{told} (an exact copy: 50 %); what another patient's slice would be is unknown, as there is one patient."
+        )
+    told += f" (an exact copy: 50 %; another patient's slice: {percent(other['rate'])})"
+    if near["likeness"] is None:
+        return f"{told}: it cannot tell patients apart under these views, so it says nothing."
+    low, high = near["likeness_low"], near["likeness_high"]
+    interval = "" if None in (low, high) else f" ({low:.2f} to {high:.2f})"
+    return f"{told}: a likeness of {near['likeness']:.2f}{interval}, where 1 is the slice itself."
+
+
+def _of_parts(about: Mapping[str, Any]) -> list[str]:
+    """Which part of the views brings neighbours closer, to the first encoder that the verdict rests on."""
+    name, parts = judges(about)[0], about["parts"]
+    alone = {part: find(about, LOSS, name, NEXT, f"{part} alone") for part in parts}
+    without = {part: find(about, LOSS, name, NEXT, f"without {part}") for part in parts}
+    if len(parts) < 2 or None in alone.values():
+        return []
+    strongest = max(parts, key=lambda part: alone[part]["rate"])  # type: ignore[index]
+    decisive = min(parts, key=lambda part: without[part]["rate"])  # type: ignore[index]
+    return [
+        f"Of the parts of the views, {strongest} alone brings it to {percent(alone[strongest]['rate'])}; "  # type: ignore[index]
+        f"leaving out {decisive} lowers it most, to {percent(without[decisive]['rate'])}."  # type: ignore[index]
+    ]
+
+
+def _verdict(about: Mapping[str, Any]) -> str:
+    if not about["has_negatives"]:
+        title = METHODS[about["method"]].title
+        return (
+            f"The loss of {title} has no negatives, so near copies cannot be false ones there. They cost time, and "
+            "give volumes with many of them more weight."
+        )
+    found = _as_exact(about, about["negatives"][0])
+    if about["data"]["patients"] == 1:
+        return "There is one patient, so what is far cannot be told: audit slices of several."
+    if not found:
+        return "No encoder tells patients apart under these views: give one that was trained, by --models."
+    worst, least = max(found), min(found)
+    told = f"{worst:.2f}" if f"{worst:.2f}" == f"{least:.2f}" else f"{least:.2f} to {worst:.2f}"
+    most = at_bits(about["settings"]["bits"])
+    amount = f"All near copies up to {most} together are as {told} exact copies per picture and batch"
+    if worst < FEW:
+        return f"{amount}: too few to matter. Expect shorter epochs of a reduction, not better encoders."
+    if least < MANY:
+        return f"{amount}: the premise holds in part. A reduction, or masked near copies, may help; try it small."
+    return f"{amount}: the premise holds. Whether a reduction, or masked near copies, helps, a training has to show."
+
+
+def _of_selections(about: Mapping[str, Any]) -> list[str]:
+    """The largest selection that leaves few near copies, where ALL has more."""
+    if not about["has_negatives"] or max(_as_exact(about, about["negatives"][0]), default=0) < MANY:
+        return []
+    worst = {row["selection"]: max(_as_exact(about, row), default=MANY) for row in about["negatives"][1:]}
+    fine = [row for row in about["negatives"][1:] if worst[row["selection"]] < MANY]
+    if not fine:
+        return [f"No selection here leaves fewer than {MANY:g}: `select` draws others, with a larger threshold."]
+    most = max(fine, key=lambda row: row["slices"])
+    return [
+        f"The largest selection that leaves fewer than {MANY:g} is {most['selection']} ({most['target']}, "
+        f"{most['slices']:,} slices): {worst[most['selection']]:.2f}."
+    ]
+
+
+def _as_exact(about: Mapping[str, Any], row: Mapping[str, Any]) -> list[float]:
+    """Near copies of a selection as exact ones, of the encoders that the verdict rests on."""
+    told = [row["as_exact_copies"][name] for name in judges(about)]
+    return [value for value in told if value is not None]

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import BUNDLES, tree
+
+from lessismore_transforms.analysis.models import load_models
+from lessismore_transforms.audit.compared import Chunks, Variant
+from lessismore_transforms.audit.measure import LOSS, WHOLE, measure
+from lessismore_transforms.audit.neighbours import OTHER, find_neighbours
+from lessismore_transforms.audit.parts_of_views import parts_of
+from lessismore_transforms.audit.rates import collisions
+from lessismore_transforms.audit.source import open_source
+from lessismore_transforms.audit.view_pair import read_views
+from lessismore_transforms.cli.main import main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def audit(out: Path, views: Path, folder: Path, *given: object) -> int:
+    size = ["--image_size", 32, "--batch_size", 8, "--models", "random=test_resnet"]
+    return main(["audit", *map(str, [out, "--views", views, "--output_dir", folder, *size, *given])])
+
+
+@pytest.fixture(scope="module")
+def audited(changing: Path, simclr_views: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audited") / "AUDIT"
+    assert audit(changing, simclr_views, folder) == 0
+    return folder
+
+
+def rate_of(about: dict[str, Any], comparison: str, measure: str, neighbour: str, views: str = "all parts") -> float:
+    (found,) = (
+        rate["rate"]
+        for rate in about["rates"][views]
+        if (rate["comparison"], rate["measure"], rate["neighbour"]) == (comparison, measure, neighbour)
+    )
+    return float(found)
+
+
+def test_exact_copies_always_collide_and_half_the_time_as_the_loss_sees_them(
+    copies: Path, simclr_views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit(copies, simclr_views, tmp_path / "AUDIT") == 0
+    assert "ALL" in capsys.readouterr().out
+    about = json.loads((tmp_path / "AUDIT" / "audit.json").read_text())
+    for neighbour in ("next slice", "2 mm", "0 bits"):
+        for comparison, measures in (("whole", ("hash", "random")), ("aligned", ("hash", "ssim"))):
+            for name in measures:
+                assert rate_of(about, comparison, name, neighbour) == 1
+    for views in about["rates"]:
+        assert rate_of(about, "aligned", "ssim", "next slice", views) == 1
+    assert rate_of(about, "aligned", "ssim", OTHER) < 0.2
+    # two draws of the same, equal chances: 40 slices, of which each second view stands in several pairs
+    assert abs(rate_of(about, "loss", "random", "next slice") - 0.5) < 0.3
+    near = about["negatives"][0]["near"][0]
+    assert near["share"] == pytest.approx(7 / 39)
+    assert near["per_picture"] == pytest.approx(7 * 7 / 39)
+    assert "an exact copy: 50 %" in (tmp_path / "AUDIT" / "audit.html").read_text(encoding="utf-8")
+
+
+def test_slices_of_other_patients_collide_as_often_as_all_of_them_do_on_average(
+    changing: Path, simclr_views: Path
+) -> None:
+    """The rate of one drawn slice of another patient has the mean over all of them for its expected value."""
+    source = open_source(changing, 100, seed=0)
+    views = read_views([simclr_views], 32)
+    models = load_models(["random=test_resnet"])
+    n, patients = len(source.rows), source.seen["patient"].to_numpy()
+    everyone = np.tile(np.arange(n), (n, 1))
+    everyone[patients[:, None] == patients] = -1
+    drawn = np.stack([find_neighbours(source.seen, (), 0, seed=seed).index[:, -1] for seed in range(25)], axis=1)
+    index = np.concatenate([everyone, drawn], axis=1)
+    pairs = np.argwhere(np.arange(n)[None] == -1).reshape(0, 2)
+    chunks = Chunks(source.dataset, views.kinds, [Variant(parts_of(views.kinds), pairs)], seed=0)
+    ((*found,),) = measure(chunks, models, index, [np.arange(index.shape[1])])
+    compared = 0
+    for distances in found:
+        if distances.comparison not in (WHOLE, LOSS):
+            continue
+        hits = collisions(distances)
+        expected = np.nanmean(hits[:, :n], axis=1)  # of each slice
+        of_draws = hits[:, n:].mean(axis=0)
+        spread = np.sqrt(np.nanvar(hits[:, :n], axis=1).sum()) / n  # of the mean over slices, each drawn by itself
+        assert abs(of_draws.mean() - expected.mean()) < 4 * spread / 5
+        compared += 1
+    assert compared == 4
+
+
+def test_the_numbers_are_those_of_the_pairs(audited: Path) -> None:
+    about = json.loads((audited / "audit.json").read_text())
+    rows = [row for row in csv.DictReader((audited / "pairs.csv").open()) if row["neighbour"] == "next slice"]
+    assert len(rows) == 40
+    for comparison, name in (("whole", "random"), ("aligned", "ssim"), ("aligned", "hash"), ("loss", "hash")):
+        own, other = (
+            np.array([float(row[f"{comparison} {name} {what}"]) for row in rows]) for what in ("view", "other")
+        )
+        tie = (own == other) * (0.5 if comparison == "loss" else 1)
+        assert rate_of(about, comparison, name, "next slice") == pytest.approx(np.mean((other < own) + tie), abs=0.03)
+    assert {row["mm"] for row in rows} == {"2.5"}
+
+
+def test_all_parts_and_selections_are_there(audited: Path) -> None:
+    about = json.loads((audited / "audit.json").read_text())
+    parts = ["crop", "flip", "brightness", "contrast", "blur"]
+    assert about["parts"] == parts
+    alone = [name for part in parts for name in (f"without {part}", f"{part} alone")]
+    assert list(about["rates"]) == ["all parts", *alone]
+    everything, hash3 = about["negatives"]
+    assert (everything["selection"], everything["slices"]) == ("ALL", 40)
+    assert hash3["selection"] == "hash3"
+    assert hash3["slices"] < 40
+    assert hash3["near"][3]["per_picture"] == 0  # exemplars are further apart
+    assert everything["near"][3]["per_picture"] > 0
+    page = (audited / "audit.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 16
+    assert str(audited.parent) not in page
+    for row in csv.DictReader((audited / "rates.csv").open()):
+        assert 0 <= float(row["rate"]) <= 1
+
+
+def test_workers_and_a_second_run_change_no_byte(
+    audited: Path, changing: Path, simclr_views: Path, tmp_path: Path
+) -> None:
+    assert audit(changing, simclr_views, tmp_path / "AUDIT", "--workers", 2) == 0
+    assert tree(tmp_path / "AUDIT") == tree(audited)
+
+
+@pytest.mark.parametrize(
+    "bundle", sorted(path.parents[1].name for path in BUNDLES.glob("ct_*_pretraining/configs/train.json"))
+)
+def test_the_views_of_every_bundle_can_be_audited(bundle: str) -> None:
+    found = read_views([BUNDLES / bundle / "configs" / "train.json"])
+    assert [view.count for view in found.kinds] == [1, 1]
+    assert found.has_negatives == (bundle in ("ct_simclr_pretraining", "ct_moco_pretraining"))
+    assert found.batch_size is not None
+    assert parts_of(found.kinds)
+
+
+def test_the_configuration_of_a_run_and_an_overlay_are_read(simclr_views: Path, tmp_path: Path) -> None:
+    content = json.loads(simclr_views.read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {}, "configuration": content}))
+    (tmp_path / "overlay.json").write_text(json.dumps({"batch_size": 16, "image_size": 40}))
+    found = read_views([tmp_path / "config.json", tmp_path / "overlay.json"])
+    assert (found.batch_size, found.kinds[0].size, found.method) == (16, 40, "simclr")
+    assert read_views([simclr_views], 64).kinds[1].size == 64
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "expected a JSON object in"),
+        ("[]", "expected a JSON object in"),
+        ("{}", "expected views with their kinds in"),
+        ('{"views": {"kinds": [3]}}', "expected kinds that are lessismore_transforms.pretraining.views.View in"),
+        (
+            '{"views": {"kinds": [{"_target_": "lessismore_transforms.pretraining.views.View", "size": 0}]}}',
+            "expected size of a view to be at least 1, found 0",
+        ),
+        (None, "cannot read"),
+    ],
+)
+def test_views_that_are_none(
+    content: str | None, sentence: str, changing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views = tmp_path / "views.json"
+    if content is not None:
+        views.write_text(content)
+    assert audit(changing, views, tmp_path / "AUDIT") == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "AUDIT").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--bits", "65"], "expected bits of 0 to 64, found 65"),
+        (["--distances_mm", "0"], "expected distances above 0 mm, found 0"),
+        (["--image_size", "8"], "expected an image_size of 16 pixels or more, found 8"),
+        (["--batch_size", "1"], "expected 2 or more, found 1"),
+        (["--models", "random"], "expected a model as NAME=FILE, found 'random'"),
+        (["--image_size", "512"], "smallest crop would be enlarged"),
+    ],
+)
+def test_settings_that_make_no_sense(
+    given: list[str],
+    sentence: str,
+    changing: Path,
+    simclr_views: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        code = audit(changing, simclr_views, tmp_path / "AUDIT", *given)
+    except SystemExit as end:
+        code = int(str(end.code))
+    assert code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_output_that_lacks_slices(
+    changing: Path, simclr_views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit(tmp_path / "nothing", simclr_views, tmp_path / "AUDIT") == 2
+    assert "expected the output folder of a finished `reduce`" in capsys.readouterr().err
+    data, out = changing.parent / "data", tmp_path / "OUT"
+    assert main(["reduce", str(data), "--output_dir", str(out), "--threshold", "6", "--no_report"]) == 0
+    assert audit(out, simclr_views, tmp_path / "AUDIT") == 2
+    assert "that keeps every slice, found none: `select" in capsys.readouterr().err
+    assert main(["select", str(out), "--method", "all", "--name", "all"]) == 0
+    assert audit(out, simclr_views, tmp_path / "AUDIT") == 2
+    assert "of 40 are not there: `select" in capsys.readouterr().err
+    shutil.rmtree(out)

@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.pretraining.momentum import momentum_copy, update_copy
@@ -25,6 +23,7 @@ from lessismore_transforms.training.precision import at_least_float32
 from lessismore_transforms.training.processes import all_gather, own_rows, process_count
 from lessismore_transforms.weights.backbones import three_channels
 from lessismore_transforms.wording import counted
+from torch import nn
 
 LONGEST_QUEUE = 65_536  # keys, in the paper of MoCo
 BATCHES_IN_QUEUE = 256  # as many as 65,536 keys are in the paper of MoCo

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityRangePercentilesd
-
 from lessismore_transforms.transforms import SelectSlicesd
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityRangePercentilesd
 
 # CTVolumeReader is for CT; SelectSlicesd takes order and orientation from the affine, whoever read the volume.
 LOAD = (

@@ -12,18 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from monai.data import CacheDataset, DataLoader, list_data_collate
-from monai.transforms import (
-    Compose,
-    EnsureChannelFirstd,
-    LoadImaged,
-    RandAffined,
-    ScaleIntensityRanged,
-    SplitDimd,
-)
-
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
 from lessismore_transforms.transforms import CTVolumeReader, SelectSlicesd
+from monai.data import CacheDataset, DataLoader, list_data_collate
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandAffined, ScaleIntensityRanged, SplitDimd
 
 KEYS = ("image", "label")
 

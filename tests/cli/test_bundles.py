@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -86,6 +88,18 @@ def test_bundles_travel_in_the_wheel(site: Path, tmp_path: Path) -> None:
     assert {path.name for path in shipped.iterdir()} == set(bundles())
     for name in bundles():
         assert tree(shipped / name) == own_files(BUNDLES / name)
+
+
+def test_the_readme_of_the_package_leads_nowhere_wrong(site: Path) -> None:
+    """A wheel that was built without a URL has no picture and no link to a file; one with a URL has absolute ones."""
+    (metadata,) = site.glob("*.dist-info/METADATA")
+    text = metadata.read_text(encoding="utf-8")
+    assert "![" not in text
+    assert re.findall(r"\]\((?!https://)", text) == []
+    outside = runpy.run_path(str(ROOT / "hatch_build.py"))["outside"]
+    assert outside("![a](b/c.png)\n\n[d](e.md) [f](https://g) [h](#i)", "https://j/") == (
+        "![a](https://j/b/c.png)\n\n[d](https://j/e.md) [f](https://g) [h](#i)"
+    )
 
 
 @pytest.mark.slow  # kernels are compiled anew in a new place

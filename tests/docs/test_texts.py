@@ -214,7 +214,7 @@ def test_the_guide_to_pipelines_runs(small_data: Path, tmp_path: Path) -> None:
         assert before in script
         script = script.replace(before, after)
     script += """
-assert tuple(batch["image"].shape) == (len(slices), 1, 48, 48), batch["image"].shape
+assert tuple(batch["image"].shape) == (len(slices), 1, 224, 224), batch["image"].shape
 assert len(slices) == summary.kept < summary.slices == len(manifest.slices) == 96
 assert chosen.kept_ids == Selection.read("OUT", "hash3").kept_ids
 assert len(chosen.kept_ids) > summary.kept

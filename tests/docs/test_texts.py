@@ -262,6 +262,20 @@ def test_the_encoder_gives_the_same_features_elsewhere(tmp_path: Path) -> None:
         torch.testing.assert_close(found["classifier"].eval()(images), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet101"])
+def test_which_sizes_fit_monais_unet(name: str) -> None:
+    """As the guide has it: the shortcuts of MONAI's small encoders have no weights."""
+    from monai.networks.nets import FlexibleUNet
+
+    tensors = build_backbone(name, weights="random").state_dict()
+    unet = FlexibleUNet(in_channels=3, out_channels=2, backbone=name, spatial_dims=2, pretrained=False)
+    if name == "resnet101":
+        unet.encoder.load_state_dict(tensors)
+    else:
+        with pytest.raises(RuntimeError, match=r"Unexpected key.*downsample"):
+            unet.encoder.load_state_dict(tensors)
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from helpers import ROOT
 
-NOTEBOOK = ROOT / "docs" / "tutorial" / "encoder_to_unet.ipynb"
+NOTEBOOK = ROOT / "docs" / "pages" / "guides" / "encoder_to_unet.ipynb"
 
 
 def test_no_outputs_are_shipped() -> None:

@@ -72,9 +72,9 @@ def option(
     return field(default=default, metadata={**metadata, "least": least, "phase": phase})
 
 
-def argument(*, help: str, metavar: str, role: Role = "path") -> Any:  # noqa: A002 (the word of argparse)
+def argument(default: Any = MISSING, *, help: str, metavar: str, role: Role = "path") -> Any:  # noqa: A002
     """Field of a dataclass that a command takes by its place and not by its name."""
-    return field(metadata={"help": help, "role": role, "metavar": metavar, "positional": True})
+    return field(default=default, metadata={"help": help, "role": role, "metavar": metavar, "positional": True})
 
 
 def nested(kind: type[_T]) -> _T:

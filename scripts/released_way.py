@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=int, default=6, help="remove slices within this many bits (default: 6)")
     options = parser.parse_args()
     kept = run(options.kind, options.dataset, options.out, options.threshold)
-    print(f"{len(kept)} slices in {options.out / 'kept'}")
+    print(f"kept slices: {len(kept)}, in {options.out / 'kept'}")
 
 
 # OpenCV warns that it makes 8 bits of float images, which is the point here.

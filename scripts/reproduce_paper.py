@@ -28,6 +28,7 @@ from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.cli.exit_code import exit_code
 from lessismore_transforms.cli.parser import Parser
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.wording import counted, plural
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,7 +163,7 @@ def _conclude(experiment: Experiment, folder: Path, failed: Mapping[str, tuple[s
         return  # there is no table, and it was said why
     print(f"\n{write_results(experiment, folder)}", flush=True)
     if dropped := drop_losers(experiment, folder):
-        print(f"deleted {dropped} fine-tuned networks of checkpoints that the table does not show")
+        print(f"deleted {counted(dropped, 'fine-tuned network')} of checkpoints that the table does not show")
 
 
 def _folders(options: argparse.Namespace, names: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -221,7 +222,7 @@ def _refuse_absent(to_do: Sequence[Step], data: Mapping[str, Path]) -> None:
 def _show(to_do: Sequence[Step], total: int) -> None:
     for step in to_do:
         print(f"# {step.name}\npython -m {shlex.join(step.full_command())}")
-    print(f"# {len(to_do)} of {total} steps are to be done; nothing was run")
+    print(f"# {len(to_do)} of {counted(total, 'step')} {plural(total, 'is', 'are')} to be done; nothing was run")
 
 
 def _write_tiny_data(data: Mapping[str, Path], wanted: set[str]) -> None:
@@ -263,7 +264,8 @@ def _work(
     to_do: Sequence[Step], chosen: Sequence[Step], steps: Sequence[Step], book: Book, kept: Kept
 ) -> dict[str, tuple[str, Path]]:
     """Run steps one after the other; returns of those that failed why, and the log."""
-    print(f"{len(chosen) - len(to_do)} of {len(chosen)} steps are done; logs: {book.folder / 'steps'}", flush=True)
+    done = f"{len(chosen) - len(to_do)} of {counted(len(chosen), 'step')} {plural(len(chosen), 'is', 'are')} done"
+    print(f"{done}; logs: {book.folder / 'steps'}", flush=True)
     by_name, failed = {step.name: step for step in steps}, dict[str, tuple[str, Path]]()
     progress = _Progress(len(to_do))
     for number, step in enumerate(to_do):

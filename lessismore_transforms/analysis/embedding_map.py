@@ -447,13 +447,13 @@ def _checked(features: ArrayLike) -> Floats:
         )
     if bad := int((~np.isfinite(values)).any(axis=1).sum()):
         raise UserError(
-            f"expected finite features, found others for {bad} of {len(values)} pictures: look for a network that "
-            "diverged"
+            f"expected finite features, found others for {bad} of {counted(len(values), 'picture')}: look for a "
+            "network that diverged"
         )
     if np.ptp(values, axis=0).max() <= _CONSTANT * np.abs(values).max():
         raise UserError(
-            f"expected features that differ, found the same for all {len(values)} pictures: the network has collapsed, "
-            "or was given the same picture"
+            f"expected features that differ, found the same for all {counted(len(values), 'picture')}: the network "
+            "has collapsed, or was given the same picture"
         )
     return values
 

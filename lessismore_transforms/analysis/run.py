@@ -46,6 +46,7 @@ from lessismore_transforms.pretraining.views import View, Views
 from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.precision import float32_only, pick_device
 from lessismore_transforms.weights.backbones import three_channels
+from lessismore_transforms.wording import counted
 
 Pair = tuple[Model, Model]
 LENGTHS = "length of features"
@@ -115,8 +116,8 @@ def check_complete(folder: Path | str) -> None:
     about = read_analysis(Path(folder))["pictures"]
     for name, reason in about["unread"].items():
         raise IncompleteError(
-            f"{len(about['unread'])} of {len(about['unread']) + about['count']} pictures could not be read and are not "
-            f"in the analysis, first {name} ({reason}): fix them or take them away"
+            f"{len(about['unread'])} of {counted(len(about['unread']) + about['count'], 'picture')} could not be read "
+            f"and are not in the analysis, first {name} ({reason}): fix them or take them away"
         )
 
 

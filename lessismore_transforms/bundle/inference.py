@@ -17,6 +17,7 @@ from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.errors import IncompleteError, UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.volumes.pictures import check_window, list_pictures, read_image, with_channels
+from lessismore_transforms.wording import counted
 
 NUMBER = "%.9g"  # nine digits tell every float32 apart
 
@@ -121,8 +122,8 @@ class TableSaver(ABC):
         """
         for name, reason in self.unread.items():
             raise IncompleteError(
-                f"{len(self.unread)} of {len(self.unread) + self.rows} pictures could not be read and have no "
-                f"{self.what}, first {name} ({reason}): fix them or take them away"
+                f"{len(self.unread)} of {counted(len(self.unread) + self.rows, 'picture')} could not be read and have "
+                f"no {self.what}, first {name} ({reason}): fix them or take them away"
             )
 
     @abstractmethod

@@ -306,7 +306,7 @@ class _Comparison:
                 self._note_state(arm.name, each)
             if len(arm.evaluations) > 1:
                 names = ", ".join(sorted(each.folder.name for each in arm.evaluations))
-                self._note(f"one arm of {len(arm.evaluations)} pre-trainings ({names}).", arm.name)
+                self._note(f"one arm of {counted(len(arm.evaluations), 'pre-training')} ({names}).", arm.name)
             others = [(other, folds) for other in self._others(arm) if (folds := self._common(arm, other)) is not None]
             for metric in self.metrics:
                 rows += self._rows(arm, metric, others)

@@ -30,6 +30,7 @@ from lessismore_transforms.methods import TITLES
 from lessismore_transforms.options import names, plain_values
 from lessismore_transforms.training.checkpoint import LAST
 from lessismore_transforms.training.processes import all_gather_objects, process_rank, share_buffers
+from lessismore_transforms.wording import counted
 
 MODEL, FIGURE = "model.safetensors", "evaluation.png"
 LEVEL = 0.95
@@ -232,8 +233,8 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
         found = [digest in seen for digest in examples.pixels(split)]
         if any(found):
             raise UserError(
-                f"{sum(found)} of {len(found)} {split} pictures are among those that {weights} was trained on: split "
-                "them as for that training, or give other pictures"
+                f"{sum(found)} of {counted(len(found), f'{split} picture')} are among those that {weights} was "
+                "trained on: split them as for that training, or give other pictures"
             )
 
 

@@ -48,7 +48,7 @@ from lessismore_transforms.reduced.picture_set import PICTURES, UNKNOWN, Picture
 from lessismore_transforms.reduced.table_files import parse_slice_id
 from lessismore_transforms.reduction.near_duplicates import near_duplicates
 from lessismore_transforms.training.processes import process_rank
-from lessismore_transforms.wording import plural
+from lessismore_transforms.wording import counted, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,15 +65,15 @@ LEAST_SIDE = 48  # pixels
 
 _SAMPLED_FROM, _SAMPLE = 2**20, 256  # pairs from which on a sample of each side decides whether a search is of use
 _ALIKE = 0.01  # share of nearly equal pairs among them: phantoms 5 %, radiographs of 28 pixels 1.3 %, COVID-CT 0.001 %
-_SENTENCES = {
-    "patients": "of {known} patients {are} in more than one split",
-    "sources": "of {known} sources {are} in more than one split",
-    "exact": "of {known} pictures {are} in more than one split, equal in all pixels",
-    "two_labels": "of {known} pictures {are} there under two labels, equal in all pixels, so one label is wrong",
-    "near": "of {known} pairs of pictures of different splits {are} nearly equal",
-    "pretraining_patients": "of {known} patients {are} in the pre-training set",
-    "pretraining_exact": "of {known} pictures {are} in the pre-training set, equal in all pixels",
-    "pretraining_near": "of {known} pairs of a pre-training slice and a picture {are} nearly equal",
+_SENTENCES = {  # by the kind of a leak: what was looked at, and what is wrong with some of them
+    "patients": ("patient", "{are} in more than one split"),
+    "sources": ("source", "{are} in more than one split"),
+    "exact": ("picture", "{are} in more than one split, equal in all pixels"),
+    "two_labels": ("picture", "{are} there under two labels, equal in all pixels, so one label is wrong"),
+    "near": ("pair", "of pictures of different splits {are} nearly equal"),
+    "pretraining_patients": ("patient", "{are} in the pre-training set"),
+    "pretraining_exact": ("picture", "{are} in the pre-training set, equal in all pixels"),
+    "pretraining_near": ("pair", "of a pre-training slice and a picture {are} nearly equal"),
 }
 
 _LOGGER = logging.getLogger("lessismore_transforms")
@@ -226,7 +226,8 @@ class _Finding:
         if self.note:
             yield self.note
         if self.pairs:
-            sentence = _SENTENCES[self.name].format(known=f"{self.known:,}", are="is" if self.count == 1 else "are")
+            noun, wrong = _SENTENCES[self.name]
+            sentence = f"of {counted(self.known, noun)} {wrong.format(are=plural(self.count or 0, 'is', 'are'))}"
             counts = Counter(f"{pair.a.place}-{pair.b.place}" for pair in self.pairs)
             first = self.pairs[0]
             two = sum(pair.a.label != pair.b.label for pair in self.pairs)

@@ -48,6 +48,7 @@ from lessismore_transforms.training.processes import all_gather_objects, process
 from lessismore_transforms.training.run_log import RunLog
 from lessismore_transforms.training.stopping import StopOnSignal
 from lessismore_transforms.weights.backbones import three_channels
+from lessismore_transforms.wording import counted
 
 PENALTIES = tuple(10 ** (power / 2) for power in range(8, -9, -1))  # 1e4 to 1e-4, the strongest first
 _ITERATIONS, _TOLERANCE = 2000, 1e-6  # of L-BFGS: the most, and the largest slope at which it ends, per picture
@@ -171,8 +172,8 @@ class LogisticProbe:
         features = torch.cat([values for _, values in parts])[order]
         if bad := int((~features.isfinite()).any(dim=1).sum()):
             raise UserError(
-                f"expected finite features, found others for {bad} of {len(features)} pictures of {split.name}: give "
-                "other weights, or --precision fp32"
+                f"expected finite features, found others for {bad} of {counted(len(features), 'picture')} of "
+                f"{split.name}: give other weights, or --precision fp32"
             )
         return features
 

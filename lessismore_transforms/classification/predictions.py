@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.errors import UserError, reading
-from lessismore_transforms.wording import bounded
+from lessismore_transforms.wording import bounded, counted
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -121,7 +121,7 @@ class Predictions:
             for row in _table(path, reader):
                 lines.append(reader.line_num)
                 if len(row) != len(header):
-                    raise _damaged(path, lines[-1], f"expected {len(header)} values, found {len(row)}")
+                    raise _damaged(path, lines[-1], f"expected {counted(len(header), 'value')}, found {len(row)}")
                 rows.append(row)
         if not rows:
             raise _damaged(path, 2, "expected a row per picture, found none")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.wording import counted
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -39,8 +40,8 @@ def stratified_folds(labels: Sequence[Any], groups: Sequence[str], folds: int, s
     for name, several in zip(classes, np.count_nonzero(counts, axis=0), strict=True):
         if several < folds:
             raise UserError(
-                f"expected at least {folds} patients (or sources, or single pictures) of the class {name} for {folds} "
-                f"folds, found {several}: take fewer folds or add pictures"
+                f"expected at least {counted(folds, 'patient')} (or sources, or single pictures) of the class {name} "
+                f"for {counted(folds, 'fold')}, found {several}: take fewer folds or add pictures"
             )
     ideal = np.tile(counts.sum(axis=0) / folds, (folds, 1))
     return _deal(counts, ideal, seed)[members]

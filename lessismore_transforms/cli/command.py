@@ -61,7 +61,9 @@ def _keywords(each: Option) -> dict[str, Any]:
         said["metavar"] = each.metavar
     if each.choices:
         said["choices"] = each.choices
-    if several and (each.positional or each.default):
+    if several and each.positional and each.default is not MISSING:
+        said["nargs"] = "*"
+    elif several and (each.positional or each.default):
         said["nargs"] = "+"
     elif several:
         return {**said, "action": "append", "default": None}  # argparse appends to a default

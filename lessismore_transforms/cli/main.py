@@ -31,6 +31,7 @@ COMMANDS = {  # name: file of its group, and what it does
     "audit": ("audit", "tell whether near copies are closer to a slice than its own second view"),
     "probe": ("probe", "compare frozen networks by regressions and neighbours on labelled pictures"),
     "explain": ("explain", "write the page of an analysis of networks again from its numbers"),
+    "bundles": ("bundles", "say where the MONAI bundles are, or copy them to a folder"),
     "demo-data": ("demo_data", "write a small synthetic data set of CT volumes"),
 }
 

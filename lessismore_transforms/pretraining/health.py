@@ -20,6 +20,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.indicators import NEAR_BITS, near_copies, prototype_usage, rank_me, spread
 from lessismore_transforms.pretraining.near_copy_mask import NearCopyMask
 from lessismore_transforms.training.processes import process_count, process_rank
+from lessismore_transforms.wording import counted
 
 GRACE = 100  # iterations: even a healthy MoCo is nearly collapsed after 20, and recovers by itself
 ROWS = 256  # embeddings that RankMe is measured on
@@ -262,8 +263,9 @@ class QueueAge(Monitor):
         if keys <= self.slices / 2:
             return None
         return (
-            f"the queue outgrows the set: it holds {keys} keys of {self.slices} slices, so that each slice is in it "
-            f"{keys / self.slices:.1f} times; set queue_length to {self.slices // 2} or less, or keep more slices"
+            f"the queue outgrows the set: it holds {counted(keys, 'key')} of {counted(self.slices, 'slice')}, so that "
+            f"each slice is in it {keys / self.slices:.1f} times; set queue_length to {self.slices // 2} or less, or "
+            "keep more slices"
         )
 
 

@@ -13,7 +13,7 @@ from lessismore_transforms.pretraining.spreading import Spread, near_in_bits, ne
 from lessismore_transforms.pretraining.training_set import TrainingSet, slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.training.loader import Order, RandomOrder
-from lessismore_transforms.wording import count
+from lessismore_transforms.wording import counted
 
 
 def draws_per_epoch(settings: PretrainingSettings, dataset: TrainingSet) -> int:
@@ -70,8 +70,8 @@ def count_near_pairs(order: Spread) -> dict[str, int]:
 
 def near_pairs_line(settings: PretrainingSettings, near_pairs: dict[str, int]) -> str:
     """What `count_near_pairs` found, as a sentence."""
-    within = f"{settings.spread_mm:g} mm" if settings.spread_bits is None else f"{settings.spread_bits} bits"
+    within = f"{settings.spread_mm:g} mm" if settings.spread_bits is None else counted(settings.spread_bits, "bit")
     return (
-        f"spread: slices of one volume within {within} share a batch {count(near_pairs['spread'])} times in the first "
-        f"epoch, in a random order {count(near_pairs['random'])} times"
+        f"spread: slices of one volume within {within} share a batch {counted(near_pairs['spread'], 'time')} in the "
+        f"first epoch, in a random order {counted(near_pairs['random'], 'time')}"
     )

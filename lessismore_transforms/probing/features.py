@@ -29,6 +29,7 @@ from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.loader import leave_signals_to_the_trainer
 from lessismore_transforms.volumes.pictures import with_channels
 from lessismore_transforms.weights.backbones import weights_id
+from lessismore_transforms.wording import counted
 
 FEATURES = "features"  # folder of the files
 _PREPARATION = ("image_size", "channels", "resize", "transpose", "mean", "std")
@@ -129,8 +130,8 @@ class _Prepared(Dataset[torch.Tensor]):
 def _refuse_infinite(model: Model, features: torch.Tensor) -> None:
     if bad := int((~features.isfinite()).any(dim=1).sum()):
         raise UserError(
-            f"expected finite features, found others for {bad} of {len(features)} pictures of a batch of {model.name}: "
-            "give other weights"
+            f"expected finite features, found others for {bad} of {counted(len(features), 'picture')} of a batch of "
+            f"{model.name}: give other weights"
         )
 
 

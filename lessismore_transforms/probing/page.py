@@ -16,7 +16,7 @@ from lessismore_transforms.probing.protocols import KNN, LOGISTIC
 from lessismore_transforms.report.figure import COLOURS, GREY, as_svg, plain
 from lessismore_transforms.report.html import page, plot, stylesheet
 from lessismore_transforms.report.html import table as html_table
-from lessismore_transforms.wording import count
+from lessismore_transforms.wording import count, counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def _head(table: Table, about: Mapping[str, Any]) -> str:
     row = table.tasks[0].rows[0]
     classes = ", ".join(f"{escape(name)}: {count(number)}" for name, number in about["counts"].items())
     settings = about["identity"]
-    how = f"{settings['repeats']} x {settings['folds']} folds" if about["folds"] else "the official split"
+    how = f"{settings['repeats']} x {counted(settings['folds'], 'fold')}" if about["folds"] else "the official split"
     rows = [
         [
             f"<b>{escape(model['name'])}</b>",
@@ -73,7 +73,7 @@ def _head(table: Table, about: Mapping[str, Any]) -> str:
         for model in about["models"]
     ]
     return f"""<header><h1>What frozen features know</h1>
-<p>{escape(settings["task"])}: {count(sum(about["counts"].values()))} pictures ({classes}), {how};
+<p>{escape(settings["task"])}: {counted(sum(about["counts"].values()), "picture")} ({classes}), {how};
 {counted_units(row.units, row.unit)} are judged. All networks are frozen, see the same pictures and are judged on the
 same folds; the penalty of a regression is chosen inside its training part.</p>
 {html_table("networks", "The networks", ("name", "network", "trained by", "for", "sees", "id"), rows)}</header>"""

@@ -223,8 +223,8 @@ class SliceSelectionDataset:
         if array.dtype != np.uint8 or array.shape[1:] != size or row >= len(array):
             path = self._folders[number] / STORE / f"{key[1]}.npy"
             raise ManifestError(
-                f"{path} holds {array.dtype} of shape {array.shape}, expected uint8 and more than {row} slices of "
-                f"{size[0]} x {size[1]}: {_AGAIN}"
+                f"{path} holds {array.dtype} of shape {array.shape}, expected uint8 and more than "
+                f"{counted(row, 'slice')} of {size[0]} x {size[1]}: {_AGAIN}"
             )
         picture: NDArray[np.uint8] = array[row]
         return picture

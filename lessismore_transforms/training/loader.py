@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.stopping import SIGNALS
+from lessismore_transforms.wording import counted
 
 
 class Order(Protocol):
@@ -94,13 +95,13 @@ class StepSampler:
             raise UserError(f"expected a seed of 0 or more, found {seed}; give another")
         if slices < batch_size and drop_last:
             raise UserError(
-                f"expected at least as many slices as a batch holds, found {slices} slices for a batch_size of "
-                f"{batch_size}: make the batch smaller or select more slices"
+                f"expected at least as many slices as a batch holds, found {counted(slices, 'slice')} for a "
+                f"batch_size of {batch_size}: make the batch smaller or select more slices"
             )
         most = slices // batch_size if drop_last else -(-slices // batch_size)
         if not 1 <= batches_per_epoch <= most:
             raise UserError(
-                f"expected 1 to {most} batches per epoch ({slices} slices in batches of {batch_size}), "
+                f"expected 1 to {most} batches per epoch ({counted(slices, 'slice')} in batches of {batch_size}), "
                 f"found {batches_per_epoch}: no slice comes twice in an epoch"
             )
         self.order: Order = RandomOrder(slices, seed) if order is None else order

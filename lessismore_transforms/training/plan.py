@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.wording import counted
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Plan:
         if not batches:
             needed = batch_size * accumulation
             raise UserError(
-                f"expected at least {needed} slices to fill batch_size {batch_size} x accumulation {accumulation}, "
-                f"found {slices} in the selection; take a smaller batch_size or keep more slices"
+                f"expected at least {counted(needed, 'slice')} to fill batch_size {batch_size} x accumulation "
+                f"{accumulation}, found {slices} in the selection; take a smaller batch_size or keep more slices"
             )
         if max_steps is None:
             return cls(batches, batches * max_epochs, accumulation)

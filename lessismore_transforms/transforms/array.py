@@ -23,6 +23,7 @@ from lessismore_transforms.volumes.geometry import LPS_TO_RAS, canonical_affine,
 from lessismore_transforms.volumes.pixels import AIR_HU
 from lessismore_transforms.volumes.volume import to_hu
 from lessismore_transforms.weights.backbones import to_encoder
+from lessismore_transforms.wording import counted
 
 Image = TypeVar("Image", NDArray[Any], torch.Tensor)
 
@@ -237,7 +238,7 @@ class SelectSlices(InvertibleTransform):  # type: ignore[misc]
         expected = tuple(len(slices) if place == axis else length for place, length in enumerate(size))
         if tuple(data.shape[1:]) != expected:
             raise UserError(
-                f"expected the {len(slices)} slices that were kept, of shape {expected}, found "
+                f"expected the {counted(len(slices), 'kept slice')}, of shape {expected}, found "
                 f"{tuple(data.shape[1:])}: invert first what changed their size"
             )
         restored = torch.full((len(data), *size), self.fill_value, dtype=data.dtype, device=data.device)

@@ -23,6 +23,7 @@ from lessismore_transforms.volumes.dicom_header import (
     uid,
 )
 from lessismore_transforms.volumes.volume import Skipped
+from lessismore_transforms.wording import counted, plural
 
 _MOST_FRAMES = 1 << 16
 
@@ -51,7 +52,8 @@ def frame_headers(path: str, elements: Elements, patient: str, file: BinaryIO) -
     groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     frames = int(dataset.get("NumberOfFrames") or 1)
     if not groups or len(groups) != frames or frames > _MOST_FRAMES:
-        raise SliceError(f"{frames} frames, but {len(groups)} groups that tell where they are: convert it to NIfTI")
+        told = f"{counted(len(groups), 'group')} that {plural(len(groups), 'tells', 'tell')} where they are"
+        raise SliceError(f"{counted(frames, 'frame')}, but {told}: convert it to NIfTI")
     size = rows * columns * np.dtype(dtype).itemsize
     if raw and elements.length < frames * size:
         raise SliceError(f"{elements.length} of {frames * size} bytes of pixels: copy the file again")
@@ -66,7 +68,7 @@ def frame_headers(path: str, elements: Elements, patient: str, file: BinaryIO) -
     if not kept:
         raise SliceError("a localizer (scout view), not a slice")
     if scouts := frames - len(kept):
-        kept.append(Skipped(path, f"{scouts} of its {frames} frames: a localizer (scout view), not a slice"))
+        kept.append(Skipped(path, f"{scouts} of its {counted(frames, 'frame')}: a localizer (scout view), not a slice"))
     return kept
 
 

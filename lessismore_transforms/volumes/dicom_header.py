@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from lessismore_transforms.volumes.dicom_elements import Elements
+from lessismore_transforms.wording import counted
 
 TAGS = {
     keyword: int(Tag(keyword))
@@ -88,7 +89,7 @@ def slice_header(path: str, elements: Elements, patient: str) -> Header:
     if "LOCALIZER" in elements.text(TAGS["ImageType"]).split("\\"):
         raise SliceError("a localizer (scout view), not a slice")
     if (frames := elements.numbers(TAGS["NumberOfFrames"])) and frames[0] > 1:
-        raise SliceError(f"{frames[0]:.0f} frames in one classic CT file: convert it to NIfTI")
+        raise SliceError(f"{counted(int(frames[0]), 'frame')} in one classic CT file: convert it to NIfTI")
     position, directions = (elements.numbers(TAGS[f"Image{name}Patient"]) for name in ("Position", "Orientation"))
     check_place(position, directions)
     size, dtype, bits, raw = pixel_layout(elements)
@@ -126,21 +127,21 @@ def pixel_layout(elements: Elements) -> tuple[tuple[int, int], str, int, bool]:
     """
     samples = elements.whole(TAGS["SamplesPerPixel"], 1)
     if samples != 1:
-        raise SliceError(f"{samples} samples per pixel: a colour picture, not HU")
+        raise SliceError(f"{counted(samples, 'sample')} per pixel: a colour picture, not HU")
     rows, columns = elements.whole(TAGS["Rows"]), elements.whole(TAGS["Columns"])
     if not rows or not columns:
         raise SliceError("Rows or Columns is missing: no pixel data")
     allocated = elements.whole(TAGS["BitsAllocated"], 16)
     bits = elements.whole(TAGS["BitsStored"], allocated)
     if allocated not in (8, 16, 32) or not 1 <= bits <= allocated:
-        raise SliceError(f"{bits} of {allocated} bits in use: no pixels of CT, which have 1 to 8, 16 or 32")
+        raise SliceError(f"{bits} of {counted(allocated, 'bit')} in use: no pixels of CT, which have 1 to 8, 16 or 32")
     signed = elements.whole(TAGS["PixelRepresentation"])
     if signed > 1:
         raise SliceError(f"PixelRepresentation {signed}: expected 0 or 1")
     dtype = f"<{'i' if signed else 'u'}{allocated // 8}"
     highest = elements.whole(TAGS["HighBit"], bits - 1)
     if bits <= highest < allocated:  # pydicom would read them as if they were the lowest bits
-        raise SliceError(f"{bits} bits in use up to bit {highest}, not the lowest ones: convert it to NIfTI")
+        raise SliceError(f"{counted(bits, 'bit')} in use up to bit {highest}, not the lowest ones: convert it to NIfTI")
     return (rows, columns), dtype, bits, highest == bits - 1 and elements.syntax in UNCOMPRESSED
 
 

@@ -12,6 +12,7 @@ from lessismore_transforms.volumes.discovery import find_volumes
 from lessismore_transforms.volumes.geometry import LPS_TO_RAS, Orientation
 from lessismore_transforms.volumes.picture_files import picture_size, why_unreadable
 from lessismore_transforms.volumes.volume import Format, Skipped, StoredSlice, Volume, file_patient, volume_id
+from lessismore_transforms.wording import counted
 
 _FILE_FORMATS: tuple[tuple[Format, tuple[str, ...]], ...] = (
     ("nifti", nifti.SUFFIXES),
@@ -85,7 +86,9 @@ def _the_one(volumes: Sequence[Volume], skipped: Sequence[Skipped], place: Path,
         )
     if volumes:
         raise UserError(f"expected the series {series} in {place}, found {names}: choose one of these")
-    reason = f" (the first of {len(skipped)} files: {skipped[0].path}: {skipped[0].reason})" if skipped else ""
+    reason = (
+        f" (the first of {counted(len(skipped), 'file')}: {skipped[0].path}: {skipped[0].reason})" if skipped else ""
+    )
     raise UserError(f"expected a CT volume in {place}, found none{reason}")
 
 

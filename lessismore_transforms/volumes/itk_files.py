@@ -16,7 +16,7 @@ from lessismore_transforms.volumes.itk_headers import Place, read_place
 from lessismore_transforms.volumes.label_maps import why_label_map
 from lessismore_transforms.volumes.volume import Crc32, Skipped, Slice, Volume, volume_of_file
 from lessismore_transforms.volumes.voxel_stream import Encoding, Voxels, stream, why_no_volume
-from lessismore_transforms.wording import printable
+from lessismore_transforms.wording import counted, printable
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 _GZIP = b"\x1f\x8b"
@@ -55,7 +55,7 @@ def find(path: str, root: Path, *, stored: bool = False, labels: bool = False) -
     except (RuntimeError, TypeError):
         return Skipped(path, "damaged header: no NRRD or MetaImage that ITK can read; copy it again")
     if components != 1:
-        return Skipped(path, f"{components} values per voxel: split it into volumes of one")
+        return Skipped(path, f"{counted(components, 'value')} per voxel: split it into volumes of one")
     if shape != place.shape or width != np.dtype(place.dtype).itemsize:
         return Skipped(path, "a header whose fields contradict each other: write the file anew")
     affine = np.eye(4)

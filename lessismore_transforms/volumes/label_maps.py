@@ -22,6 +22,7 @@ from isal import isal_zlib
 from lessismore_transforms.volumes.geometry import Array
 from lessismore_transforms.volumes.volume import Crc32
 from lessismore_transforms.volumes.voxel_stream import Voxels, unpack
+from lessismore_transforms.wording import counted
 
 ADVICE = "to take it all the same, name it with --include"
 
@@ -82,8 +83,8 @@ def why_label_map(voxels: Voxels, shape: tuple[int, ...]) -> str:
                     return ""
     except (OSError, EOFError, zlib.error, isal_zlib.IsalError):  # type: ignore[misc]  # isal's stub has an instance
         return ""
-    plural = "one value" if len(seen) == 1 else f"{len(seen)} different values"
-    return f"a label map by its voxels: whole numbers, {plural} and no air, not CT: {ADVICE}"
+    different = counted(len(seen), "different value")
+    return f"a label map by its voxels: whole numbers, {different} and no air, not CT: {ADVICE}"
 
 
 def _distinct(values: Array) -> set[int] | None:

@@ -26,6 +26,7 @@ from lessismore_transforms.volumes.images import SUFFIXES
 from lessismore_transforms.volumes.picture_files import is_grey, open_picture, why_unreadable
 from lessismore_transforms.volumes.pixels import AIR_HU
 from lessismore_transforms.volumes.volume import to_hu
+from lessismore_transforms.wording import counted
 
 __all__ = [
     "DICOM_SUFFIXES", "SUFFIXES", "TIFF_SUFFIXES", "PictureHeader", "check_window", "list_pictures", "patient_id",
@@ -116,8 +117,8 @@ def check_window(window: str | None, channels: int) -> tuple[Window, ...]:
     windows = () if window is None else parse_windows(window)
     if len(windows) > channels:
         raise UserError(
-            f"expected 3 channels for the {len(windows)} windows {window}, found {channels}: give --channels 3, or one "
-            "window"
+            f"expected 3 channels for the {counted(len(windows), 'window')} {window}, found {channels}: give "
+            "--channels 3, or one window"
         )
     return windows
 
@@ -193,7 +194,7 @@ def _dicom_header(path: Path) -> PictureHeader:
     if height < 1 or width < 1:
         raise UserError("there is no picture in it")
     if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
-        raise UserError(f"expected one picture, found {frames} frames")
+        raise UserError(f"expected one picture, found {counted(frames, 'frame')}")
     channels = 3 if header.get("SamplesPerPixel") == 3 else 1
     return PictureHeader(height, width, channels, str(header.get("PatientID", "")).strip())
 

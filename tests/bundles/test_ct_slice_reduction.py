@@ -20,7 +20,7 @@ from lessismore_transforms.options import options_of
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
 
 BUNDLE = ROOT / "bundles" / "ct_slice_reduction"
-CONFIG = BUNDLE / "configs" / "reduce.json"
+CONFIG = BUNDLE / "configs" / "inference.json"
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_pipeline(tmp_path: Path, pipeline_example: dict) -> None:
     count = sum(map(len, kept.values()))
     assert 2 < count < 96
     assert run_example(tmp_path, "example_pipeline.py") == [
-        *(f"{case}: kept {len(slices)} slices: {' '.join(map(str, slices))}" for case, slices in kept.items()),
+        *(f"{case}: kept the slices {' '.join(map(str, slices))}" for case, slices in kept.items()),
         f"batch: image ({count}, 1, 96, 96) label ({count}, 1, 96, 96)",
     ]
 
@@ -86,7 +86,7 @@ def test_mr(tmp_path: Path) -> None:
     windowed, plain = expected
     assert windowed != plain
     assert run_example(tmp_path, "example_mr.py") == [
-        f"head.nii.gz: kept {len(windowed)} slices, as a volume (1, 80, 96, {len(windowed)})",
+        f"head.nii.gz: what was kept, as a volume (1, 80, 96, {len(windowed)})",
         f"  with the percentile window: {' '.join(map(str, windowed))}",
         f"  without: {' '.join(map(str, plain))}",
     ]

@@ -214,7 +214,7 @@ def test_the_guide_to_pipelines_runs(small_data: Path, tmp_path: Path) -> None:
         assert before in script
         script = script.replace(before, after)
     script += """
-assert tuple(batch["image"].shape) == (len(slices), 1, 48, 48), batch["image"].shape
+assert tuple(batch["image"].shape) == (len(slices), 1, 224, 224), batch["image"].shape
 assert len(slices) == summary.kept < summary.slices == len(manifest.slices) == 96
 assert chosen.kept_ids == Selection.read("OUT", "hash3").kept_ids
 assert len(chosen.kept_ids) > summary.kept
@@ -260,6 +260,20 @@ def test_the_encoder_gives_the_same_features_elsewhere(tmp_path: Path) -> None:
             torch.testing.assert_close(features(found[name].eval()), expected, rtol=1e-4, atol=1e-4)
         found["classifier"].fc = torch.nn.Identity()
         torch.testing.assert_close(found["classifier"].eval()(images), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet101"])
+def test_which_sizes_fit_monais_unet(name: str) -> None:
+    """As the guide has it: the shortcuts of MONAI's small encoders have no weights."""
+    from monai.networks.nets import FlexibleUNet
+
+    tensors = build_backbone(name, weights="random").state_dict()
+    unet = FlexibleUNet(in_channels=3, out_channels=2, backbone=name, spatial_dims=2, pretrained=False)
+    if name == "resnet101":
+        unet.encoder.load_state_dict(tensors)
+    else:
+        with pytest.raises(RuntimeError, match=r"Unexpected key.*downsample"):
+            unet.encoder.load_state_dict(tensors)
 
 
 def test_the_readme_is_short() -> None:

@@ -308,7 +308,7 @@ def test_a_queue_that_outgrows_the_set_is_told_at_once() -> None:
     engine = state()
     HealthMonitor([QueueAge(SimpleNamespace(queue_index=torch.full((65_536,), -1)), 22_672)])(engine)
     (sentence,) = engine.state.advice
-    assert "65536 keys of 22672 slices, so that each slice is in it 2.9 times; set queue_length to 11336" in sentence
+    assert "65,536 keys of 22,672 slices, so that each slice is in it 2.9 times; set queue_length to 11336" in sentence
 
 
 def test_near_copies_of_a_batch_and_of_a_queue() -> None:

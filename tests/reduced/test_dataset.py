@@ -274,3 +274,20 @@ def test_items_go_through_torchvision_upright(finished: Path) -> None:
     assert torch.equal(flipped[0]["image"], dataset[0]["image"].flip(-1))
     small = SliceSelectionDataset(finished, transform=v2.Resize((20, 12)))
     assert small[0]["image"].shape == (1, 20, 12)
+
+
+def test_scans_of_several_sizes_make_a_batch(finished: Path, tmp_path: Path) -> None:
+    """As the README has it, and by padding."""
+    from monai.data import pad_list_data_collate
+    from torchvision.transforms import v2
+
+    write_demo_data(tmp_path / "data", patients=1, slices=6, size=64, seed=50)
+    reduce_dataset(tmp_path / "data", tmp_path / "out", Settings(Target.of(method="all")), workers=0)
+    outputs = [finished, tmp_path / "out"]
+    resized = SliceSelectionDataset(outputs, transform=v2.Resize((20, 20)))
+    (batch,) = DataLoader(resized, batch_size=len(resized))
+    assert batch["image"].shape == (len(resized), 1, 20, 20)
+    assert batch["image"].dtype == torch.uint8
+    (batch,) = DataLoader(SliceSelectionDataset(outputs), batch_size=len(resized), collate_fn=pad_list_data_collate)
+    assert batch["image"].shape == (len(resized), 1, 64, 64)
+    assert sum(not picture[:, :8].any() and bool(picture.any()) for picture in batch["image"]) >= len(resized) - 6

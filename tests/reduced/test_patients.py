@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import errno
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -41,3 +47,29 @@ def test_the_default_key_is_made_once_for_its_owner_alone(tmp_path: Path, monkey
         OutputError, match=r"cannot write the patient key .*: name a file of your own with --patient_key"
     ):
         load_key()
+
+
+def no_links(*paths: Any) -> NoReturn:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_file_system_without_hard_links_holds_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with ThreadPoolExecutor(8) as threads:
+        keys = set(threads.map(lambda _: load_key(), range(8)))
+    assert [len(key) for key in keys] == [64]
+    assert [path.name for path in default_key_path().parent.iterdir()] == ["patient.key"]
+    assert default_key_path().stat().st_mode & 0o777 == 0o600
+    assert {load_key()} == keys
+
+
+def test_a_key_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = default_key_path()
+    path.parent.mkdir()
+    path.touch()
+    writer = threading.Thread(target=lambda: (time.sleep(0.05), path.write_text("0123456789abcdef")))
+    writer.start()
+    assert load_key() == b"0123456789abcdef"
+    writer.join()

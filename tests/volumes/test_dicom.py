@@ -274,7 +274,7 @@ def enhanced(dataset: pydicom.Dataset) -> None:
         (localizer, "localizer"),
         (colour, "3 samples per pixel"),
         (magnetic, "no CT image: modality MR, MR Image Storage"),
-        (enhanced, "1 frames, but 0 groups that tell where they are"),
+        (enhanced, "1 frame, but 0 groups that tell where they are"),
         (lambda dataset: setattr(dataset, "BitsStored", 20), "20 of 16 bits in use"),
         (lambda dataset: setattr(dataset, "BitsStored", 0), "0 of 16 bits in use"),
         (lambda dataset: setattr(dataset, "PixelRepresentation", 2), "PixelRepresentation 2: expected 0 or 1"),

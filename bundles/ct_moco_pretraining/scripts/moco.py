@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.pretraining.momentum import momentum_copy, update_copy
@@ -24,6 +22,8 @@ from lessismore_transforms.pretraining.near_copy_mask import NearCopyMask
 from lessismore_transforms.training.precision import at_least_float32
 from lessismore_transforms.training.processes import all_gather, own_rows, process_count
 from lessismore_transforms.weights.backbones import three_channels
+from lessismore_transforms.wording import counted
+from torch import nn
 
 LONGEST_QUEUE = 65_536  # keys, in the paper of MoCo
 BATCHES_IN_QUEUE = 256  # as many as 65,536 keys are in the paper of MoCo
@@ -161,8 +161,8 @@ class MoCo(nn.Module):
         length = len(self.queue_index)
         if length % len(keys):
             raise UserError(
-                f"expected a queue_length that is a multiple of the {len(keys)} pictures of a batch, found {length}; "
-                f"take {max(1, length // len(keys)) * len(keys)}"
+                f"expected a queue_length that is a multiple of the {counted(len(keys), 'picture')} of a batch, "
+                f"found {length}; take {max(1, length // len(keys)) * len(keys)}"
             )
         places = (self.queue_pointer + torch.arange(len(keys), device=keys.device)) % length  # (N,)
         self.queue.index_copy_(1, places, keys.T.to(self.queue.dtype))

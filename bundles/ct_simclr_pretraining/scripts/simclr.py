@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import project, projection_head
 from lessismore_transforms.pretraining.near_copy_mask import NearCopyMask
 from lessismore_transforms.training.processes import all_gather, all_gather_with_gradients, own_rows
+from torch import nn
 
 
 class SimCLR(nn.Module):

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from lessismore_transforms.pretraining.heads import project, projection_head
 from lessismore_transforms.training.precision import at_least_float32
+from torch import nn
 
 LOWEST_LOSS = -1.0  # which a constant projection has, too
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityRangePercentilesd
-
 from lessismore_transforms.transforms import SelectSlicesd
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityRangePercentilesd
 
 # CTVolumeReader is for CT; SelectSlicesd takes order and orientation from the affine, whoever read the volume.
 LOAD = (
@@ -34,7 +33,7 @@ def main(folder: Path) -> None:
     for path in paths:
         kept = Compose([*LOAD, WINDOW, SELECT])({"image": str(path)})
         plain = Compose([*LOAD, SELECT])({"image": str(path)})
-        print(f"{path.name}: kept {kept['image_slices'].size} slices, as a volume {tuple(kept['image'].shape)}")
+        print(f"{path.name}: what was kept, as a volume {tuple(kept['image'].shape)}")
         print("  with the percentile window:", *kept["image_slices"][0])
         print("  without:", *plain["image_slices"][0])
 

@@ -12,18 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from monai.data import CacheDataset, DataLoader, list_data_collate
-from monai.transforms import (
-    Compose,
-    EnsureChannelFirstd,
-    LoadImaged,
-    RandAffined,
-    ScaleIntensityRanged,
-    SplitDimd,
-)
-
 from lessismore_transforms.phantom import phantom_scan, write_dicom, write_nifti
 from lessismore_transforms.transforms import CTVolumeReader, SelectSlicesd
+from monai.data import CacheDataset, DataLoader, list_data_collate
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandAffined, ScaleIntensityRanged, SplitDimd
 
 KEYS = ("image", "label")
 
@@ -83,7 +75,7 @@ def main(folder: Path) -> None:
         sys.exit(f"error: expected a folder per case with ct.nii.gz and label.nii.gz in {folder}, found none: name it")
     dataset = CacheDataset(cases, pipeline(), num_workers=2, progress=False)
     for slices in dataset:  # an item of the data set is the list of one case's slices
-        print(f"{slices[0]['case']}: kept {len(slices)} slices:", *(int(item["image_slices"][0]) for item in slices))
+        print(f"{slices[0]['case']}: kept the slices", *(int(item["image_slices"][0]) for item in slices))
 
     # batch_size counts cases; list_data_collate (DataLoader's default, too) makes one batch of all their slices.
     for batch in DataLoader(dataset, batch_size=2, shuffle=True, collate_fn=list_data_collate):

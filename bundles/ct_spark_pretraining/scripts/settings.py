@@ -19,8 +19,7 @@ class Settings(PretrainingSettings):
     mask_ratio: float = option(0.6, help="share of the cells that is masked")
     decoder_width: int = option(768, help="channels of the decoder at its deepest; a multiple of 32")
     drop_path: float = option(
-        0.05,
-        help="probability that a slice skips the residual branch of the last block; it rises from 0 at the first",
+        0.05, help="probability that a slice skips the residual branch of the last block; it rises from 0 at the first"
     )
     learning_rate_per_256: float = option(
         0.0002, help="peak of the learning rate at a batch of 256; it is proportional to the batch"

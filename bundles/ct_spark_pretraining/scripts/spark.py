@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torchvision.models.resnet import ResNet
-
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import at_least_float32
 from lessismore_transforms.weights.backbones import three_channels
+from torch import nn
+from torchvision.models.resnet import ResNet
 
 from .decoder import BLOCKS, Decoder, Densify
 from .sparse import STRIDE, Mask, sparse_features

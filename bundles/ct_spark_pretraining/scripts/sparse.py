@@ -12,11 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from lessismore_transforms.training.processes import all_reduce_sum, process_count
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import stochastic_depth
-
-from lessismore_transforms.training.processes import all_reduce_sum, process_count
 
 STRIDE = 32  # pixels along a side of a cell, which is one position of the deepest features
 SIDES = (16, 8, 4, 2, 1)  # positions along a side of a cell, from the first convolution's output to the deepest

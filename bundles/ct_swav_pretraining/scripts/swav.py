@@ -17,15 +17,14 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
-from monai.engines import IterationEvents
-from torch import nn
-
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import at_least_float32
 from lessismore_transforms.training.processes import all_gather, process_rank
 from lessismore_transforms.weights.backbones import three_channels
+from monai.engines import IterationEvents
+from torch import nn
 
 UNITS = ("iterations", "epochs")
 

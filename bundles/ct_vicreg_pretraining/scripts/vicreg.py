@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from lessismore_transforms.pretraining.heads import project, projection_head
 from lessismore_transforms.pretraining.health import Monitor
 from lessismore_transforms.training.processes import all_gather_with_gradients
+from torch import nn
 
 _EPSILON = 1e-4  # under the square root of a variance
 

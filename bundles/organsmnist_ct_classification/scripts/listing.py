@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from lessismore_transforms.classification.examples import SPLITS, Example, Listing
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.options import parse_bool
 from lessismore_transforms.volumes.pictures import with_channels
+from numpy.typing import NDArray
 
 CLASSES = (
     "bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left",

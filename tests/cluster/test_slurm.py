@@ -1,0 +1,109 @@
+"""The scripts for SLURM, with stand-ins for its commands and for ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+CLUSTER = ROOT / "scripts" / "cluster"
+OPTIONS = {
+    "job-name", "array", "nodes", "ntasks", "gres", "cpus-per-task", "mem", "time", "signal", "requeue", "open-mode",
+    "output",
+}  # fmt: skip
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `srun` runs its command, and the others write down what they are given."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    said = f'echo "$(basename "$0") $*" >> {tmp_path}/calls\n'
+    texts = dict.fromkeys(("lessismore", "scontrol"), said)
+    texts |= {
+        "srun": 'exec "$@"\n',
+        "apptainer": said + 'while [[ "$1" != *.sif ]]; do shift; done; shift; exec "$@"\n',
+    }
+    texts["torchrun"] = said + f"trap 'touch {tmp_path}/saved; exit 143' TERM\n[[ \"$*\" == *--wait* ]] || exit 0\n"
+    texts["torchrun"] += f"touch {tmp_path}/started; for i in {{1..200}}; do sleep 0.05; done\n"
+    for name, text in texts.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{text}")
+        (folder / name).chmod(0o755)
+    slurm = {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "8"}
+    return {"PATH": f"{folder}:{os.environ['PATH']}", **slurm, "SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "4"}
+
+
+def call(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    line = ["bash", str(CLUSTER / script), *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize("script", ["reduce.sbatch", "pretrain.sbatch"])
+def test_directives_are_those_of_slurm(script: str, commands: dict[str, str]) -> None:
+    lines = (CLUSTER / script).read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    assert all(not line.startswith("#SBATCH") for line in lines[first:]), "SLURM reads none behind the first command"
+    found = [re.fullmatch(r"#SBATCH --([a-z-]+)(=\S+)?", line) for line in lines if line.startswith("#SBATCH")]
+    assert all(found)
+    assert {each[1] for each in found if each} <= OPTIONS
+    done = call(script, "x", env=commands)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: expected ")
+
+
+def test_an_array_shares_the_folders_out(tmp_path: Path, commands: dict[str, str]) -> None:
+    for name in ("a", "b c", "d"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for task in ("1", "2"):
+        done = call("reduce.sbatch", tmp_path / "data", "out", "--threshold", 6, cwd=tmp_path,
+                    env={**commands, "SLURM_ARRAY_TASK_ID": task})  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    links = {
+        path.relative_to(tmp_path / "out" / "links").as_posix(): path.resolve()
+        for path in tmp_path.glob("out/links/*/*")
+    }
+    assert links == {f"{job}/{name}": tmp_path / "data" / name for job, name in ((0, "a"), (1, "b c"), (0, "d"))}
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"lessismore reduce out/links/{job} --output_dir out/{job} --workers 8 --threshold 6" for job in (0, 1)
+    ]
+    third = {**commands, "SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "9"}
+    done = call("reduce.sbatch", tmp_path / "data", "other", cwd=tmp_path, env=third)
+    assert (done.returncode, "nothing to do" in done.stdout) == (0, True)
+
+
+def test_a_training_takes_all_outputs_and_goes_on(tmp_path: Path, commands: dict[str, str]) -> None:
+    for path in ("out/0/manifest.json", "out/1/manifest.json", "run/checkpoints/last.pt"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    for out, environment in (("out", commands), ("out/0", {**commands, "LESSISMORE_IMAGE": "l.sif"})):
+        assert call("pretrain.sbatch", "b", out, "run", "--seed", 1, cwd=tmp_path, env=environment).returncode == 0
+    first, container, second = (tmp_path / "calls").read_text().splitlines()
+    assert first == (
+        "torchrun --standalone --nproc_per_node=4 -m monai.bundle run --config_file "
+        "['b/configs/train.json','b/configs/multi_gpu_train.json'] --dataset_dir ['out/0','out/1'] --output_dir run "
+        "--resume True --seed 1"
+    )
+    assert container.startswith("apptainer exec --nv l.sif torchrun ")
+    assert "--dataset_dir out/0 --" in second
+
+
+def test_a_training_is_queued_again_when_time_is_up(tmp_path: Path, commands: dict[str, str]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").touch()
+    line = ["bash", str(CLUSTER / "pretrain.sbatch"), "b", "out", "run", "--wait"]
+    job = subprocess.Popen(line, cwd=tmp_path, env=commands, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=20) == 143
+    assert (tmp_path / "saved").exists()
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert "--resume False --wait" in calls[0]
+    assert calls[1] == "scontrol requeue 7"

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 import lessismore_transforms
 from lessismore_transforms.bundle import overrides
+from lessismore_transforms.bundle.mistakes import one_sentence, say_mistakes
 from lessismore_transforms.bundle.overrides import (
     check_kind,
     known_ids,
-    one_sentence,
     parse_bool,
     unknown_ids,
 )
@@ -245,7 +245,7 @@ class Wrong:
 def test_a_mistake_in_a_worker_of_a_loader_is_one_sentence(capsys):
     with pytest.raises(UserError) as raised:
         next(iter(DataLoader(Wrong(), num_workers=1)))
-    sys.excepthook = overrides._say_mistake
+    say_mistakes()
     with pytest.raises(SystemExit, match="2"):
         sys.excepthook(raised.type, raised.value, raised.tb)
     assert capsys.readouterr().err == "error: expected a picture, found none: fix it\n"

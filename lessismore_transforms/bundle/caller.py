@@ -65,8 +65,7 @@ def calling_files(workflow: Any) -> list[Path]:
     for frame in _frames():
         if frame.f_code.co_name == "create_workflow":  # MONAI's, for its command line, `run` and `load`
             told = frame.f_locals.get("config_file") or ()
-            named = told.split(",") if isinstance(told, str) and not Path(told).is_file() else told
-            found |= {Path(path) for path in ([named] if isinstance(named, str | Path) else named)}
+            found |= {Path(path) for path in ([told] if isinstance(told, str | Path) else told)}
     return sorted(path for path in found if path.is_file())
 
 

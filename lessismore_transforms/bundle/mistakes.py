@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from lessismore_transforms.errors import UserError, first_line
+from lessismore_transforms.errors import SHOW, UserError, first_line
 
-_SHOW = "LESSISMORE_TRACEBACK"  # in the environment
 _COMPONENT = re.compile(r"Failed to instantiate component '([\w.]+)'")  # MONAI's words
 _LAST_ERROR = re.compile(r"^[\w.]+Error: ", re.MULTILINE)  # the head of the sentence below a traceback
 
@@ -65,7 +64,7 @@ def _of_program(kind: type[BaseException], error: BaseException, traceback: Trac
         SystemExit: it is such a mistake, with whose exit code Python then ends.
     """
     mistake = mistake_behind(error)
-    if mistake is None or os.environ.get(_SHOW):
+    if mistake is None or os.environ.get(SHOW):
         _former.get("program", sys.__excepthook__)(kind, error, traceback)
     if mistake is not None:
         print(f"error: {mistake}", file=sys.stderr)
@@ -75,7 +74,7 @@ def _of_program(kind: type[BaseException], error: BaseException, traceback: Trac
 def _of_thread(told: Any) -> None:
     """Print an exception that ends a thread."""
     mistake = None if told.exc_value is None else mistake_behind(told.exc_value)
-    if mistake is None or os.environ.get(_SHOW):
+    if mistake is None or os.environ.get(SHOW):
         _former.get("thread", threading.__excepthook__)(told)
     if mistake is not None:
         print(f"error: {mistake}", file=sys.stderr)
@@ -84,7 +83,7 @@ def _of_thread(told: Any) -> None:
 def _of_notebook(shell: Any, kind: type[BaseException], error: BaseException, traceback: Any, tb_offset: Any) -> None:
     """Print an exception that ends a cell."""
     mistake = mistake_behind(error)
-    if mistake is None or os.environ.get(_SHOW):
+    if mistake is None or os.environ.get(SHOW):
         shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
     if mistake is not None:
         print(f"error: {mistake}", file=sys.stderr)
@@ -103,7 +102,7 @@ def mistake_behind(error: BaseException | None) -> UserError | None:
         if found := _COMPONENT.match(str(error)):
             component = found[1]
         elif component and _refuses(component, error):
-            return UserError(f"{component} cannot take what it was given: {first_line(error)} ({_SHOW}=1 shows where)")
+            return UserError(f"{component} cannot take what it was given: {first_line(error)} ({SHOW}=1 shows where)")
         else:
             component = ""
         error = error.__cause__ or error.__context__

@@ -133,13 +133,9 @@ def _in_use(content: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
 
 def _content(path: Path) -> dict[str, Any]:
     """What stands in a configuration file, JSON or YAML; nothing where it holds something else than entries."""
-    with path.open(encoding="utf-8") as file:
-        if path.suffix == ".json":
-            found = json.load(file)
-        else:
-            import yaml
+    from monai.bundle import ConfigParser
 
-            found = yaml.safe_load(file)
+    found = ConfigParser.load_config_file(path)
     return found if isinstance(found, dict) else {}
 
 

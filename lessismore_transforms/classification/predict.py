@@ -97,7 +97,7 @@ class Classified(MapTransform):  # type: ignore[misc]
         for key in self.key_iterator(item):
             logits = torch.as_tensor(item[key])
             item[key] = logits.double().softmax(dim=-1)
-            likeliest = logits.argmax(dim=-1).tolist()
+            likeliest: Any = logits.argmax(dim=-1).tolist()
             several = isinstance(likeliest, list)
             item["predicted"] = [self.classes[each] for each in likeliest] if several else self.classes[likeliest]
         return item

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class LoadPictured(MapTransform):  # type: ignore[misc]
         check_window(window, channels)
         self.channels, self.window = channels, window
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """The item with its pictures read."""
         item = dict(data)
         for key in self.key_iterator(item):

@@ -6,15 +6,24 @@ a defect of the program and shows its traceback.
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+SHOW = "LESSISMORE_TRACEBACK"  # in the environment: show the traceback of a mistake too
 
 
 class UserError(ValueError):
     """What a user can put right; a ValueError, so that callers from Python may treat it as a wrong argument."""
 
     exit_code = 2
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it instead of a traceback."""
+        shown = traceback.format_exception(self) if os.environ.get(SHOW) else []
+        return ["".join(shown) + f"error: {self}"]
 
 
 class OutputError(UserError):

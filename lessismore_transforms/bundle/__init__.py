@@ -1,6 +1,7 @@
 """What the configurations of all bundles share: `$import lessismore_transforms.bundle as lm`."""
 
-from lessismore_transforms.bundle.overrides import check_overrides, check_settled, configuration
+from lessismore_transforms.bundle.caller import configuration
+from lessismore_transforms.bundle.overrides import check_overrides, check_settled
 from lessismore_transforms.bundle.settings import read_settings
 from lessismore_transforms.bundle.start import distributed, join_processes, leave_processes, process_device, seed_all
 from lessismore_transforms.options import parse_bool

@@ -16,7 +16,8 @@ from ignite.engine import Engine, Events
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.errors import IncompleteError, UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.volumes.pictures import check_window, list_pictures, read_image, with_channels
+from lessismore_transforms.transforms.picture import LoadPictured
+from lessismore_transforms.volumes.pictures import list_pictures
 from lessismore_transforms.wording import counted
 
 NUMBER = "%.9g"  # nine digits tell every float32 apart
@@ -51,10 +52,7 @@ class Pictures(torch.utils.data.Dataset[Any]):
         dicom: bool = False,
         window: str | None = None,
     ) -> None:
-        if channels not in (1, 3):
-            raise UserError(f"expected pictures of 1 or 3 channels, found channels {channels!r}: give one of these")
-        check_window(window, channels)
-        self.transform, self.channels, self.window = transform, channels, window
+        self.transform, self._load = transform, LoadPictured("image", channels, window)
         outputs = [Path(data)] if isinstance(data, (str, Path)) else [Path(output) for output in data]
         self._folder: Path | None = None
         if len(outputs) > 1 or (outputs[0] / "manifest.json").is_file():
@@ -74,16 +72,12 @@ class Pictures(torch.utils.data.Dataset[Any]):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Any:
-        picture, error = np.zeros((1, 1), np.uint8), ""
+        item: dict[str, Any] = {"image_id": self.names[index], "error": ""}
         try:
-            if self._folder is None:
-                picture = self._slices.picture(index)
-            else:
-                picture = read_image(self._folder / self.names[index], self.channels, window=self.window)
+            source = self._slices.picture(index) if self._folder is None else self._folder / self.names[index]
+            item |= self._load({"image": source})
         except Exception as found:  # one bad file must not lose the others; image decoders raise many kinds
-            error = str(found) or type(found).__name__
-        picture = np.atleast_3d(with_channels(picture, self.channels)).transpose(2, 0, 1)  # (C, H, W)
-        item = {"image": torch.from_numpy(picture.copy()), "image_id": self.names[index], "error": error}
+            item |= self._load({"image": np.zeros((1, 1), np.uint8)}) | {"error": str(found) or type(found).__name__}
         return item if self.transform is None else self.transform(item)
 
 

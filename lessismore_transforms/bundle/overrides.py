@@ -15,14 +15,14 @@ import difflib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
-from lessismore_transforms.errors import UserError, first_line
+from lessismore_transforms.bundle.caller import calling_files, calling_workflow
+from lessismore_transforms.bundle.mistakes import one_sentence, say_mistakes
+from lessismore_transforms.bundle.scripts_folder import use_scripts
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.options import is_plain, parse_bool
 from lessismore_transforms.wording import listed
@@ -30,25 +30,9 @@ from lessismore_transforms.wording import listed
 # MONAI's own: the usual name of the bundle's folder, and what `--tracking` reads or adds.
 _MONAI_IDS = ("bundle_root", "experiment_name", "is_not_rank0", "run_name", "save_execute_config", "tracking_uri")
 _OF_NEGATIVES = ("near_copies", "mask_bits")  # settings of methods whose loss has negatives
-_SHOW = "LESSISMORE_TRACEBACK"  # in the environment
-_COMPONENT = re.compile(r"Failed to instantiate component '([\w.]+)'")  # MONAI's words
 _SECTIONS = ("imports", "initialize", "run", "finalize")
 _META = "_meta_"  # where MONAI keeps metadata.json
-_LAST_ERROR = re.compile(r"^[\w.]+Error: ", re.MULTILINE)  # the head of the sentence below a traceback
 _REFERENCE = re.compile(r"@(\w+(?:#\w+)*)")
-
-
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turn a user's mistake inside into its sentence on stderr and exit code 2.
-
-    SystemExit is the one exception that MONAI does not wrap when the expressions of a configuration raise it.
-    """
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
 
 
 def check_overrides() -> None:
@@ -62,11 +46,12 @@ def check_overrides() -> None:
     Raises:
         SystemExit: an override is misspelt; a sentence on stderr names the closest id.
     """
-    sys.excepthook = _say_mistake
+    say_mistakes()
     workflow = calling_workflow()
+    use_scripts(workflow.config_root_path.parent)
     with one_sentence():
         config = workflow.parser.get()
-        files = sorted(workflow.config_root_path.glob("*.json"))
+        files = calling_files(workflow)
         known = known_ids(files, config)
         for unknown in unknown_ids(config, known):
             (closest,) = difflib.get_close_matches(unknown, known, n=1, cutoff=0)
@@ -92,7 +77,7 @@ def check_settled(names: Iterable[str]) -> None:
     """
     workflow = calling_workflow()
     config = workflow.parser.get()
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in workflow.config_root_path.glob("*.json")]
+    contents = [_content(path) for path in calling_files(workflow)]
     own = [content for content in contents if content.get("run") == config.get("run")]
     with one_sentence():
         for name in names:
@@ -128,7 +113,7 @@ def check_kind(name: str, value: Any, default: Any) -> None:
 
 def _defaults(config_files: Iterable[Path], config: Mapping[str, Any]) -> dict[str, Any]:
     """The plain values at the top of the files that a configuration was read from and that run something."""
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in config_files]
+    contents = [_content(path) for path in config_files]
     return {
         name: value
         for content in contents
@@ -146,6 +131,14 @@ def _in_use(content: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     return "run" not in content or {_plain_id(name).partition("#")[0] for name in content} <= config.keys()
 
 
+def _content(path: Path) -> dict[str, Any]:
+    """What stands in a configuration file, JSON or YAML; nothing where it holds something else than entries."""
+    from monai.bundle import ConfigParser
+
+    found = ConfigParser.load_config_file(path)
+    return found if isinstance(found, dict) else {}
+
+
 def _plain_id(name: str) -> str:
     return name.removeprefix("+").replace("::", "#")
 
@@ -159,8 +152,8 @@ def known_ids(config_files: Iterable[Path], config: Mapping[str, Any] | None = N
     """
     known = set(_MONAI_IDS)
     for path in config_files:
-        if path.name != "metadata.json":
-            content = json.loads(path.read_text(encoding="utf-8"))
+        if path.stem != "metadata":
+            content = _content(path)
             if config is not None and not _in_use(content, config):
                 continue
             for name in _ids({_plain_id(name): value for name, value in content.items()}):
@@ -181,59 +174,6 @@ def unknown_ids(config: dict[str, Any], known: Iterable[str]) -> list[str]:
     ]
 
 
-def _say_mistake(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Print an uncaught exception: one sentence where a mistake that our code found is at its root.
-
-    Raises:
-        SystemExit: it is such a mistake, with whose exit code Python then ends.
-    """
-    mistake = _mistake_behind(error)
-    if mistake is None or os.environ.get(_SHOW):
-        sys.__excepthook__(kind, error, traceback)
-    if mistake is not None:
-        print(f"error: {mistake}", file=sys.stderr)
-        raise SystemExit(mistake.exit_code)
-
-
-def _mistake_behind(error: BaseException | None) -> UserError | None:
-    """The first user's mistake among an exception and its causes."""
-    component = ""
-    while error is not None:
-        if isinstance(error, UserError):
-            return UserError(_LAST_ERROR.split(str(error))[-1].strip()) if _of_a_loader(error) else error
-        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-            return UserError(
-                f"{first_line(error)}: perhaps it lacked memory; --resume True goes on, with fewer --workers"
-            )
-        if found := _COMPONENT.match(str(error)):
-            component = found[1]
-        elif component and _refuses(component, error):
-            return UserError(f"{component} cannot take what it was given: {first_line(error)} ({_SHOW}=1 shows where)")
-        else:
-            component = ""
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _of_a_loader(error: UserError) -> bool:
-    """Whether torch brought a mistake from a worker of a DataLoader: with its traceback, the sentence last."""
-    return "in DataLoader worker process" in first_line(error)
-
-
-def _refuses(component: str, error: BaseException) -> bool:
-    """Whether a component of a library refused what it was given, or one of ours an argument that it does not have.
-
-    Ours say what else they refuse by themselves: any other exception in them is a defect.
-    """
-    if component.partition(".")[0] not in ("lessismore_transforms", "scripts"):
-        return isinstance(error, (ValueError, TypeError, RuntimeError, AssertionError))
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    called_from = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
-    return isinstance(error, TypeError) and called_from.startswith("monai.")
-
-
 def _text(content: Any) -> str:
     return json.dumps(content, default=str, ensure_ascii=False).replace("::", "#")
 
@@ -243,29 +183,3 @@ def _ids(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{name}"
         if isinstance(value, dict) and "_target_" not in value:
             yield from _ids(value, f"{prefix}{name}#")
-
-
-def configuration() -> dict[str, Any]:
-    """The configuration that calls this, as merged from files and overrides, without the folder it lies in."""
-    config = calling_workflow().parser.get()
-    content: dict[str, Any] = json.loads(_text(config))
-    return {name: value for name, value in content.items() if name not in ("bundle_root", _META)}
-
-
-def calling_workflow() -> Any:
-    """The `monai.bundle.ConfigWorkflow` whose configuration is being evaluated.
-
-    An expression is given neither the workflow nor the names of all ids, so the callers are asked.
-    """
-    from monai.bundle import ConfigWorkflow
-
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, ConfigWorkflow):
-            return caller
-        frame = frame.f_back
-    raise RuntimeError(
-        "expressions of a configuration call this, and no `monai.bundle.ConfigWorkflow` is among the callers: run the "
-        "configuration by one"
-    )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
 
-from lessismore_transforms.bundle.overrides import calling_workflow
+from lessismore_transforms.bundle.caller import calling_parser, calling_root
+from lessismore_transforms.bundle.scripts_folder import use_scripts
 from lessismore_transforms.options import names
 
 
@@ -19,10 +19,8 @@ def read_settings(kind: str) -> Any:
     Raises:
         UserError: a value makes no sense.
     """
-    workflow = calling_workflow()
-    root = str(workflow.config_root_path.parent)
-    if root not in sys.path:
-        sys.path.insert(1, root)  # as MONAI does, but not before `run`
+    parser = calling_parser()
+    use_scripts(calling_root())
     module, _, name = kind.rpartition(".")
     settings = getattr(importlib.import_module(module), name)
-    return settings(**{option: workflow.parser.get_parsed_content(option) for option in names(settings)})
+    return settings(**{option: parser.get_parsed_content(option) for option in names(settings)})

@@ -22,6 +22,7 @@ from lessismore_transforms.weights.backbones import (
     weights_id,
 )
 from lessismore_transforms.weights.layouts import PLAIN, read_backbone
+from lessismore_transforms.weights.whole import refuse_parts
 
 _HIDDEN = 512
 
@@ -63,7 +64,7 @@ class Classifier(nn.Module):
     def __init__(self, backbone: nn.Module, features: int, classes: int, head: str = "linear") -> None:
         super().__init__()
         self.backbone = backbone
-        self.classes = classes
+        self.classes, self.features, self.head = classes, features, head
         self.classifier = build_head(head, features, classes)
         self._frozen = False
 
@@ -131,6 +132,43 @@ def build_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return Classifier(encoder, feature_size(encoder), classes, head).eval()
+
+
+def untrained_classifier(
+    backbone: str = "resnet50", classes: int = 2, *, seed: int = 0, head: str = "linear"
+) -> Classifier:
+    """A classifier at random that takes the weights of all its tensors or none, as `network_def` of a configuration.
+
+    Args:
+        backbone: a classification model of torchvision, or `timm:NAME`.
+        classes: number of classes.
+        seed: of its random weights.
+        head: one of `HEADS`.
+
+    Raises:
+        UserError: network or head are unknown.
+    """
+    network = build_classifier(backbone, classes, seed=seed, head=head)
+    refuse_parts(network)
+    return network
+
+
+def starting_from(network: Classifier, encoder: nn.Module, classes: int, seed: int) -> Classifier:
+    """A classifier with the weights of an encoder, and a head for the classes of the data.
+
+    Args:
+        network: by `untrained_classifier`; it is changed. Its head stays if it has as many classes.
+        encoder: of the same kind as that of the network.
+        classes: number of classes.
+        seed: of another head, which is the one that a network built for these classes has.
+    """
+    network.backbone.load_state_dict(encoder.state_dict())
+    if classes != network.classes:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            network.classifier = build_head(network.head, network.features, classes)
+        network.classes = classes
+    return network.eval()
 
 
 def weights_of(weights: str | Path) -> dict[str, Any]:

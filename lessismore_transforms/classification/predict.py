@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
 
 from lessismore_transforms import __version__
 from lessismore_transforms.atomic import write_json
@@ -77,6 +79,30 @@ def preparation(
     return Prepare(size, means, deviations, resize=resize, transpose=transpose)
 
 
+class Classified(MapTransform):  # type: ignore[misc]
+    """Replace logits (..., classes) by probabilities, float64, and name the most probable class, the first of equals.
+
+    Args:
+        keys: of the logits; the name goes to `predicted`.
+        classes: their names, in the order of the logits.
+    """
+
+    def __init__(self, keys: KeysCollection, classes: Sequence[str]) -> None:
+        super().__init__(keys)
+        self.classes = list(classes)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item with probabilities and, of one picture, a name, of several, a list of names."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            logits = torch.as_tensor(item[key])
+            item[key] = logits.double().softmax(dim=-1)
+            likeliest: Any = logits.argmax(dim=-1).tolist()
+            several = isinstance(likeliest, list)
+            item["predicted"] = [self.classes[each] for each in likeliest] if several else self.classes[likeliest]
+        return item
+
+
 class PredictionSaver(TableSaver):
     """Write the classes that a network predicts for pictures.
 
@@ -88,13 +114,16 @@ class PredictionSaver(TableSaver):
         output_dir: folder of the files.
         classes: names, in the order of the network's outputs.
         weights: the file of the network's weights.
+        postprocessing: makes probabilities and names of logits; None for `Classified`.
 
     Raises:
         UserError: the folder is that of a run, where predictions.csv is another table.
         OutputError: the folder cannot be written.
     """
 
-    def __init__(self, output_dir: str | Path, classes: Sequence[str], weights: str | Path) -> None:
+    def __init__(
+        self, output_dir: str | Path, classes: Sequence[str], weights: str | Path, postprocessing: Any = None
+    ) -> None:
         if (Path(output_dir) / METRICS_FILE).exists():
             raise UserError(
                 f"expected a folder for the classes of new pictures, found the run of an evaluation in {output_dir}: "
@@ -102,6 +131,7 @@ class PredictionSaver(TableSaver):
             )
         super().__init__(output_dir, CSV, "prediction")
         self.classes, self.weights = list(classes), weights
+        self.postprocessing = postprocessing or Classified("pred", self.classes)
 
     def columns(self) -> list[str]:
         """The names of the columns: the class and the probabilities."""
@@ -110,8 +140,9 @@ class PredictionSaver(TableSaver):
     def cells(self, predicted: torch.Tensor) -> Iterator[str]:
         """The cells with class and probabilities of logits (N, size)."""
         line = f",%s{f',{NUMBER}' * self.size}"
-        names = [csv_cell(name) for name in self.classes]
-        return (line % (names[row.argmax()], *row.tolist()) for row in predicted.double().softmax(dim=1))
+        found = self.postprocessing({"pred": predicted})
+        rows = zip(found["predicted"], found["pred"].tolist(), strict=True)
+        return (line % (csv_cell(name), *probabilities) for name, probabilities in rows)
 
     def _close(self, engine: Engine) -> None:
         identity = weights_id(self.weights)

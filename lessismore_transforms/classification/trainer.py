@@ -29,7 +29,7 @@ from lessismore_transforms.classification.freezing import FreezeEncoder
 from lessismore_transforms.classification.leakage import Leakage, check_leakage
 from lessismore_transforms.classification.loader import EvaluationLoader, ExampleBatches, PrepareExamples
 from lessismore_transforms.classification.logistic_probe import make_sweep, sweep_plan
-from lessismore_transforms.classification.network import Classifier, weights_of
+from lessismore_transforms.classification.network import Classifier, starting_from, weights_of
 from lessismore_transforms.classification.preprocessing import statistics_of
 from lessismore_transforms.classification.recipe import (
     checked_loss,
@@ -38,7 +38,7 @@ from lessismore_transforms.classification.recipe import (
     make_schedule,
     parameters,
 )
-from lessismore_transforms.classification.settings import ClassificationSettings, encoder_weights, run_seed
+from lessismore_transforms.classification.settings import ClassificationSettings, run_seed
 from lessismore_transforms.options import names
 from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
@@ -50,13 +50,13 @@ from lessismore_transforms.training.processes import process_count, process_rank
 from lessismore_transforms.training.schedules import Schedule
 from lessismore_transforms.training.seeding import SeedIterations
 from lessismore_transforms.training.stopping import StopOnNan, StopOnSignal
+from lessismore_transforms.weights.backbones import build_backbone
 
 __all__ = [
     "Examples",
     "KeepBest",
     "Split",
     "class_weights",
-    "encoder_weights",
     "find_leaks",
     "make_evaluation",
     "make_evaluator",
@@ -64,6 +64,7 @@ __all__ = [
     "make_trainer",
     "parameters",
     "run_seed",
+    "starting_network",
     "training_statistics",
     "weights_of",
 ]
@@ -85,6 +86,22 @@ def make_plan(settings: ClassificationSettings, dataset: Split) -> Plan:
         drop_last=False,
     )
     return sweep_plan() if settings.regression else plan
+
+
+def starting_network(settings: ClassificationSettings, network: Classifier, examples: Examples) -> Classifier:
+    """The network that a training begins with: its encoder has the weights of the settings, its head these classes.
+
+    Args:
+        settings: what all tasks share.
+        network: `network_def` of the configuration; it is changed.
+        examples: all pictures.
+
+    Raises:
+        UserError: the weights are missing, or are those of another network or method.
+    """
+    seed = settings.run_seed
+    encoder = build_backbone(settings.backbone, weights=settings.weights, method=settings.method, seed=seed)
+    return starting_from(network, encoder, len(examples.classes), seed)
 
 
 def training_statistics(settings: ClassificationSettings, examples: Examples) -> tuple[list[float], list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lessismore_transforms.bundle.overrides import calling_workflow
+from lessismore_transforms.bundle.caller import calling_workflow
 from lessismore_transforms.cli import main as command_line
 from lessismore_transforms.options import names, options_of, parse_bool
 

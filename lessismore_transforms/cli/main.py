@@ -40,10 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where volumes failed, 2 for a mistake that a sentence explains."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = parser_of(arguments[0] if arguments else "")
+    command = arguments[0] if arguments else ""
+    if command in COMMANDS and (misspelt := _misspelt(arguments[1:], command)):  # before argparse asks for others
+        parser.exit(2, f"error: {misspelt}: see `{parser.prog} {command} --help`\n")
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
         parser.exit(2, f"error: {_unrecognized(unknown, given.command)}: see `{parser.prog} {given.command} --help`\n")
     return exit_code(lambda: command_of(given.command)(given))
+
+
+def _misspelt(arguments: Sequence[str], command: str) -> str:
+    """What says that an option of a command does not exist and which one was meant; empty where all exist."""
+    options = {f"--{name}" for name in names(command_of(command).options)} | {"--help", "--"}
+    named = [each for each in arguments if each.startswith("--") and each.partition("=")[0] not in options]
+    return _unrecognized(named, command) if named else ""
 
 
 def _unrecognized(arguments: Sequence[str], command: str) -> str:

@@ -101,17 +101,18 @@ class EmbeddingSaver(TableSaver):
     Args:
         output_dir: folder of the files.
         form: csv or npy.
+        postprocessing: of items that hold embeddings under `pred`; None leaves them as they are.
 
     Raises:
         UserError: the format is unknown.
         OutputError: the folder cannot be written.
     """
 
-    def __init__(self, output_dir: str | Path, form: str = "csv") -> None:
+    def __init__(self, output_dir: str | Path, form: str = "csv", postprocessing: Any = None) -> None:
         if form not in FORMATS:
             raise UserError(f"expected a format out of {', '.join(FORMATS)}, found {form!r}; csv is usual")
         super().__init__(output_dir, CSV, "embedding")
-        self.form = form
+        self.form, self.postprocessing = form, postprocessing
 
     def columns(self) -> list[str]:
         """The names of the columns with numbers in the CSV file."""
@@ -119,6 +120,8 @@ class EmbeddingSaver(TableSaver):
 
     def cells(self, predicted: torch.Tensor) -> Iterator[str]:
         """The numbers as cells of the CSV file, or no cells where the numbers are written into the array."""
+        if self.postprocessing is not None:
+            predicted = self.postprocessing({"pred": predicted})["pred"]
         if self.form == "npy":
             if not self._npy.tell():
                 self._shape()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +173,8 @@ class StopOnSignal:
             stop(engine, Stop(sentence, 128 + received, keep=True))
 
     def _install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():  # signals belong to the main one
+            return
         self._former = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def _remove(self, *_: Any) -> None:

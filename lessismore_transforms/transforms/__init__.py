@@ -12,10 +12,12 @@ from lessismore_transforms.transforms.dictionary import (
     WindowToUint8d,
     WindowToUint8Dict,
 )
+from lessismore_transforms.transforms.picture import LoadPictured
 from lessismore_transforms.transforms.reader import CTVolumeReader
 
 __all__ = [
     "CTVolumeReader",
+    "LoadPictured",
     "ScaleToUint8",
     "ScaleToUint8D",
     "ScaleToUint8Dict",

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 OUTPUTS = ("pooled", "logits")
+COUNTER = "num_batches_tracked"  # of a batch norm: no weight, and absent from torchvision's older files
 
 _TIMM = "timm:"
-_COUNTER = "num_batches_tracked"  # of a batch norm: no weight, and absent from torchvision's older files
 
 
 def build_backbone(
@@ -198,7 +198,7 @@ def load_strictly(
             ResNet50).
     """
     expected = backbone.state_dict()
-    missing = [key for key in expected if key not in tensors and not key.endswith(_COUNTER)]
+    missing = [key for key in expected if key not in tensors and not key.endswith(COUNTER)]
     misshapen = [key for key, value in expected.items() if key in tensors and tensors[key].shape != value.shape]
     dropped = tuple(f"{layer}." for layer in head)
     surplus = [key for key in tensors if key not in expected and not key.startswith(dropped)]
@@ -238,7 +238,7 @@ def weights_id(source: nn.Module | Path | str | Mapping[str, torch.Tensor]) -> s
         source = read_tensors(source)
     tensors: Mapping[str, Any] = source if isinstance(source, Mapping) else source.state_dict()
     digest = hashlib.sha256()
-    for key in sorted(key for key in tensors if not key.endswith(_COUNTER)):
+    for key in sorted(key for key in tensors if not key.endswith(COUNTER)):
         value = tensors[key].detach().cpu().contiguous()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())

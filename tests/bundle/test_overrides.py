@@ -8,15 +8,16 @@ from contextlib import suppress
 from types import ModuleType
 
 import pytest
+import yaml
 from monai.bundle import ConfigWorkflow, create_workflow
 from torch.utils.data import DataLoader
 
 import lessismore_transforms
 from lessismore_transforms.bundle import overrides
+from lessismore_transforms.bundle.mistakes import one_sentence, say_mistakes
 from lessismore_transforms.bundle.overrides import (
     check_kind,
     known_ids,
-    one_sentence,
     parse_bool,
     unknown_ids,
 )
@@ -119,6 +120,20 @@ def test_the_way_of_the_command_line(bundle):
     assert create_workflow(**given, lr=2).parser["lr"] == 2
     with pytest.raises(SystemExit):
         create_workflow(**given, rl=2)
+
+
+def test_files_of_other_kinds_and_places_may_have_entries_of_their_own(bundle, tmp_path, capsys):
+    whole, own = tmp_path / "mine" / "whole.yaml", tmp_path / "mine" / "own.yml"
+    own.parent.mkdir()
+    whole.write_text(yaml.safe_dump(BASE | {"remark": "tried in May"}))
+    own.write_text("remark: tried in May\nlr: 0.5\n")
+    train = str(bundle / "train.json")
+    assert create_workflow(config_file=str(whole), logging_file=False).parser["remark"] == "tried in May"
+    files = [train, str(own)]
+    assert create_workflow(config_file=files, logging_file=False).parser["lr"] == 0.5
+    with pytest.raises(SystemExit, match="2"):
+        create_workflow(config_file=files, logging_file=False, remrak="x")
+    assert "the closest one is 'remark'" in capsys.readouterr().err
 
 
 def test_missing_sections_are_refused_by_monai(bundle):
@@ -245,7 +260,7 @@ class Wrong:
 def test_a_mistake_in_a_worker_of_a_loader_is_one_sentence(capsys):
     with pytest.raises(UserError) as raised:
         next(iter(DataLoader(Wrong(), num_workers=1)))
-    sys.excepthook = overrides._say_mistake
+    say_mistakes()
     with pytest.raises(SystemExit, match="2"):
         sys.excepthook(raised.type, raised.value, raised.tb)
     assert capsys.readouterr().err == "error: expected a picture, found none: fix it\n"

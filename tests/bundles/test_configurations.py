@@ -78,6 +78,9 @@ def test_the_trainings_of_classifiers_differ_in_their_data_alone() -> None:
     for bundle in bundles("classification"):
         content = contents(bundle, "train.json")
         content["network_def"].pop("head", None)
+        classes = contents(bundle, "inference.json")["defaults"]["classes"]
+        output = contents(bundle, "metadata.json")["network_data_format"]["outputs"]["pred"]
+        assert content["network_def"].pop("classes") == len(classes) == output["num_channels"]
         kept = {name: value for name, value in content.items() if name not in OF_DATA}
         assert kept.pop("dataset_dir") == f"/workspace/data/{bundle}"
         assert kept.pop("settings") in ("$lm.read_settings('scripts.Settings')", SHARED_SETTINGS)

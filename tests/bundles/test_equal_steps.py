@@ -38,7 +38,7 @@ from ignite.engine import Events
 def trace(self):  # the name by which expressions of a configuration find their workflow
     self.initialize()
     get = self.parser.get_parsed_content
-    trainer, network, seen = get("train#trainer"), get("network_def"), []
+    trainer, network, seen = get("train#trainer"), get("learner_def"), []
 
     def look(engine):
         rates = [[group["lr"], group["weight_decay"]] for group in get("optimizer").param_groups]

@@ -159,6 +159,12 @@ def test_a_misspelt_flag_is_an_error_at_once(
     assert re.match(f"error: .*{arguments[0]}.*see `python -m lessismore_transforms", sentence)
 
 
+def test_a_misspelt_flag_is_named_before_those_that_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["reduce", "DATA", "--treshold", "3"])
+    assert capsys.readouterr().err.startswith("error: unrecognized arguments: --treshold (did you mean --threshold?)")
+
+
 def test_help_tells_every_command() -> None:
     command = [sys.executable, "-m", "lessismore_transforms", "--help"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -396,7 +396,7 @@ def test_bundles_rotate_and_spread(tmp_path: Path, reduced: Path) -> None:
     code = workflows(*((files, given | run) for run in runs))
     code += """
 said = [run(workflow) for workflow in workflows]
-queue = len(workflows[0].parser.get_parsed_content("network_def").queue_index)
+queue = len(workflows[0].parser.get_parsed_content("learner_def").queue_index)
 print("SAID" + json.dumps([said, queue]))
 """
     printed, _, rest = in_bundle(tmp_path, "ct_moco_pretraining", code).partition("SAID")

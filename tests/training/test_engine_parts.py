@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from torch import nn
 
@@ -533,3 +534,18 @@ def test_precision() -> None:
     for device in ("cuda:77", "meta", "hpu", "abacus"):
         with pytest.raises(UserError, match=f"expected a device that this machine has, found '{device}'"):
             pick_device(device)
+
+
+def test_signals_are_left_alone_outside_of_the_main_thread() -> None:
+    def handlers() -> list[Any]:
+        return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    before = handlers()
+    seen: list[list[Any]] = []
+    engine = Engine(lambda *_: seen.append(handlers()))
+    StopOnSignal().attach(engine)
+    thread = threading.Thread(target=engine.run, args=([0], 1))
+    thread.start()
+    thread.join()
+    assert seen == [before]  # it ran, and nothing was installed
+    assert handlers() == before

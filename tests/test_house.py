@@ -15,7 +15,7 @@ PACKAGE = "lessismore_transforms"
 # the bottom, but for the one that starts the command line.
 FLOORS = (
     {"cli", "scripts", "bundles"},
-    {"pretraining", "classification", "analysis", "probing"},
+    {"pretraining", "classification", "analysis", "probing", "sharing"},
     {"bundle", "training", "report", "pipeline", "transforms", "phantom"},
     {"reduced", "weights"},
     {"volumes"},

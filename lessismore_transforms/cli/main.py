@@ -30,6 +30,7 @@ COMMANDS = {  # name: file of its group, and what it does
     "table": ("train", "compare evaluations of classification bundles with each other and with the paper"),
     "probe": ("probe", "compare frozen networks by regressions and neighbours on labelled pictures"),
     "explain": ("explain", "write the page of an analysis of networks again from its numbers"),
+    "share": ("share", "make a bundle with weights and a card of a finished training"),
     "demo-data": ("demo_data", "write a small synthetic data set of CT volumes"),
 }
 

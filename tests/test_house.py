@@ -16,7 +16,7 @@ PACKAGE = "lessismore_transforms"
 FLOORS = (
     {"cli", "scripts", "bundles"},
     {"pretraining", "classification", "analysis", "probing", "sharing"},
-    {"bundle", "training", "report", "pipeline", "transforms", "phantom"},
+    {"bundle", "training", "report", "pipeline", "transforms", "phantom", "downloads"},
     {"reduced", "weights"},
     {"volumes"},
     {"reduction"},

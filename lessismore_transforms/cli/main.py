@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lessismore_transforms.cli.command import Command
 
 COMMANDS = {  # name: file of its group, and what it does
+    "download": ("download", "get a data set from its publisher"),
     "reduce": ("reduce", "rank the slices of every volume and store those worth learning from"),
     "select": ("reduce", "draw another selection from a finished output; no image is read"),
     "report": ("reduce", "write OUT/report.html, to choose a threshold by"),

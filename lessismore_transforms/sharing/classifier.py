@@ -65,6 +65,7 @@ def read_classifier(settings: ShareSettings) -> Facts:
         description=f"A {told} with a {header.get('head', 'linear')} head that tells {listed(classes)} apart.",
         classes=classes,
         channels=int(header["channels"]),
+        modality_known=task.name != _OWN,
         settings=deciding(record["settings"], ClassificationSettings),
         data=[
             ("task", record["task"]),

@@ -13,6 +13,7 @@ from lessismore_transforms import __version__
 from lessismore_transforms.options import is_plain
 from lessismore_transforms.sharing.facts import NOT_STATED, Facts, numbers
 from lessismore_transforms.sharing.settings import ShareSettings
+from lessismore_transforms.wording import counted
 
 _OF_HEADER = ("backbone", "image_size", "channels", "mean", "std")
 _OURS = "lessismore-transforms"
@@ -61,8 +62,12 @@ def fill_metadata(config: Mapping[str, Any], facts: Facts, settings: ShareSettin
     mean, std = numbers(facts.header["mean"]), numbers(facts.header["std"])
     low = min(round((0 - m) / s, _DECIMALS) for m, s in zip(mean, std, strict=True))
     high = max(round((1 - m) / s, _DECIMALS) for m, s in zip(mean, std, strict=True))
+    seen = "grey values" if facts.channels == 1 else "colours, or three windows,"
     image = {
         **config["network_data_format"]["inputs"]["image"],
+        "modality": config["network_data_format"]["inputs"]["image"]["modality"]
+        if facts.modality_known
+        else NOT_STATED,
         "num_channels": channels,
         "spatial_shape": [facts.size, facts.size],
         "value_range": [low, high],
@@ -88,6 +93,7 @@ def fill_metadata(config: Mapping[str, Any], facts: Facts, settings: ShareSettin
         "authors": authors,
         "copyright": f"Copyright (c) {authors}",
         "data_source": f"{settings.data or NOT_STATED}; nothing of it is in the bundle",
+        "image_classes": f"{seen} of a picture, resized and normalised, as {counted(channels, 'channel')}",
         "eval_metrics": {name: round(value, _DECIMALS) for name, value in facts.scores.items()},
         "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
     }

@@ -49,6 +49,7 @@ def read_encoder(settings: ShareSettings) -> Facts:
     network = build_backbone(header["backbone"], weights=weights, method=method.name)
     compared, identity = _compare_with_checkpoint(run, weights, header)
     data, folders = data_rows(config, run, settings.dataset_dir, identity)
+    ct = "pictures" not in config.get("trainer", {})
     features, channels = feature_size(network), int(header.get("channels", 1))
     told = network_title(header["backbone"])
     plan, given, processes = config["plan"], config["settings"], int(config["processes"])
@@ -76,12 +77,13 @@ def read_encoder(settings: ShareSettings) -> Facts:
         bundle=method.bundle,
         overlay=method.overlay,
         title=settings.title or f"{told} pre-trained by {method.title}",
-        task=f"Features of CT slices by a {told} that was pre-trained without labels ({method.title})",
+        task=f"Features of {'CT slices' if ct else 'pictures'} by a {told} that was pre-trained without labels",
         description=(
             f"A {told} that {method.title} pre-trained without labels. It gives {features} numbers for a picture."
         ),
         classes=(),
         channels=channels,
+        modality_known=ct,
         settings=deciding(given, PretrainingSettings),
         data=data,
         training=training,

@@ -32,6 +32,7 @@ class Facts:
         description: a sentence or two of facts, for metadata and the card.
         classes: names, in the order of the network's outputs; empty for an encoder.
         channels: of a picture before it goes in: 1 for grey, 3 for colour.
+        modality_known: whether it was trained on what its bundle is for; a folder of own pictures may hold anything.
         settings: that decided the training, by their names in the configuration; no paths.
         data: rows on what it was trained on.
         training: rows on how.
@@ -53,6 +54,7 @@ class Facts:
     description: str
     classes: tuple[str, ...]
     channels: int
+    modality_known: bool
     settings: Mapping[str, Any]
     data: Sequence[Row]
     training: Sequence[Row]

@@ -63,9 +63,10 @@ def write_hub(folder: Path, facts: Facts, settings: ShareSettings) -> None:
         draw(folder / name)
     source = bundle_folder(facts.bundle)
     metadata = fill_metadata(read_configuration(source / "configs" / "metadata.json"), facts, settings)
+    modality = metadata["network_data_format"]["inputs"]["image"]["modality"]
     files = [(_WEIGHTS, sha256(folder / _WEIGHTS))]
     text = card(facts, settings, use=_use(facts, settings), metadata=metadata, files=files)
-    (folder / "README.md").write_text(front_matter(facts, settings) + text, encoding="utf-8")
+    (folder / "README.md").write_text(front_matter(facts, settings, modality) + text, encoding="utf-8")
     apache = (source / "LICENSE").read_text(encoding="utf-8")
     (folder / "LICENSE").write_text(licence_text(apache, settings).replace("(models/) ", ""), encoding="utf-8")
 
@@ -122,7 +123,7 @@ def timm_model(facts: Facts) -> nn.Module:
     return model.eval()  # type: ignore[no-any-return]
 
 
-def front_matter(facts: Facts, settings: ShareSettings) -> str:
+def front_matter(facts: Facts, settings: ShareSettings, modality: str) -> str:
     """The head of the card, which a hub reads."""
     assert settings.license is not None
     licence = settings.license.strip().lower()
@@ -134,7 +135,7 @@ def front_matter(facts: Facts, settings: ShareSettings) -> str:
         f"pipeline_tag: {'image-classification' if facts.classes else 'image-feature-extraction'}",
         "tags:",
         "- medical",
-        "- ct",
+        *([f"- {modality.lower()}"] if facts.modality_known else []),
         *([] if facts.classes else ["- self-supervised"]),
     ]
     return "---\n" + "\n".join(lines) + "\n---\n"

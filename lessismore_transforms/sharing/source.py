@@ -14,10 +14,11 @@ def bundle_folder(name: str) -> Path:
     Raises:
         UserError: this installation has no such bundle.
     """
-    folder = Path(lessismore_transforms.__file__).resolve().parents[1] / "bundles" / name
-    if not (folder / "configs" / "metadata.json").is_file():
-        raise UserError(
-            f"expected the bundle {name} at {folder}, found none: share from a checkout of the project, installed "
-            "by `pip install -e .`"
-        )
-    return folder
+    package = Path(lessismore_transforms.__file__).resolve().parent
+    for place in (package / "shipped_bundles", package.parent / "bundles"):  # in the wheel, in a checkout
+        if (place / name / "configs" / "metadata.json").is_file():
+            return place / name
+    raise UserError(
+        f"expected the bundle {name} in {package.parent / 'bundles'}, found none: share from a checkout of the "
+        "project, installed by `pip install -e .`"
+    )

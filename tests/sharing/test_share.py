@@ -60,9 +60,8 @@ def test_the_bundle_of_an_encoder_gives_what_the_run_gives(encoder: Path, place:
     image = torch.from_numpy(PICTURE)[None, None]
     with torch.no_grad():
         expected = network(prepare(image, size=32, mean=header["mean"], std=header["std"]))[0].numpy()
-    for weights in ("model.pt", "model.safetensors"):
-        found = numbers_of(infer(encoder, tmp_path, pretrained=encoder / "models" / weights), "e_")
-        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    found = numbers_of(infer(encoder, tmp_path), "e_")
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     assert sha256(encoder / "models" / "model.safetensors") == sha256(place / "RUN" / "backbone.safetensors")
 
 
@@ -135,6 +134,7 @@ def test_metadata_of_an_encoder_are_of_the_run(encoder: Path, place: Path) -> No
     header = read_metadata(place / "RUN" / "backbone.safetensors")
     image, pred = (metadata["network_data_format"][a][b] for a, b in (("inputs", "image"), ("outputs", "pred")))
     assert (image["num_channels"], image["spatial_shape"], pred["num_channels"]) == (3, [32, 32], 512)
+    assert (image["modality"], metadata["image_classes"][:11]) == ("CT", "grey values")
     (mean,), (std,) = header["mean"], header["std"]
     assert image["value_range"] == pytest.approx([-mean / std, (1 - mean) / std], abs=1e-5)
     assert metadata["pytorch_version"] == torch.__version__.partition("+")[0]

@@ -45,7 +45,7 @@ def judged(folders: Sequence[Path], weights: str) -> tuple[str, dict[str, float]
         if row.metric == "auc" and Path(row.evaluation).name in named
     }
     about = f"Of this encoder: {', '.join(sorted(named))}. What else is in the tables is there to compare."
-    return "\n\n".join([about, as_markdown(table).strip(), "#### **Leaks**", *map(_leaks, own)]), scores
+    return "\n\n".join([about, as_markdown(table).strip(), "#### **Leaks**", *dict.fromkeys(map(_leaks, own))]), scores
 
 
 def _in_probe(folder: Path, weights: str) -> list[str]:

@@ -15,8 +15,8 @@ PACKAGE = "lessismore_transforms"
 # the bottom, but for the one that starts the command line.
 FLOORS = (
     {"cli", "scripts", "bundles"},
-    {"pretraining", "classification", "analysis", "probing", "audit"},
-    {"bundle", "training", "report", "pipeline", "transforms", "phantom"},
+    {"pretraining", "classification", "analysis", "probing", "audit", "sharing"},
+    {"bundle", "training", "report", "pipeline", "transforms", "phantom", "downloads"},
     {"reduced", "weights"},
     {"volumes"},
     {"reduction"},

@@ -140,15 +140,21 @@ def _write_csv(table: Table, file: Any) -> None:
         writer.writerow("" if isinstance(value, float) and math.isnan(value) else value for value in values)
 
 
-def _write_markdown(table: Table, file: Any) -> None:
+def as_markdown(table: Table) -> str:
+    """The table as Markdown."""
+    parts = []
     for title, (header, *lines) in _grids(table):
         rule = ["---" if place < 2 else "---:" for place in range(len(header))]
-        file.write(f"**{title}**\n\n")
-        file.writelines(
+        parts.append(f"**{title}**\n\n")
+        parts += [
             f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in (header, rule, *lines)
-        )
-        file.write("\n")
-    file.writelines(f"- {line}\n" for line in _lines_below(table))
+        ]
+        parts.append("\n")
+    return "".join([*parts, *(f"- {line}\n" for line in _lines_below(table))])
+
+
+def _write_markdown(table: Table, file: Any) -> None:
+    file.write(as_markdown(table))
 
 
 def as_html(table: Table) -> str:

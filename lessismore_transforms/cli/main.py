@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lessismore_transforms.cli.command import Command
 
 COMMANDS = {  # name: file of its group, and what it does
+    "download": ("download", "get a data set from its publisher"),
     "reduce": ("reduce", "rank the slices of every volume and store those worth learning from"),
     "select": ("reduce", "draw another selection from a finished output; no image is read"),
     "report": ("reduce", "write OUT/report.html, to choose a threshold by"),
@@ -32,6 +33,7 @@ COMMANDS = {  # name: file of its group, and what it does
     "probe": ("probe", "compare frozen networks by regressions and neighbours on labelled pictures"),
     "explain": ("explain", "write the page of an analysis of networks again from its numbers"),
     "bundles": ("bundles", "say where the MONAI bundles are, or copy them to a folder"),
+    "share": ("share", "make a bundle with weights and a card of a finished training"),
     "demo-data": ("demo_data", "write a small synthetic data set of CT volumes"),
 }
 

@@ -14,7 +14,7 @@ from monai.bundle import verify_metadata, verify_net_in_out
 from lessismore_transforms import __version__
 
 NETWORKS = [*bundles("pretraining"), *bundles("classification")]
-SCHEMA = ROOT / "tests" / "data" / "meta_schema_20240725.json"
+SCHEMA = ROOT / "lessismore_transforms" / "sharing" / "meta_schema_20240725.json"
 
 every_bundle = pytest.mark.parametrize("bundle", bundles())
 every_network = pytest.mark.parametrize("bundle", NETWORKS)

@@ -1,0 +1,1 @@
+"""Data sets from their publishers: sizes and licences first, transfers that resume, checksums, safe unpacking."""

@@ -1,0 +1,68 @@
+"""What evaluations and probes say of an encoder, for its card: tables with intervals, and leaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lessismore_transforms.classification.comparison import make_table
+from lessismore_transforms.classification.finished_runs import FinishedRuns, evaluations_in, read_finished_runs
+from lessismore_transforms.classification.tables import as_markdown
+from lessismore_transforms.errors import UserError, reading
+from lessismore_transforms.sharing.facts import markdown_table
+from lessismore_transforms.sharing.leaks import leak_rows
+
+_PROBE = "probe.json"
+
+
+def judged(folders: Sequence[Path], weights: str) -> tuple[str, dict[str, float]]:
+    """The part of a card on evaluations, in Markdown, and the mean AUC of this encoder by task.
+
+    Args:
+        folders: evaluations, probes, or folders that hold them; some of them of this encoder, others to compare with.
+        weights: id of the encoder's weights.
+
+    Raises:
+        UserError: a folder is no evaluation, or none of them is of this encoder.
+    """
+    if not folders:
+        return "No evaluation was given: what this encoder is worth for a task is not known.", {}
+    ids = {weights, *(each for folder in folders for each in _in_probe(folder, weights))}
+    finished = [read_finished_runs(path) for folder in folders for path in evaluations_in(folder)]
+    own = [each for each in finished if ids & {*each.weights}]
+    if not own:
+        raise UserError(
+            f"expected an evaluation of this encoder (weights {weights}) in {', '.join(map(str, folders))}, found "
+            "those of others: fine-tune or probe this one, or leave --evaluation out"
+        )
+    table = make_table(folders)
+    named = {each.folder.resolve().name for each in own}
+    scores = {
+        f"auc, {row.task}": row.mean
+        for task in table.tasks
+        for row in task.rows
+        if row.metric == "auc" and Path(row.evaluation).name in named
+    }
+    about = f"Of this encoder: {', '.join(sorted(named))}. What else is in the tables is there to compare."
+    return "\n\n".join([about, as_markdown(table).strip(), "#### **Leaks**", *dict.fromkeys(map(_leaks, own))]), scores
+
+
+def _in_probe(folder: Path, weights: str) -> list[str]:
+    """The ids by which a probe calls a network of these weights: they tell its preparation too."""
+    path = folder / _PROBE
+    if not path.is_file():
+        return []
+    try:
+        with reading(path):
+            models = json.loads(path.read_text(encoding="utf-8"))["models"]
+        return [model["id"] for model in models if model["weights"] == weights]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"expected the record of a probe in {path}, found a damaged file: probe again") from error
+
+
+def _leaks(each: FinishedRuns) -> str:
+    found = None if each.leaks is None else {"checked": True, **each.leaks}
+    rows = [("leaks", "not looked for in all runs")] if found is None else leak_rows(found)
+    rows = [row for row in rows if row[1] != "not known"] or [("leaks", "none found")]
+    return f"{each.folder.resolve().name}, the most of all runs:\n\n" + markdown_table(("leak", "found"), rows)

@@ -1,0 +1,311 @@
+"""Shared bundles and hub folders: what they hold, that they work elsewhere, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from helpers import bundle_environment
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from shared_runs import STATED, train
+from warm_python import warm_run
+
+from lessismore_transforms.classification.network import load_classifier
+from lessismore_transforms.classification.preprocessing import Prepare
+from lessismore_transforms.cli.main import main
+from lessismore_transforms.pretraining.embed import prepare
+from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.sharing.bundle_folder import large_files_text
+from lessismore_transforms.sharing.facts import sha256
+from lessismore_transforms.weights.backbones import build_backbone, read_metadata
+
+PICTURE = np.random.default_rng(3).integers(0, 256, (50, 40), np.uint8)
+
+
+def share(*arguments: object) -> int:
+    return main(["share", *(str(argument) for argument in arguments)])
+
+
+def infer(folder: Path, place: Path, **overrides: Any) -> dict[str, str]:
+    """The row that a bundle writes of one picture, run by MONAI from a folder that is not its own."""
+    (place / "pictures").mkdir(exist_ok=True)
+    Image.fromarray(PICTURE).save(place / "pictures" / "one.png")
+    given = {"dataset_dir": "pictures", "output_dir": "result", "bundle_root": folder, "device": "cpu", **overrides}
+    line = ["-m", "monai.bundle", "run", "--config_file", str(folder / "configs" / "inference.json")]
+    line += [str(item) for name, value in given.items() for item in (f"--{name}", value)]
+    done = warm_run(line, cwd=place, env=bundle_environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    (table,) = (place / "result").glob("*.csv")
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    return row
+
+
+def numbers_of(row: dict[str, str], prefix: str) -> list[float]:
+    return [float(value) for name, value in row.items() if name.startswith(prefix)]
+
+
+def test_the_bundle_of_an_encoder_gives_what_the_run_gives(encoder: Path, place: Path, tmp_path: Path) -> None:
+    header = read_metadata(place / "RUN" / "backbone.safetensors")
+    network = build_backbone("resnet18", weights=place / "RUN" / "backbone.safetensors")
+    image = torch.from_numpy(PICTURE)[None, None]
+    with torch.no_grad():
+        expected = network(prepare(image, size=32, mean=header["mean"], std=header["std"]))[0].numpy()
+    found = numbers_of(infer(encoder, tmp_path), "e_")
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert sha256(encoder / "models" / "model.safetensors") == sha256(place / "RUN" / "backbone.safetensors")
+
+
+def test_the_bundle_of_a_classifier_gives_what_the_run_gives(classifier: Path, place: Path, tmp_path: Path) -> None:
+    network, header = load_classifier(place / "EVAL" / "run_00" / "model.safetensors")
+    ready = Prepare(32, header["mean"], header["std"])({"image": torch.from_numpy(PICTURE)[None]})["image"][None]
+    with torch.no_grad():
+        expected = network(ready).softmax(1)[0].numpy()
+        scripted = torch.jit.load(classifier / "models" / "model.ts")(ready).softmax(1)[0].numpy()
+    row = infer(classifier, tmp_path)
+    np.testing.assert_allclose(numbers_of(row, "p_"), expected, atol=1e-4)
+    np.testing.assert_allclose(scripted, expected, atol=1e-4)
+    assert row["predicted"] == ["COVID", "NonCOVID"][expected.argmax()]
+
+
+def test_the_card_of_an_encoder_holds_facts(encoder: Path, place: Path) -> None:
+    card = (encoder / "docs" / "README.md").read_text()
+    manifest = Manifest.read(place / "OUT")
+    kept = len(manifest.read_selection().kept_ids)
+    for fact in (
+        "| data | phantoms |",
+        "| licence of the data | CC0 |",
+        "| volumes | 4 of 4 patients, axial |",
+        f"| selection | HASH at 6 bits, rule exemplars: kept {kept} of 96 slices ({100 * kept / 96:.1f} %) |",
+        f"| SHA-256 of manifest.csv | `{sha256(place / 'OUT' / 'manifest.csv')}` |",
+        f"| slices trained on | {kept}, equal to those that the checkpoint tells |",
+        "| weights compared with the last checkpoint | yes: equal in every number |",
+        "| `prototypes` | `20` |",
+        "![Loss and health over the steps of the training](curves.png)",
+        "| EVAL | SwAV | 1 run |",
+        "95 % interval",
+        "For research. Not for diagnosis",
+        "- Student 2026",
+        "The weights: cc-by-4.0",
+        f"| `models/model.pt` | `{sha256(encoder / 'models' / 'model.pt')}` |",
+    ):
+        assert fact in card, fact
+    assert {"curves.png", "data_license.txt"} <= {path.name for path in (encoder / "docs").iterdir()}
+    assert (
+        (encoder / "LICENSE").read_text().startswith("The weights (models/) are shared under cc-by-4.0 by A. Student")
+    )
+
+
+def test_the_card_of_a_classifier_holds_facts(classifier: Path, place: Path) -> None:
+    card = (classifier / "docs" / "README.md").read_text()
+    record = json.loads((place / "EVAL" / "run_00" / "metrics.json").read_text())
+    low, high = record["intervals"]["auc"]
+    scores = f"| AUC | {record['val']['auc']:.3f} | {record['test']['auc']:.3f} | {low:.3f} to {high:.3f} |"
+    (a, b), (c, d) = ([int(number) for number in line] for line in record["confusion"]["test"])
+    leaks = record["leakage"]
+    for fact in (
+        scores,
+        f"| COVID | {a} | {b} |",
+        f"| NonCOVID | {c} | {d} |",
+        "| licence of the data | not stated: look it up at their source before you use the weights |",
+        f"| pairs of nearly equal pictures of different splits | {leaks['near']} |",
+        f"| pictures that are in the pre-training set, equal in all pixels | {leaks['pretraining_exact']} |",
+        "finetune, from weights by SwAV",
+    ):
+        assert fact in card, fact
+    metadata = json.loads((classifier / "configs" / "metadata.json").read_text())
+    assert metadata["eval_metrics"]["auc"] == pytest.approx(record["test"]["auc"], abs=1e-6)
+    formats = metadata["network_data_format"]
+    assert formats["outputs"]["pred"]["channel_def"] == {"0": "COVID", "1": "NonCOVID"}
+    assert formats["inputs"]["image"]["spatial_shape"] == [32, 32]
+
+
+def test_metadata_of_an_encoder_are_of_the_run(encoder: Path, place: Path) -> None:
+    metadata = json.loads((encoder / "configs" / "metadata.json").read_text())
+    header = read_metadata(place / "RUN" / "backbone.safetensors")
+    image, pred = (metadata["network_data_format"][a][b] for a, b in (("inputs", "image"), ("outputs", "pred")))
+    assert (image["num_channels"], image["spatial_shape"], pred["num_channels"]) == (3, [32, 32], 512)
+    assert (image["modality"], metadata["image_classes"][:11]) == ("CT", "grey values")
+    (mean,), (std,) = header["mean"], header["std"]
+    assert image["value_range"] == pytest.approx([-mean / std, (1 - mean) / std], abs=1e-5)
+    assert metadata["pytorch_version"] == torch.__version__.partition("+")[0]
+    assert metadata["required_packages_version"]["timm"] == timm.__version__
+    assert (metadata["version"], metadata["changelog"]) == ("0.1.0", {"0.1.0": "first version"})
+    assert "AUC" not in json.dumps(metadata["eval_metrics"])
+    assert list(metadata["eval_metrics"]) == ["auc, COVID-19"]
+
+
+def test_no_file_holds_a_path(encoder: Path, classifier: Path, place: Path) -> None:
+    for folder in (encoder, classifier):
+        texts = [path for path in folder.rglob("*") if path.suffix in (".json", ".md", ".txt", ".yml", ".py")]
+        assert len(texts) > 6
+        assert not [path for path in texts if str(place) in path.read_text()]
+        with safe_open(folder / "models" / "model.safetensors", "pt") as file:
+            assert str(place) not in json.dumps(file.metadata())
+
+
+def test_the_training_of_a_shared_bundle_runs_with_the_settings_of_the_run(encoder: Path, tmp_path: Path) -> None:
+    config = json.loads((encoder / "configs" / "train.json").read_text())
+    assert (config["prototypes"], config["large_size"], config["max_steps"]) == (20, 32, 3)
+    assert str(config["mean"]).startswith("$")
+    train(tmp_path, [str(encoder / "configs" / "train.json")], dataset_dir=encoder.parent / "OUT", output_dir="again")
+    again = json.loads((tmp_path / "again" / "config.json").read_text())["settings"]
+    assert again["prototypes"] == 20
+    first = load_file(encoder / "models" / "model.safetensors")
+    assert all(
+        torch.equal(first[name], value) for name, value in load_file(tmp_path / "again/backbone.safetensors").items()
+    )
+
+
+@pytest.mark.parametrize("kind", ["encoder", "classifier"])
+def test_a_hub_folder_loads_in_timm_and_torchvision(place: Path, tmp_path: Path, kind: str) -> None:
+    run = place / ("RUN" if kind == "encoder" else "EVAL/run_00")
+    folder = tmp_path / "my_hub"
+    stated = ["--license", "Ask us first", "--author", "A. Student"]
+    where = ["--dataset_dir", place / "OUT"] if kind == "encoder" else []
+    assert share(run, "--output_dir", folder, "--hub", *stated, *where) == 0
+    pictures = torch.rand(2, 3, 32, 32)
+    classes = 0 if kind == "encoder" else 2
+    ours = (
+        build_backbone("resnet18", weights=run / "backbone.safetensors")
+        if not classes
+        else load_classifier(run / "model.safetensors")[0]
+    )
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    other = torchvision.models.resnet18()
+    other.fc = torch.nn.Linear(512, 2) if classes else torch.nn.Identity()
+    other.load_state_dict(load_file(folder / "model.safetensors"))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(pictures), ours(pictures), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other.eval()(pictures), ours(pictures), rtol=1e-4, atol=1e-5)
+    told = timm.data.resolve_model_data_config(theirs)
+    header = read_metadata(run / ("model.safetensors" if classes else "backbone.safetensors"))
+    assert (told["input_size"], told["crop_pct"], told["crop_mode"]) == ((3, 32, 32), 1.0, "squash")
+    assert list(told["mean"]) == pytest.approx(list(header["mean"]) * 3)
+    assert "license" not in (folder / "config.json").read_text()  # timm's own, of ImageNet weights
+    front = (folder / "README.md").read_text().split("---\n")[1]
+    assert 'license: other\nlicense_name: "Ask us first"\nlibrary_name: timm\n' in front
+
+
+def test_large_files_as_the_zoo_reads_them() -> None:
+    assert large_files_text([("models/model.pt", "ab" * 32)], "https://example.org/w/") == (
+        "large_files:\n"
+        '- path: "models/model.pt"\n'
+        '  url: "https://example.org/w/model.pt"\n'
+        f'  hash_val: "{"ab" * 32}"\n'
+        '  hash_type: "sha256"\n'
+    )
+    assert 'url: "STATE-THE-ADDRESS/model.pt"' in large_files_text([("models/model.pt", "0")], None)
+
+
+@pytest.fixture
+def run(place: Path, tmp_path: Path) -> Path:
+    """A copy of RUN that a test may damage."""
+    return Path(shutil.copytree(place / "RUN", tmp_path / "RUN"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The sentence of a refusal; nothing is left beside."""
+    folder = Path(str(arguments[arguments.index("--output_dir") + 1]))
+    before = sorted(folder.parent.iterdir())
+    capsys.readouterr()
+    assert share(*arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert sorted(folder.parent.iterdir()) == before
+    return said[0]
+
+
+def test_what_only_a_person_can_state_is_asked_for(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new"
+    assert "found none: give --license" in refused(capsys, run, "--output_dir", out, "--author", "A")
+    assert "found nobody: give --author" in refused(capsys, run, "--output_dir", out, "--license", "mit")
+    out.mkdir()
+    assert f"expected a new folder, found {out}" in refused(capsys, run, "--output_dir", out, *STATED)
+    said = refused(capsys, run, "--output_dir", tmp_path / "a b", *STATED)
+    assert "letters, digits and _, found 'a b'" in said
+    said = refused(capsys, run, "--output_dir", tmp_path / "x", *STATED, "--url", "http://example.org")
+    assert "begins with https://, found 'http://example.org'" in said
+
+
+def test_a_pre_training_that_did_not_finish(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = (run, "--output_dir", tmp_path / "new", *STATED)
+    log = run / "log.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join(lines[:-1]) + "\n")
+    assert "expected a finished training in" in (said := refused(capsys, *given))
+    assert "found one that is at step 3: let it end, or go on with it by --resume True" in said
+    log.write_text("\n".join(lines) + "\n")
+    (run / "config.json").unlink()
+    assert "found no config.json in" in refused(capsys, *given)
+
+
+def test_weights_that_do_not_fit_the_record(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = (run, "--output_dir", tmp_path / "new", *STATED)
+    path = run / "backbone.safetensors"
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    save_file(tensors, path, {**header, "iteration": "2"})
+    assert "with iteration 3 as in config.json and the log, found iteration 2" in refused(capsys, *given)
+    save_file(tensors, path, {**header, "method": "nothing"})
+    assert "expected a method out of swav, moco," in refused(capsys, *given)
+    save_file(tensors, path, {**header, "method": "moco"})
+    assert "expected weights of method swav in" in refused(capsys, *given)
+    save_file({**tensors, "conv1.weight": tensors["conv1.weight"] + 1e-3}, path, header)
+    assert "last.pt in " in (said := refused(capsys, *given))
+    assert "found others: put the file that the run wrote there" in said
+    tensors.pop("conv1.weight")
+    save_file(tensors, path, header)
+    assert "1 missing, first conv1.weight" in refused(capsys, *given)
+
+
+def test_data_and_evaluations_of_other_runs(
+    run: Path, place: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (run, "--output_dir", tmp_path / "new", *STATED)
+    other = tmp_path / "other"
+    line = ["reduce", str(small_data), "--output_dir", str(other), "--workers", "0", "--no_report", "--threshold", "2"]
+    assert main(line) == 0
+    assert "expected the data that" in refused(capsys, *given, "--dataset_dir", other)
+    evaluation = shutil.copytree(place / "EVAL", tmp_path / "EVAL", ignore=shutil.ignore_patterns("checkpoints"))
+    record = json.loads((evaluation / "run_00" / "metrics.json").read_text())
+    record["weights"]["id"] = "0" * 16
+    (evaluation / "run_00" / "metrics.json").write_text(json.dumps(record))
+    assert "expected an evaluation of this encoder" in refused(capsys, *given, "--evaluation", evaluation)
+
+
+def test_a_classification_whose_parts_do_not_fit(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(place / "EVAL", tmp_path / "EVAL")) / "run_00"
+    given = (run, "--output_dir", tmp_path / "new", *STATED)
+    assert "which holds run_00: name one" in refused(capsys, run.parent, *given[1:])
+    assert "--evaluation for a pre-training" in refused(capsys, *given, "--evaluation", run.parent)
+    path, text = run / "metrics.json", (run / "metrics.json").read_text()
+    for change, sentence in (
+        ({"best_epoch": 9}, "with the best epoch of metrics.json 9, found"),
+        ({"classes": ["a", "b"]}, "with the classes of metrics.json"),
+        ({"test": {"auc": 0.123, "accuracy": 0.5}}, "metrics.json and predictions.csv of the same run"),
+    ):
+        path.write_text(json.dumps(json.loads(text) | change))
+        assert sentence in refused(capsys, *given)
+    path.unlink()
+    assert "found no metrics.json, which is written last" in refused(capsys, *given)
+
+
+def test_a_path_in_what_is_stated_is_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = place / "EVAL" / "run_00"
+    said = refused(capsys, run, "--output_dir", tmp_path / "new", *STATED, "--data", f"see {run.resolve()}")
+    assert "expected no path of this machine in" in said

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from reproduction.experiment import Experiment, read_experiment, tiny
+from reproduction.experiment import Experiment, tiny
+from reproduction.experiment_file import read_experiment
 from reproduction.kept import Kept
 from reproduction.labels import write_labels
 from reproduction.processes import interruptible, last_error, run

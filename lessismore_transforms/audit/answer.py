@@ -9,7 +9,7 @@ from lessismore_transforms.audit.measure import LOSS
 from lessismore_transforms.audit.neighbours import NEXT, OTHER, at_bits
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.pretraining.indicators import NEAR_BITS
-from lessismore_transforms.wording import percent
+from lessismore_transforms.wording import counted, percent
 
 FULL = "all parts"
 FEW, MANY = 0.1, 1.0  # near copies per picture, as exact ones
@@ -37,8 +37,8 @@ def answer(about: Mapping[str, Any]) -> list[str]:
     near = everything["near"][bits]
     many = (
         f"With all slices, a picture has {near['per_picture']:.2f} near copies (same volume, within {at_bits(bits)}) "
-        f"among the {everything['batch_size'] - 1} other pictures of its batch; {percent(near['at_least_one'])} of the "
-        "pictures have one or more."
+        f"among the {counted(everything['batch_size'] - 1, 'other picture')} of its batch; "
+        f"{percent(near['at_least_one'])} of the pictures have one or more."
     )
     encoders = [_of_encoder(about, model["name"]) for model in about["models"]]
     return [many, *encoders, *_of_parts(about), _verdict(about), *_of_selections(about)]
@@ -116,7 +116,7 @@ def _of_selections(about: Mapping[str, Any]) -> list[str]:
     most = max(fine, key=lambda row: row["slices"])
     return [
         f"The largest selection that leaves fewer than {MANY:g} is {most['selection']} ({most['target']}, "
-        f"{most['slices']:,} slices): {worst[most['selection']]:.2f}."
+        f"{counted(most['slices'], 'slice')}): {worst[most['selection']]:.2f}."
     ]
 
 

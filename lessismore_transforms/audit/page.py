@@ -121,8 +121,8 @@ def _negatives(about: Mapping[str, Any]) -> str:
     caption = "Near copies among the negatives of a picture"
     drawn = charts.negatives(about["negatives"])
     return f"""<section id="negatives"><h2>How many negatives are near copies?</h2>
-<p>In a batch of {about["negatives"][0]["batch_size"]} different pictures, drawn at random, counted exactly. Near copies
-are slices of the same volume within {at_bits(bits)} of the difference hash.</p>
+<p>In a batch of {counted(about["negatives"][0]["batch_size"], "different picture")}, drawn at random, counted exactly.
+Near copies are slices of the same volume within {at_bits(bits)} of the difference hash.</p>
 {html_table("selections", caption, head, rows, kind="numeric", whole="audit.json")}
 <p class="caption">As exact copies: what an encoder makes of the near copies up to {at_bits(about["settings"]["bits"])},
 each weighed by its likeness (see below). 2 means that they are as bad as 2 exact copies of the picture among its

@@ -234,7 +234,9 @@ def summary(about: Mapping[str, Any]) -> str:
     """The main numbers as text."""
     bits = near_bits(about)
     names = [model["name"] for model in about["models"]]
-    rows = [["selection", "slices", f"negatives within {bits} bits", "per picture", *(f"as exact, {n}" for n in names)]]
+    rows = [
+        ["selection", "slices", f"negatives within {at_bits(bits)}", "per picture", *(f"as exact, {n}" for n in names)]
+    ]
     for row in about["negatives"]:
         near = row["near"][bits]
         told = [row["as_exact_copies"][name] for name in names]

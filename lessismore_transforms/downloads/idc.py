@@ -86,7 +86,7 @@ def choose(client: Any, collection: str, patients: int | None, ids: Sequence[str
             raise UserError(f"expected a patient of {collection}, found {name!r}: the nearest one is {close[0]}")
     if patients is not None and patients > len(known):
         raise UserError(
-            f"expected at most {len(known)} patients of {collection}, found {patients}: leave it out for all"
+            f"expected at most {counted(len(known), 'patient')} of {collection}, found {patients}: leave it out for all"
         )
     chosen = list(ids) or known[:patients]
     kept = series[series["PatientID"].isin(chosen)].sort_values(["PatientID", "SeriesInstanceUID"])

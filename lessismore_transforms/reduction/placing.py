@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduction.selection import evenly, every_mm, every_nth, target_count
-
-if TYPE_CHECKING:
-    from lessismore_transforms.reduction.target import Target
 
 # Which amounts each method takes.
 AMOUNTS = {"all": (), "every_n": ("fraction", "step", "step_mm", "like"), "random": ("fraction", "like")}
@@ -55,38 +52,48 @@ def check_places(
 
 
 def choose_places(
-    target: Target,
+    method: str,
     positions_mm: NDArray[np.float64],
     *,
+    fraction: float | None = None,
+    step: int | None = None,
+    step_mm: float | None = None,
+    offset: float = 0,
+    seed: int = 0,
     hashes: NDArray[np.uint64] | None = None,
     count: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Which of the slices (n,) that can be kept a target keeps that compares nothing.
+    """Which of the slices (n,) that can be kept a method keeps that compares nothing.
 
     Args:
-        target: `all`, `every_n` or `random`.
+        method: `all`, `every_n` or `random`.
         positions_mm: (n,) places along the slice axis.
+        fraction: as all up to `seed` a field of the target.
+        step: keep every step-th slice.
+        step_mm: keep a slice every so many mm.
+        offset: the first slice to keep, as an index or in mm.
+        seed: of the draw.
         hashes: (n,) difference hashes, which tell one volume from another: `random` draws by them and by its seed, so
             that a volume's draw does not depend on the others.
-        count: number of slices to keep, where the target says no amount of its own.
+        count: number of slices to keep, where the target is like another selection.
     """
     n = len(positions_mm)
-    if target.method == "all":
+    if method == "all":
         return np.ones(n, dtype=bool)
-    if target.step is not None:
-        return every_nth(n, target.step, offset=int(target.offset))
-    if target.step_mm is not None:
+    if step is not None:
+        return every_nth(n, step, offset=int(offset))
+    if step_mm is not None:
         order = np.argsort(positions_mm, kind="stable")  # as released, slices may run from head to feet
         kept = np.zeros(n, dtype=bool)
-        kept[order] = every_mm(positions_mm[order], target.step_mm, offset_mm=target.offset)
+        kept[order] = every_mm(positions_mm[order], step_mm, offset_mm=offset)
         return kept
     if count is None:
-        assert target.fraction is not None
-        count = target_count(n, target.fraction)
-    if target.method == "every_n":
+        assert fraction is not None
+        count = target_count(n, fraction)
+    if method == "every_n":
         return evenly(n, count)
     assert hashes is not None
     volume = zlib.crc32(hashes.astype("<u8").tobytes())
     kept = np.zeros(n, dtype=bool)
-    kept[np.random.default_rng((target.seed, volume)).permutation(n)[:count]] = True
+    kept[np.random.default_rng((seed, volume)).permutation(n)[:count]] = True
     return kept

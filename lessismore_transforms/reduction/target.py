@@ -239,7 +239,17 @@ def choose(
             raise UserError(f"expected a selection {target.like!r} to be like, found none here: use `select`")
         if candidate.any():
             own = None if hashes is None else hashes[candidate]
-            kept[candidate] = choose_places(target, positions_mm[candidate], hashes=own, count=count)
+            kept[candidate] = choose_places(
+                target.method,
+                positions_mm[candidate],
+                fraction=target.fraction,
+                step=target.step,
+                step_mm=target.step_mm,
+                offset=target.offset,
+                seed=target.seed,
+                hashes=own,
+                count=count,
+            )
         return Kept(kept, np.full(len(kept), -1), np.full(len(kept), np.nan))
     count = int(candidate.sum())
     similarity = MEASURES[target.method].similarity

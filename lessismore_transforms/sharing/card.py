@@ -38,7 +38,7 @@ def card(
     prepared = [
         ("size", f"the whole picture, squeezed to {facts.size} x {facts.size} pixels ({resize})"),
         ("channels", "grey, as one channel" if facts.channels == 1 else "colour, or three windows"),
-        ("normalised by", f"mean {mean}, standard deviation {std} of values in 0..1"),
+        ("normalised by", f"mean {mean}, standard deviation {std}, of values in 0..1"),
         *([("window", str(header["window"]))] if header.get("window") else []),
         *([("rows and columns", "exchanged")] if header.get("transpose") else []),
     ]

@@ -22,7 +22,7 @@ from lessismore_transforms.sharing.leaks import leak_rows
 from lessismore_transforms.sharing.settings import ShareSettings
 from lessismore_transforms.training.curves import CURVES
 from lessismore_transforms.training.run_log import CONFIG
-from lessismore_transforms.wording import count, listed
+from lessismore_transforms.wording import count, counted, listed
 
 _OWN = "Own"  # the task of labels of one's own, which users give other names
 _SCORES = ("auc", "accuracy", "f1_macro", "sensitivity", "specificity", "average_precision", "brier", "ece")
@@ -80,7 +80,7 @@ def read_classifier(settings: ShareSettings) -> Facts:
             ("mode", f"{record['mode']}, {start}"),
             ("pre-trained on", ", ".join(known) or "not stated in the run"),
             ("id of the encoder's first weights", f"`{origin['id']}`" if origin["id"] else "none"),
-            ("length", f"{record['epochs']} epochs, the best one is {record['best_epoch']}"),
+            ("length", f"{counted(record['epochs'], 'epoch')}, the best one is {record['best_epoch']}"),
             ("software", _software(run, record)),
         ],
         performance=_performance(record),

@@ -24,7 +24,7 @@ from lessismore_transforms.training.curves import CURVES, draw_curves, read_log
 from lessismore_transforms.training.run_log import CONFIG
 from lessismore_transforms.weights.backbones import build_backbone, feature_size, read_metadata, weights_id
 from lessismore_transforms.weights.layouts import read_backbone
-from lessismore_transforms.wording import count, plural
+from lessismore_transforms.wording import count, counted, plural
 
 _HEALTH = {
     "loss": "loss", "spread": "spread of the normalised embedding", "rank_me": "effective rank (RankMe)",
@@ -58,7 +58,8 @@ def read_encoder(settings: ShareSettings) -> Facts:
         ("network", f"{told}, {count(sum(p.numel() for p in network.parameters()))} parameters, {features} features"),
         (
             "length",
-            f"{count(plan['steps'])} steps, {count(int(header['epoch']))} epochs, batches of {given['batch_size']}",
+            f"{counted(plan['steps'], 'step')}, {counted(int(header['epoch']), 'epoch')}, "
+            f"batches of {given['batch_size']}",
         ),
         ("began and ended", _times(log)),
         ("software", f"lessismore_transforms {config['version']}, torch {config['torch']}, MONAI {config['monai']}"),

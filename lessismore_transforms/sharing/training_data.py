@@ -79,7 +79,7 @@ def _of_output(folder: Path, name: str) -> list[Row]:
         ("distance between slices", _span(thickness, "mm")),
         (
             "selection",
-            f"{selection.target}: kept {count(kept)} of {count(slices)} slices ({100 * kept / slices:.1f} %)",
+            f"{selection.target}: kept {count(kept)} of {counted(slices, 'slice')} ({100 * kept / slices:.1f} %)",
         ),
         ("failed or skipped", f"{len(manifest.info['failures'])} and {len(manifest.info['skipped'])}"),
         ("SHA-256 of manifest.csv", f"`{sha256(folder / 'manifest.csv')}`"),

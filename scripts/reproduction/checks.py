@@ -7,15 +7,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.errors import UserError
 from reproduction.arms import METHODS, Reduction, unknown
+from reproduction.experiment import Experiment, Settings
 from reproduction.places import ALL, BUNDLES, STAGES
-
-if TYPE_CHECKING:
-    from reproduction.experiment import Experiment, Settings
 
 _REDUCE_OPTIONS = (
     "bins", "body", "device", "encoder", "features", "include", "keep_patient_ids", "memory_mb", "no_report",

@@ -29,7 +29,7 @@ from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.training.curves import read_log
 from reproduction.places import ROOT
 
-_DIGITS = 4  # of a probability
+_DIGITS = 5  # of a probability
 
 
 @dataclass(frozen=True)

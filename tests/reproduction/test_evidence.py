@@ -12,7 +12,7 @@ import pytest
 import reproduce_paper
 from reproduction.arms import Reduction
 from reproduction.evidence import Evidence, write_evidence
-from reproduction.experiment import read_experiment
+from reproduction.experiment_file import read_experiment
 from reproduction.kept import Kept
 from reproduction.labels import write_labels
 from reproduction.places import EXPERIMENTS

@@ -21,7 +21,9 @@ import pytest
 import reproduce_paper
 from helpers import ROOT
 from reproduction import steps
-from reproduction.experiment import STAGES, Experiment, Reduction, read_experiment, tiny
+from reproduction.arms import Reduction
+from reproduction.experiment import STAGES, Experiment, tiny
+from reproduction.experiment_file import read_experiment
 from reproduction.processes import last_error
 from reproduction.results import PAPER_HOURS, draw_figure, outcomes, training_hours
 

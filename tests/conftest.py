@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ROOT
+from hypothesis import settings
 
 from lessismore_transforms.phantom import write_demo_data
+
+settings.register_profile("untimed", deadline=None)  # a first call may compile a kernel; nothing is judged by time
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

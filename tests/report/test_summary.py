@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from report_cases import (
     Case,
@@ -25,7 +25,6 @@ from lessismore_transforms.report.summary import (
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 255), max_size=25))
 def test_counts_of_all_thresholds_equal_one_run_each(hashes: list[int]) -> None:
     array = np.array(hashes, dtype=np.uint64)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lessismore_transforms.atomic import TEMPORARY, writing
+from lessismore_transforms.bundle_folders import bundle_folder, shipped_bundles
 from lessismore_transforms.cli.command import Command
-from lessismore_transforms.errors import OutputError, UserError
+from lessismore_transforms.errors import OutputError
 from lessismore_transforms.options import argument, option
 from lessismore_transforms.wording import aligned
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 _NOT_COPIED = shutil.ignore_patterns("__pycache__")
 _PARTS = ("LICENSE", "configs", "docs", "scripts")  # weights and runs in a bundle's folder stay where they are
 
@@ -31,25 +31,9 @@ class Bundles:
     )
 
 
-def shipped_bundles() -> dict[str, Path]:
-    """The folders of the bundles by name: those in the wheel, or those of the checkout.
-
-    Raises:
-        UserError: there are none, as in a package that was built without them.
-    """
-    for place in (_PACKAGE / "shipped_bundles", _PACKAGE.parent / "bundles"):
-        if found := {path.parents[1].name: path.parents[1] for path in sorted(place.glob("*/configs/metadata.json"))}:
-            return found
-    raise UserError(f"expected the bundles in {_PACKAGE / 'shipped_bundles'}, found none: install the package again")
-
-
 def bundles(options: Bundles) -> int:
     """Print where the bundles are, or copy them."""
-    known = shipped_bundles()
-    for name in options.bundles:
-        if name not in known:
-            raise UserError(f"expected bundles out of {', '.join(known)}, found {name!r}: name some of these")
-    chosen = {name: known[name] for name in options.bundles or known}
+    chosen = {name: bundle_folder(name) for name in options.bundles or shipped_bundles()}
     if options.output_dir is not None:
         copy_bundles(chosen, options.output_dir)
         chosen = {name: options.output_dir / name for name in chosen}

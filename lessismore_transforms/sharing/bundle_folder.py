@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from lessismore_transforms.bundle_folders import bundle_folder
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.sharing.card import card, data_licence_text, licence_text
 from lessismore_transforms.sharing.configs import (
@@ -26,7 +27,6 @@ from lessismore_transforms.sharing.configs import (
 from lessismore_transforms.sharing.facts import Facts, sha256
 from lessismore_transforms.sharing.quiet import quietly
 from lessismore_transforms.sharing.settings import ShareSettings
-from lessismore_transforms.sharing.source import bundle_folder
 
 LARGE = 25_000_000  # bytes; what the zoo keeps in git
 LARGE_FILES = "large_files.yml"

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from lessismore_transforms.atomic import write_json
+from lessismore_transforms.bundle_folders import bundle_folder
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.sharing.card import card, licence_text
 from lessismore_transforms.sharing.configs import fill_metadata, read_configuration
 from lessismore_transforms.sharing.facts import Facts, numbers, sha256
 from lessismore_transforms.sharing.proof import equal_features, prove_private
 from lessismore_transforms.sharing.settings import ShareSettings
-from lessismore_transforms.sharing.source import bundle_folder
 
 _WEIGHTS, _CONFIG, _TIMM = "model.safetensors", "config.json", "timm:"
 _KEPT = (  # of what timm writes; the rest (tag, licence, papers, size of a test) is about timm's own ImageNet weights

@@ -150,8 +150,9 @@ ${group.farthest} → ${group.remover}, ${group.words}</figcaption></figure>`;
   }
 
   function paintHead(scale, row) {
-    byId("kept_count").innerHTML = `<dt>${plural(row.kept, "slice")} kept</dt><dd>${count(row.kept)}</dd>`;
-    byId("kept_share").innerHTML = `<dt>of the slices kept</dt><dd>${row.share}</dd>`;
+    byId("kept_count").querySelector("dt").textContent = `${plural(row.kept, "slice")} kept`;
+    byId("kept_count").querySelector("dd").textContent = count(row.kept);
+    byId("kept_share").querySelector("dd").textContent = row.share;
     byId("selection").textContent = `chosen on this page: ${row.title}`;
     byId("in_words").textContent = row.means;
     if (!byId("legend")) return;

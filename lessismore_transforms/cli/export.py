@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lessismore_transforms.cli.command import Command
 from lessismore_transforms.options import argument, option
-from lessismore_transforms.reduced.export import FORMATS, SLICES_PER_SHARD
 from lessismore_transforms.wording import counted
 
 
@@ -16,12 +15,12 @@ class Export:
     """The options of `export`."""
 
     out: Path = argument(metavar="OUT", help="output folder of reduce")
-    form: str = option(name="format", help="what the other trainer reads", choices=FORMATS)
+    form: str = option(
+        name="format", help="what the other trainer reads", choices=("webdataset", "imagefolder", "parquet")
+    )
     output_dir: Path = option(help="new folder for the files, or that of the same export", role="path", metavar="DIR")
     selection: str = option("default", help="the selection to export; the run's own is called default", role="label")
-    slices_per_shard: int = option(
-        SLICES_PER_SHARD, help="slices of a WebDataset shard or a Parquet file", metavar="N", least=1
-    )
+    slices_per_shard: int = option(1000, help="slices of a WebDataset shard or a Parquet file", metavar="N", least=1)
     dataset_dir: Path | None = option(
         None, help="where the volumes are now, for slices that the store lacks", role="path", metavar="DIR"
     )

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from helpers import tree
 
+from lessismore_transforms.cli.export import Export
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.errors import OutputError, UserError
+from lessismore_transforms.options import options_of
 from lessismore_transforms.phantom import write_demo_data
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.reduced import export as export_module
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.export import export
+from lessismore_transforms.reduced.export import FORMATS, SLICES_PER_SHARD, export
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduction.target import Target
@@ -118,6 +120,13 @@ def test_the_same_bytes_again_and_after_an_interruption(
     export(finished, tmp_path / "again", form, slices_per_shard=3)
     assert tree(tmp_path / "again") == tree(tmp_path / "whole")
     assert not any(b"/" in name.encode() for name in tree(tmp_path / "again")) or form == "imagefolder"
+
+
+def test_the_command_offers_what_there_is() -> None:
+    """Its file names them again, because --help imports nothing that computes."""
+    options = {each.name: each for each in options_of(Export)}
+    assert options["format"].choices == FORMATS
+    assert options["slices_per_shard"].default == SLICES_PER_SHARD
 
 
 def test_mistakes_are_one_sentence(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ from lessismore_transforms.report.summary import (
 )
 from lessismore_transforms.volumes import volume_id
 
-VOID = {"meta", "img", "br", "rect"}
+VOID = {"meta", "img", "br", "rect", "input"}
 
 
 @dataclass
@@ -177,7 +177,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & {*self.open}:
             self.texts.append(data)
             if "td" in self.open or "th" in self.open:
                 self._table[-1][-1] += data

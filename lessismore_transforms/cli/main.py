@@ -25,6 +25,7 @@ COMMANDS = {  # name: file of its group, and what it does
     "reduce": ("reduce", "rank the slices of every volume and store those worth learning from"),
     "select": ("reduce", "draw another selection from a finished output; no image is read"),
     "report": ("reduce", "write OUT/report.html, to choose a threshold by"),
+    "export": ("export", "write a selection for other trainers: WebDataset, ImageFolder, Parquet"),
     "duplicates": ("compare", "find pictures of one data set in another: a pre-training set against a test set"),
     "compare": ("compare", "how many slices selections share, beside chance and reversed order"),
     "curves": ("train", "draw the figures of training runs over their steps"),

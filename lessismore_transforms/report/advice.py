@@ -20,7 +20,7 @@ def advice(manifest: Manifest, volumes: Sequence[VolumeSummary], target: Target)
         ("more", _other(target, volumes, fewer=False)),
     ):
         if other is not None and _is_ranked(manifest, volumes, other):
-            options.append((words, *_command(other)))
+            options.append((words, *command(other)))
         elif other is not None:
             options.append((words, "", ""))
     lines = [
@@ -72,7 +72,7 @@ def _is_ranked(manifest: Manifest, volumes: Sequence[VolumeSummary], target: Tar
     return True
 
 
-def _command(target: Target) -> tuple[str, str]:
+def command(target: Target) -> tuple[str, str]:
     """The options of `select` that mean a target, and a name for it."""
     amounts = ("threshold", "fraction", "step", "step_mm")
     kind, value = next((name, getattr(target, name)) for name in amounts if getattr(target, name) is not None)

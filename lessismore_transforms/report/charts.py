@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
-from lessismore_transforms.report.figure import BLUE, DASHED, GREY, INK, LABEL, ORANGE, PALE, as_svg
+from lessismore_transforms.report.choices import Scale
+from lessismore_transforms.report.figure import (
+    BLUE,
+    DASHED,
+    GREY,
+    INK,
+    LABEL,
+    ORANGE,
+    PALE,
+    Drawing,
+    as_drawing,
+    as_svg,
+)
 from lessismore_transforms.report.html import amount
 from lessismore_transforms.report.summary import BITS, RULES, VolumeSummary, removed_at, similarity_counts, spread
 from lessismore_transforms.wording import percent
@@ -25,11 +37,12 @@ PAPER = {"LIDC-IDRI": (0.182, 0.093, 0.040), "PET-CT": (0.223, 0.090, 0.036)}
 MOST_LINES, VOLUMES_FOR_BAND = 30, 5
 _BINS = 40
 _LEAST = 1e-5  # share that stands for none where the axis is logarithmic
+CUT = "cut"  # what the ids of the chosen mark's parts begin with, which the page's script takes away
 
-_COLOURS = {"exemplars": BLUE, "pairs": ORANGE}
+COLOURS = {"exemplars": BLUE, "pairs": ORANGE}
 
 
-def curves(volumes: Sequence[VolumeSummary], target: Target) -> bytes:
+def curves(volumes: Sequence[VolumeSummary], target: Target) -> Drawing:
     """Kept share against HASH threshold: the data set by both rules, volumes by one, the paper, the cut."""
     by = target.rule if target.method == "hash" else "exemplars"
     slices = sum(map(len, volumes))
@@ -37,12 +50,11 @@ def curves(volumes: Sequence[VolumeSummary], target: Target) -> bytes:
     totals = {rule: np.sum([volume.counts[rule] for volume in volumes], axis=0) / slices for rule in RULES}
     shares = np.stack([volume.counts[by] / len(volume) for volume in volumes])  # (volumes, 65)
 
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
+    def draw(axes: Axes) -> None:
         _draw_volumes(axes, np.arange(BITS + 1), shares, by)
         for rule, share in totals.items():
             axes.plot(
-                np.maximum(share, _LEAST), color=_COLOURS[rule], linewidth=2.4, label=f"this data set, rule {rule}"
+                np.maximum(share, _LEAST), color=COLOURS[rule], linewidth=2.4, label=f"this data set, rule {rule}"
             )
         for (name, points), marker in zip(PAPER.items(), "Ds", strict=True):
             numbers = " / ".join(f"{100 * share:.1f}" for share in points)
@@ -58,10 +70,10 @@ def curves(volumes: Sequence[VolumeSummary], target: Target) -> bytes:
         _stretch(axes, min(PAPER["PET-CT"][-1], *(float(share.min()) for share in totals.values())))
         axes.legend(loc="upper right")
 
-    return as_svg(draw, 5.0)
+    return as_drawing(draw, 5.0)
 
 
-def similarity_curves(volumes: Sequence[VolumeSummary], measure: str, target: Target) -> bytes:
+def similarity_curves(volumes: Sequence[VolumeSummary], measure: str, target: Target) -> Drawing:
     """Kept share against the threshold of a similarity, as far as it was ranked: the data set, volumes, the cut."""
     slices = sum(map(len, volumes))
     kept = sum(volume.kept_count for volume in volumes) / slices
@@ -71,11 +83,10 @@ def similarity_curves(volumes: Sequence[VolumeSummary], measure: str, target: Ta
     counts = np.stack([similarity_counts(volume, measure, grid) for volume in volumes])
     shares, total = counts / np.array([[len(volume)] for volume in volumes]), counts.sum(axis=0) / slices
 
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
+    def draw(axes: Axes) -> None:
         _draw_volumes(axes, grid, shares, "pairs")
         axes.plot(
-            grid, np.maximum(total, _LEAST), color=_COLOURS["pairs"], linewidth=2.4, label="this data set, rule pairs"
+            grid, np.maximum(total, _LEAST), color=COLOURS["pairs"], linewidth=2.4, label="this data set, rule pairs"
         )
         _mark_cut(axes, target, kept, measure)
         axes.set_xscale("function", functions=(lambda x: -np.sqrt(np.maximum(high - x, 0)), lambda y: high - y * y))
@@ -85,7 +96,17 @@ def similarity_curves(volumes: Sequence[VolumeSummary], measure: str, target: Ta
         _stretch(axes, min(kept, float(np.nanmin(total, initial=1))))
         axes.legend(loc="upper right")
 
-    return as_svg(draw, 5.0)
+    return as_drawing(draw, 5.0)
+
+
+def mark_places(drawing: Drawing, scale: Scale, measure: str, slices: int) -> list[tuple[float | None, float]]:
+    """Where the mark of each choice lies on the measure's curves: across, None where it is no threshold of it; down."""
+    places: list[tuple[float | None, float]] = []
+    for target, kept in zip(scale.targets, scale.kept, strict=True):
+        on_axis = target.method == measure and target.threshold is not None
+        across, down = drawing.place(target.threshold if on_axis else 0, max(kept / slices, _LEAST))  # type: ignore[arg-type]
+        places.append((across if on_axis else None, down))
+    return places
 
 
 def _range(fallen: NDArray[np.float64], measure: str, chosen: float | None, *, most: float = 1) -> tuple[float, float]:
@@ -115,15 +136,15 @@ def _draw_volumes(axes: Axes, thresholds: NDArray[Any], shares: NDArray[np.float
 def _mark_cut(axes: Axes, target: Target, kept: float, measure: str) -> None:
     """The chosen point or, where the choice is no threshold on this axis, the kept share."""
     height = max(kept, _LEAST)
-    colour = _COLOURS[target.rule] if target.method == measure else INK
-    style: dict[str, Any] = {**LABEL, "color": colour, "fontweight": "bold", "zorder": 6}
+    colour = COLOURS[target.rule] if target.method == measure else INK
+    style: dict[str, Any] = {**LABEL, "color": colour, "fontweight": "bold", "zorder": 6, "gid": f"{CUT}_label"}
     if target.threshold is None or target.method != measure:
-        axes.axhline(height, color=colour, **DASHED)
+        axes.axhline(height, color=colour, gid=f"{CUT}_line", **DASHED)
         place = (10, 8 if kept < 0.5 else -16)
         axes.annotate(f"chosen: {percent(kept)}", (0, height), place, xycoords=("axes fraction", "data"), **style)
     else:
-        axes.axvline(target.threshold, color=colour, **DASHED)
-        axes.plot(target.threshold, height, "o", color=colour, markersize=9, zorder=5)
+        axes.axvline(target.threshold, color=colour, gid=f"{CUT}_line", **DASHED)
+        axes.plot(target.threshold, height, "o", color=colour, markersize=9, zorder=5, gid=f"{CUT}_point")
         right = measure == "hash" and target.threshold > BITS / 2
         side, shift = ("right", -10) if right else ("left", 10)
         words = f"chosen: {amount(measure, target.threshold)}, {percent(kept)}"
@@ -157,7 +178,7 @@ def histograms(distance: NDArray[np.float64], fallen: NDArray[np.float64], targe
         left, right = figure.subplots(1, 2, width_ratios=(2, 3))
         left.set_title("removed slices: to the slice that " + ("stands for them" if whole else "removed them"))
         right.set_title("all slices: at which they fall by the pair rule")
-        for axes, values, colour in ((left, distance, _COLOURS.get(target.rule, INK)), (right, fallen, ORANGE)):
+        for axes, values, colour in ((left, distance, COLOURS.get(target.rule, INK)), (right, fallen, ORANGE)):
             places, counts, width = bars(values)
             axes.bar(places, counts, width=width, color=colour)
             axes.set_ylim(0, 1.05 * max(1, counts.max()))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _WIDTH = 10.6  # inches; the page shows it at 1080 px
@@ -57,3 +59,36 @@ def as_svg(draw: Callable[[Figure], None], height: float) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A drawing of one plot, on which points can be found."""
+
+    svg: bytes
+    axes: Axes
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies, or the nearest of the plot, in percent of the drawing from its left and from its top."""
+        figure = self.axes.get_figure(root=True)
+        assert figure is not None
+        across, up = figure.transFigure.inverted().transform(self.axes.transData.transform((x, y))).tolist()
+        left, top, right, bottom = self.frame()
+        return min(max(round(100 * across, 2), left), right), min(max(round(100 * (1 - up), 2), top), bottom)
+
+    def frame(self) -> tuple[float, float, float, float]:
+        """Where the plot lies, in percent of the drawing: left, top, right, bottom."""
+        box = self.axes.get_position()
+        left, top, right, bottom = (round(100 * end, 2) for end in (box.x0, 1 - box.y1, box.x1, 1 - box.y0))
+        return left, top, right, bottom
+
+
+def as_drawing(draw: Callable[[Axes], None], height: float) -> Drawing:
+    """What `draw` puts on the one plot of a figure of so many inches."""
+    made: list[Axes] = []
+
+    def draw_all(figure: Figure) -> None:
+        made.append(figure.add_subplot())
+        draw(made[0])
+
+    return Drawing(as_svg(draw_all, height), made[0])

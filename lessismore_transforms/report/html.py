@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.wording import count
@@ -50,9 +53,13 @@ def table(
 <thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table>"""
 
 
-def plot(svg: bytes, alt: str, caption: str) -> str:
-    """A drawing with a caption (both HTML) and a text (plain) for those who do not see it."""
-    return f"""<figure class="plot"><img src="{data_url("image/svg+xml", svg)}" alt="{escape(alt)}">
+def plot(svg: bytes, alt: str, caption: str, marks: Mapping[str, Any] | None = None) -> str:
+    """A drawing with a caption (both HTML) and a text (plain) for those who do not see it.
+
+    `marks`, where a script finds them, tells where it can put a mark on the drawing.
+    """
+    data = "" if marks is None else f' class="chart" data-marks="{escape(json.dumps(marks, separators=(",", ":")))}"'
+    return f"""<figure class="plot"><div{data}><img src="{data_url("image/svg+xml", svg)}" alt="{escape(alt)}"></div>
 <figcaption>{caption}</figcaption></figure>"""
 
 
@@ -66,15 +73,18 @@ def stylesheet() -> str:
     return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
-def page(title: str, css: str, body: str) -> str:
-    """A whole HTML page that needs nothing else."""
+def page(title: str, css: str, body: str, script: str = "") -> str:
+    """A whole HTML page that needs nothing else; a browser runs its script and no other, and lets it fetch nothing."""
+    allowed = f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'" if script else "'none'"
+    rules = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="{rules}">
 <title>{title}</title>
 <style>
 {css}
 </style></head>
 <body><main>
 {body}
-</main></body></html>
+</main>{f"<script>{script}</script>" if script else ""}</body></html>
 """

@@ -20,7 +20,10 @@ from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.report import charts
 from lessismore_transforms.report.anonymise import anonymiser
+from lessismore_transforms.report.choices import scales
+from lessismore_transforms.report.chooser import chooser, chooser_script
 from lessismore_transforms.report.html import amount, page, plot, stylesheet, table
+from lessismore_transforms.report.in_words import in_words
 from lessismore_transforms.report.summary import (
     OUTLIER_Z,
     VOLUMES_FOR_OUTLIERS,
@@ -57,18 +60,22 @@ def write_report(output_dir: str | Path, selection: str = "default") -> Path:
     sheets = read_sheets(output_dir, volumes, chosen.target)
     public = anonymiser(manifest)
     sections = [_head(manifest, chosen, volumes, selection)]
+    script = ""
     if volumes:
+        choices = scales(manifest, volumes, chosen.target)
+        script = chooser_script()
         sections += [
-            threshold_section(manifest, volumes, chosen.target),
+            chooser(manifest, volumes, chosen.target, choices, sheets),
+            threshold_section(manifest, volumes, chosen.target, choices),
             slice_section(sheets, volumes, chosen.target, as_released=bool(manifest.settings.get("as_released"))),
             _distance_section(volumes, chosen.target),
-            _outlier_section(volumes, public),
+            _outlier_section(volumes, chosen.target, public),
         ]
     sections.append(_failure_section(manifest, public))
     css = stylesheet() + "\n".join(f".{sheet.name} .tile {{ {sheet.css} }}" for sheet in sheets)
     path = output_dir / "report.html"
     with atomic_write(path) as file:
-        file.write(page("Slice reduction report", css=css, body="\n".join(sections)))
+        file.write(page("Slice reduction report", css=css, body="\n".join(sections), script=script))
     return path
 
 
@@ -80,58 +87,28 @@ def _head(manifest: Manifest, chosen: Selection, volumes: Sequence[VolumeSummary
     left_out = f", {count(unreadable)} unreadable" if unreadable else ""
     left_out += f", {count(bodiless)} without body" if bodiless else ""
     tiles = [
-        (count(len(volumes)), plural(len(volumes), "volume")),
-        (count(slices), plural(slices, "slice") + left_out),
-        (count(kept), f"{plural(kept, 'slice')} kept"),
-        (percent(kept / slices) if slices else "–", "of the slices kept"),
+        (count(len(volumes)), plural(len(volumes), "volume"), ""),
+        (count(slices), plural(slices, "slice") + left_out, ""),
+        (count(kept), f"{plural(kept, 'slice')} kept", ' id="kept_count" data-live'),
+        (percent(kept / slices) if slices else "–", "of the slices kept", ' id="kept_share" data-live'),
     ]
     if failures:
-        tiles.append((count(failures), f'<a href="#failures">{plural(failures, "volume")} failed</a>'))
+        tiles.append((count(failures), f'<a href="#failures">{plural(failures, "volume")} failed</a>', ""))
     pixels = str(manifest.settings.get("pixels", "unknown"))
     properties = [
-        ("Selection", f"{escape(name)}: {escape(str(chosen.target))}"),
-        ("In words", _in_words(chosen.target)),
+        ("Selection", f'<span id="selection" data-live>{escape(name)}: {escape(str(chosen.target))}</span>'),
+        ("In words", f'<span id="in_words" data-live>{in_words(chosen.target)}</span>'),
         ("Pixels", escape(_PIXELS.get(pixels, f"window {pixels}"))),
         ("Files skipped", f'<a href="#failures">{count(skipped)}</a>' if skipped else "none"),
         ("Version", f"lessismore_transforms {escape(str(manifest.info.get('version', 'unknown')))}"),
     ]
     if manifest.settings.get("as_released"):
         properties.insert(2, ("Order", "slices and orientation as stored, like the released scripts"))
-    numbers = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for value, label in tiles)
+    numbers = "".join(f"<div{live}><dt>{label}</dt><dd>{value}</dd></div>" for value, label, live in tiles)
     rows = "\n".join(f'<tr><th scope="row">{label}</th><td>{value}</td></tr>' for label, value in properties)
     return f"""<header><h1>Slice reduction report</h1>
 <dl class="numbers">{numbers}</dl>
 <table class="facts"><tbody>{rows}</tbody></table></header>"""
-
-
-def _in_words(target: Target) -> str:
-    if target.method == "all":
-        return "Every slice that can be read stays; nothing is compared."
-    if target.method == "every_n":
-        return f"{_places(target)}; nothing is compared."
-    if target.fraction is not None:
-        left = f"until {percent(target.fraction)} of each volume's slices are left"
-        return f"Pair by pair, the most similar first, the later slice goes, {left}."
-    measure = MEASURES[target.measure]
-    if measure.similarity:
-        alike = f"are alike by at least {target.threshold:g} ({measure.unit})"
-    elif target.threshold:
-        alike = f"differ in at most {target.threshold:g} of the hash's 64 bits"
-    else:
-        alike = "have the same hash"
-    if target.rule == "exemplars":
-        where = {"volume": "its volume", "patient": "a volume of its patient", "all": "any volume"}[target.scope]
-        return f"A slice goes when it and a slice that was kept before it in {where} {alike}."
-    return f"Pair by pair, the most similar first, the later slice goes, as long as the two {alike}."
-
-
-def _places(target: Target) -> str:
-    """Which slices EveryN keeps."""
-    if target.fraction is not None:
-        return f"{percent(target.fraction)} of each volume's slices stay, evenly spread"
-    if target.step is not None:
-        return f"One of every {counted(target.step, 'slice')} stays, from slice {target.offset:g} on"
-    return f"One slice every {target.step_mm:g} mm stays, from {target.offset:g} mm on"
 
 
 def _distance_section(volumes: Sequence[VolumeSummary], target: Target) -> str:
@@ -160,10 +137,18 @@ much"""
         f"Two histograms: removed slices by distance to the slice that stands for them ({removed}); all by removed_at."
     )
     return f"""<section id="distances"><h2>3. How different the removed slices are</h2>
+{_still(target)}
 {plot(charts.histograms(distance, fallen, target), alt, caption)}</section>"""
 
 
-def _outlier_section(volumes: Sequence[VolumeSummary], public: Callable[[str], str]) -> str:
+def _still(target: Target) -> str:
+    """What a section says that shows the page's own selection while the others show another choice."""
+    return (
+        f'<p class="moved">This section is about the selection that the page was made for: {escape(str(target))}.</p>'
+    )
+
+
+def _outlier_section(volumes: Sequence[VolumeSummary], target: Target, public: Callable[[str], str]) -> str:
     z = robust_z(volumes).tolist()
     outliers = sorted((i for i in range(len(volumes)) if abs(z[i]) > OUTLIER_Z), key=lambda i: (-abs(z[i]), i))
     caption = """A point is a volume. Slices far apart differ more, so the kept share rises with the spacing; a volume
@@ -172,6 +157,7 @@ kind."""
     whose = f"{counted(len(volumes), 'volume')} against the distance between {plural(len(volumes), 'its', 'their')}"
     alt = f"Kept share of {whose} slices in mm."
     return f"""<section id="outliers"><h2>4. Volumes to look at</h2>
+{_still(target)}
 {plot(charts.shares_by_spacing(volumes, outliers), alt, caption)}
 {_outlier_table(volumes, outliers, z)}
 {_note_table(volumes, public)}</section>"""

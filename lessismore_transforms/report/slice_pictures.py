@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,26 @@ def read_thumbnails(output_dir: Path, volume: str, count: int) -> NDArray[np.uin
     return thumbnails
 
 
-def as_webp(thumbnails: NDArray[np.uint8], rows: int, columns: int) -> bytes:
-    """The thumbnails (k, height, width) side by side as WebP: 1 KB each, a quarter of PNG."""
+_QUALITIES = (80, 60, 40, 20, 5)
+
+
+def as_webp(thumbnails: NDArray[np.uint8], rows: int, columns: int, most: float = math.inf) -> bytes:
+    """The thumbnails (k, height, width) side by side as WebP: 1 KB each, a quarter of PNG; less where `most` says so.
+
+    Args:
+        thumbnails: in the order of the rows.
+        rows: of the picture, in thumbnails.
+        columns: of the picture.
+        most: about how many bytes the picture may have; the quality is lowered for it, as far as that goes.
+    """
+    some = thumbnails[:: max(1, len(thumbnails) // 40)]  # by which the size is foretold
+    share = len(some) / len(thumbnails)
+    fits = (quality for quality in _QUALITIES if len(_encode(some, 1, len(some), quality)) <= most * share)
+    quality = _QUALITIES[0] if most == math.inf else next(fits, _QUALITIES[-1])
+    return _encode(thumbnails, rows, columns, quality)
+
+
+def _encode(thumbnails: NDArray[np.uint8], rows: int, columns: int, quality: int) -> bytes:
     from PIL import Image
 
     _, height, width = thumbnails.shape
@@ -46,7 +65,7 @@ def as_webp(thumbnails: NDArray[np.uint8], rows: int, columns: int) -> bytes:
     tiles[: len(thumbnails)] = thumbnails
     picture = tiles.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=80)
+    Image.fromarray(picture).save(buffer, "WEBP", quality=quality)
     return buffer.getvalue()
 
 
@@ -55,5 +74,5 @@ def bar_code(kept: NDArray[np.bool_], first: str, last: str) -> str:
     marks = "".join(f'<rect x="{index}.1" width=".8" height="1"/>' for index in np.flatnonzero(kept))
     number = int(kept.sum())
     label = f"{number} {plural(number, 'kept slice')} marked among {len(kept)}, from {first} to {last}"
-    return f"""<div class="bar"><span>{first}</span><svg role="img" aria-label="{label}"
+    return f"""<div class="bar" data-live><span>{first}</span><svg role="img" aria-label="{label}"
 viewBox="0 0 {len(kept)} 1" preserveAspectRatio="none">{marks}</svg><span>{last}</span></div>"""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,8 @@ from lessismore_transforms.reduction.measures import MEASURES
 from lessismore_transforms.reduction.target import Target
 from lessismore_transforms.report import charts
 from lessismore_transforms.report.advice import advice
+from lessismore_transforms.report.choices import FRACTIONS, Scale
+from lessismore_transforms.report.figure import Drawing
 from lessismore_transforms.report.html import amount, plot
 from lessismore_transforms.report.summary import (
     RULES,
@@ -24,20 +27,28 @@ from lessismore_transforms.report.summary import (
 )
 from lessismore_transforms.wording import count, counted, percent
 
-_FRACTIONS = (0.5, 0.2, 0.1)
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table of choices; rows stand in the order of their numbers."""
+
+    order: int
+    words: str
+    cells: list[str]
 
 
-def threshold_section(manifest: Manifest, volumes: Sequence[VolumeSummary], target: Target) -> str:
+def threshold_section(
+    manifest: Manifest, volumes: Sequence[VolumeSummary], target: Target, choices: Sequence[Scale]
+) -> str:
     """The section (HTML) by which to choose a threshold: curves, tables, and what to type for another one."""
     slices = sum(map(len, volumes))
     measure = manifest.settings["method"]
-    options = advice(manifest, volumes, target)
+    options = f'<span class="own">{advice(manifest, volumes, target)}</span>'
     own = ""
     if measure != "hash":
-        own = _similarity_part(volumes, measure, target, options)
+        own = _similarity_part(volumes, measure, target, options, choices)
         own += "<h3>The same volumes by HASH</h3>"
         options = ""
-    totals = {rule: np.sum([volume.counts[rule] for volume in volumes], axis=0).tolist() for rule in RULES}
     caption = f"""Read off how many slices a threshold leaves, then look in section 2 whether you can spare those it
 removes. A curve above the paper's points means slices that differ more than in its data sets, as thick or far
 spaced ones do.{_thin_lines(volumes)} Both axes are stretched where thresholds and shares are
@@ -46,8 +57,13 @@ small.{_off_the_curve("hash", target)}
     alt = "Kept share of slices against HASH threshold, falling from 0 to 64 bits; the table below holds the numbers."
     return f"""<section id="threshold"><h2>1. How many slices stay at each threshold</h2>
 {own}
-{plot(charts.curves(volumes, target), alt, caption)}
-{_threshold_table(totals, slices, target)}</section>"""
+{_marked(charts.curves(volumes, target), alt, caption, "hash", choices, slices)}
+{_threshold_table(volumes, choices, slices, target)}</section>"""
+
+
+def _marked(drawing: Drawing, alt: str, caption: str, measure: str, choices: Sequence[Scale], slices: int) -> str:
+    places = {scale.name: charts.mark_places(drawing, scale, measure, slices) for scale in choices}
+    return plot(drawing.svg, alt, caption, {"frame": drawing.frame(), "places": places})
 
 
 def _thin_lines(volumes: Sequence[VolumeSummary]) -> str:
@@ -68,7 +84,9 @@ def _off_the_curve(measure: str, target: Target) -> str:
     return ""
 
 
-def _similarity_part(volumes: Sequence[VolumeSummary], measure: str, target: Target, options: str) -> str:
+def _similarity_part(
+    volumes: Sequence[VolumeSummary], measure: str, target: Target, options: str, choices: Sequence[Scale]
+) -> str:
     """Curve and table of a measure by which larger is more alike."""
     title = MEASURES[measure].title
     stopped = ""
@@ -82,37 +100,87 @@ Read off how many slices it leaves, then look in section 2 whether you can spare
 shares.{_off_the_curve(measure, target)}
 {options}"""
     alt = f"Kept share of slices against {title} threshold, falling to the right; the table below holds the numbers."
-    return f"""{plot(charts.similarity_curves(volumes, measure, target), alt, caption)}
-{_similarity_table(volumes, measure, target)}"""
+    slices = sum(map(len, volumes))
+    drawing = charts.similarity_curves(volumes, measure, target)
+    return f"""{_marked(drawing, alt, caption, measure, choices, slices)}
+{_similarity_table(volumes, measure, target, choices)}"""
 
 
-def _similarity_table(volumes: Sequence[VolumeSummary], measure: str, target: Target) -> str:
+def table_rows(volumes: Sequence[VolumeSummary], choices: Sequence[Scale], scale: Scale) -> tuple[str, list[TableRow]]:
+    """The table that tells of a scale's choices (its id), and its row for each of them; none of fractions by HASH."""
+    if scale.measure != "hash":
+        table = f"kept_by_{scale.measure}"
+        return table, _similarity_rows(
+            volumes, scale, sum(len(other.targets) for other in choices[: choices.index(scale)])
+        )
+    if scale.targets[0].threshold is None:
+        return "", []
+    slices = sum(map(len, volumes))
+    beside = [other for other in choices if other.name in RULES]
+    rows = []
+    for bits in range(len(scale.targets)):
+        cells = [cell for other in beside for cell in (count(other.kept[bits]), percent(other.kept[bits] / slices))]
+        paper = charts.PAPER_THRESHOLDS
+        cells += [percent(shares[paper.index(bits)]) if bits in paper else "" for shares in charts.PAPER.values()]
+        rows.append(TableRow(bits, words_of(scale.targets[bits]), cells))
+    return "kept", rows
+
+
+def _similarity_rows(volumes: Sequence[VolumeSummary], scale: Scale, first: int) -> list[TableRow]:
+    sizes, measure = np.array([len(volume) for volume in volumes]), scale.measure
+    if scale.targets[0].threshold is not None:
+        grid = np.array([target.threshold for target in scale.targets], dtype=float)
+        shares = np.stack([similarity_counts(volume, measure, grid) for volume in volumes], axis=1) / sizes
+        between = [_between(percent, row) for row in shares.tolist()]
+    else:
+        counts = [fraction_counts(volumes, measure, target.fraction or 0) for target in scale.targets]
+        between = [_between(partial(amount, measure), found[1] if found else []) for found in counts]
+    return [
+        TableRow(first + at, words_of(target), [count(kept), percent(kept / sizes.sum()), words])
+        for at, (target, kept, words) in enumerate(zip(scale.targets, scale.kept, between, strict=True))
+    ]
+
+
+def words_of(target: Target) -> str:
+    """A threshold or fraction as people read it."""
+    if target.threshold is not None:
+        return amount(target.measure, target.threshold)
+    return f"fraction {target.fraction:.4g}"
+
+
+def _body(rows: Iterable[tuple[TableRow, bool]], always: Collection[int]) -> str:
+    """Rows of a table, each with whether it is the chosen one; those not in `always` stand there while chosen only."""
+    lines = []
+    for row, chosen in rows:
+        kind, note = (' class="chosen"', " (chosen)") if chosen else ("", "")
+        extra = "" if row.order in always else " data-extra"
+        cells = "</td><td>".join(row.cells)
+        lines.append(
+            f'<tr{kind} data-order="{row.order}"{extra}><th scope="row">{row.words}{note}</th><td>{cells}</td></tr>'
+        )
+    return "<tbody data-live>" + "\n".join(lines) + "</tbody>"
+
+
+def _similarity_table(volumes: Sequence[VolumeSummary], measure: str, target: Target, choices: Sequence[Scale]) -> str:
     """What thresholds and fractions leave, as far as the ranking reaches."""
     slices = sum(map(len, volumes))
-    chosen = target if target.method == measure else None
-    thresholds = {*levels(volumes, measure), *([chosen.threshold] if chosen and chosen.threshold is not None else [])}
-    fractions = {*_FRACTIONS, *([chosen.fraction] if chosen and chosen.fraction is not None else [])}
-    rows = []
-    for threshold in sorted(thresholds, reverse=True):
-        kept = np.array([similarity_counts(volume, measure, np.array([threshold]))[0] for volume in volumes])
-        shares = kept / [len(volume) for volume in volumes]
-        if not np.isnan(kept).any():
-            cells = [count(int(kept.sum())), percent(kept.sum() / slices), _between(percent, shares.tolist())]
-            rows.append((amount(measure, threshold), cells, bool(chosen) and threshold == target.threshold))
-    for fraction in sorted(fractions, reverse=True):
-        result = fraction_counts(volumes, measure, fraction)
-        if result is not None:
-            cells = [count(result[0]), percent(result[0] / slices), _between(partial(amount, measure), result[1])]
-            rows.append((f"fraction {fraction:.4g}", cells, bool(chosen) and fraction == target.fraction))
-    body = "\n".join(
-        f'<tr{kind}><th scope="row">{name}{note}</th><td>{"</td><td>".join(cells)}</td></tr>'
-        for name, cells, mark in rows
-        for kind, note in [(' class="chosen"', " (chosen)") if mark else ("", "")]
-    )
+    thresholds = levels(volumes, measure)
+    shown, always = [], set()
+    for scale in choices:
+        if scale.measure != measure:
+            continue
+        _, rows = table_rows(volumes, choices, scale)
+        for row, each in zip(rows, scale.targets, strict=True):
+            if each.threshold in thresholds or each.fraction in FRACTIONS:
+                always.add(row.order)
+            chosen = target.method == measure and (each.threshold, each.fraction) == (target.threshold, target.fraction)
+            if row.order in always or chosen:
+                shown.append((row, chosen))
+    body = _body(shown, always)
     head = "".join(f'<th scope="col">{name}</th>' for name in ("cut", "slices", "share", "in single volumes"))
     title = f"Kept of {counted(slices, 'slice')} by {MEASURES[measure].title}, rule pairs"
     return f"""<table class="numeric" id="kept_by_{measure}"><caption>{title}</caption>
-<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>
+<thead><tr>{head}</tr></thead>{body}</table>
 <p class="caption">In single volumes: of a threshold the kept share, of a fraction the least similarity at which a slice
 goes.</p>"""
 
@@ -123,22 +191,15 @@ def _between(words: Callable[[float], str], values: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def _threshold_table(totals: dict[str, list[int]], slices: int, target: Target) -> str:
+def _threshold_table(volumes: Sequence[VolumeSummary], choices: Sequence[Scale], slices: int, target: Target) -> str:
     papers = charts.PAPER_THRESHOLDS
     chosen = None if target.threshold is None or _off_the_curve("hash", target) else int(target.threshold)
-    rows = []
-    for bits in sorted({*papers, *([] if chosen is None else [chosen])}):
-        cells = [cell for rule in RULES for cell in (count(totals[rule][bits]), percent(totals[rule][bits] / slices))]
-        cells += [percent(shares[papers.index(bits)]) if bits in papers else "" for shares in charts.PAPER.values()]
-        mark, note = (' class="chosen"', " (chosen)") if bits == chosen else ("", "")
-        rows.append(
-            f'<tr{mark}><th scope="row">{amount("hash", bits)}{note}</th><td>{"</td><td>".join(cells)}</td></tr>'
-        )
+    _, rows = table_rows(volumes, choices, next(scale for scale in choices if scale.name in RULES))
+    body = _body([(row, row.order == chosen) for row in rows if row.order in (*papers, chosen)], papers)
     groups = "".join(
         f'<th colspan="2" scope="colgroup">{name}</th>' for name in (*map("rule {}".format, RULES), "paper")
     )
     names = "".join(f'<th scope="col">{name}</th>' for name in (*("slices", "share") * len(RULES), *charts.PAPER))
-    body = "\n".join(rows)
     return f"""<table class="numeric" id="kept"><caption>Kept of {counted(slices, "slice")}</caption>
 <thead><tr><th rowspan="2" scope="col">threshold</th>{groups}</tr><tr>{names}</tr></thead>
-<tbody>{body}</tbody></table>"""
+{body}</table>"""

@@ -27,7 +27,8 @@ from lessismore_transforms.wording import count, counted, percent
 
 _DISTANCES = (1, 3, 6, 9, 12, 18, 24)  # bits of which examples are shown
 _VOLUMES_OF_EXAMPLES = 4
-_MOST_GROUPS, _MOST_SLICES = 40, 400
+MOST_GROUPS, _MOST_SLICES = 40, 400
+_MOST_BYTES = 1.2e6  # of all pictures of thumbnails; a third more in the page
 _COLUMNS = 16  # tiles in a row of a sheet
 
 
@@ -55,9 +56,15 @@ class Sheet:
 
     def tile(self, index: int, kind: str) -> str:
         """A slice (HTML): kept, removed, unreadable, bodiless or an example."""
-        across, down = self.places[index]
-        position = f"background-position:{across:.5g}% {down:.5g}%"
+        position = f"background-position:{self.place(index)}"
         return f'<span class="tile {kind}" role="img" aria-label="slice {index}, {kind}" style="{position}"></span>'
+
+    def place(self, index: int) -> str:
+        """Where the tile of a slice lies, as CSS says it; nothing where it has none."""
+        if index not in self.places:
+            return ""
+        across, down = self.places[index]
+        return f"{across:.5g}% {down:.5g}%"
 
 
 def read_sheets(output_dir: Path, volumes: Sequence[VolumeSummary], target: Target) -> list[Sheet]:
@@ -66,24 +73,30 @@ def read_sheets(output_dir: Path, volumes: Sequence[VolumeSummary], target: Targ
     Raises:
         ManifestError: thumbnails that do not fit their volume.
     """
-    sheets: list[Sheet] = []
-    marks = _marks(volumes, target)
-    for volume in volumes:
-        thumbnails = read_thumbnails(output_dir, volume.name, len(volume))
-        if thumbnails is not None:
-            sheets.append(_sheet(f"volume{len(sheets)}", volume, thumbnails, target, marks))
-    return sheets
+    marks = example_marks(volumes, target)
+    found = [(volume, read_thumbnails(output_dir, volume.name, len(volume))) for volume in volumes]
+    shown = [(volume, thumbnails) for volume, thumbnails in found if thumbnails is not None]
+    most = _MOST_BYTES / max(len(shown), 1)
+    return [
+        _sheet(f"volume{number}", volume, thumbnails, target, marks, most)
+        for number, (volume, thumbnails) in enumerate(shown)
+    ]
 
 
-def _marks(volumes: Sequence[VolumeSummary], target: Target) -> list[float]:
+def example_marks(volumes: Sequence[VolumeSummary], target: Target) -> list[float]:
     """The distances or similarities of which examples are shown, from alike to different."""
     return list(_DISTANCES) if target.measure == "hash" else levels(volumes, target.measure)
 
 
 def _sheet(
-    name: str, volume: VolumeSummary, thumbnails: NDArray[np.uint8], target: Target, marks: Sequence[float]
+    name: str,
+    volume: VolumeSummary,
+    thumbnails: NDArray[np.uint8],
+    target: Target,
+    marks: Sequence[float],
+    most: float,
 ) -> Sheet:
-    some = groups(volume, _MOST_GROUPS, target)
+    some = groups(volume, MOST_GROUPS, target)
     hashed = target.measure == "hash"
     pairs = marginal_pairs(volume, marks) if hashed else nearest_pairs(volume, target.measure, marks)
     slices = spread(range(len(volume)), _MOST_SLICES)
@@ -95,7 +108,7 @@ def _sheet(
         index: (100 * (tile % columns) / max(columns - 1, 1), 100 * (tile // columns) / max(rows - 1, 1))
         for tile, index in enumerate(indices)
     }
-    url = data_url("image/webp", as_webp(thumbnails[indices], rows, columns))
+    url = data_url("image/webp", as_webp(thumbnails[indices], rows, columns, most))
     css = f"background-image:url({url});background-size:{100 * columns}% {100 * rows}%"
     return Sheet(name, volume, some, pairs, slices, places, css)
 
@@ -109,13 +122,13 @@ def slice_section(
         return f"{heading}<p>The output folder holds no thumbnails.</p></section>"
     articles = "\n".join(_volume(sheet, target, as_released=as_released) for sheet in sheets)
     return f"""{heading}
-{_examples(sheets[:_VOLUMES_OF_EXAMPLES], _marks(volumes, target), target)}
+{_examples(sheets[:_VOLUMES_OF_EXAMPLES], example_marks(volumes, target), target)}
 <h3>What stays and what goes</h3>
-<p>{_legend(target)}</p>
+<p id="legend" data-live>{legend(target)}</p>
 {articles}</section>"""
 
 
-def _legend(target: Target) -> str:
+def legend(target: Target) -> str:
     """How to read the slices of a volume (HTML)."""
     if target.method == "all":
         return "Every slice that can be read stays, <b>framed</b>."
@@ -140,10 +153,10 @@ def _examples(sheets: Sequence[Sheet], marks: Sequence[float], target: Target) -
     sheets = [sheet for sheet in sheets if sheet.pairs]
     if not sheets:
         return ""
-    measure, threshold = target.measure, target.threshold
+    measure = target.measure
     similarity = MEASURES[measure].similarity
-    tinted = [threshold is not None and (mark >= threshold if similarity else mark <= threshold) for mark in marks]
-    classes = [' class="within"' if within else "" for within in tinted]
+    within = tinted(marks, target)
+    classes = [' class="within"' if each else "" for each in within]
     head = "".join(
         f'<th scope="col"{kind}>{amount(measure, mark)}</th>' for mark, kind in zip(marks, classes, strict=True)
     )
@@ -153,14 +166,22 @@ def _examples(sheets: Sequence[Sheet], marks: Sequence[float], target: Target) -
         + "</tr>"
         for sheet in sheets
     )
-    tint = " Tinted columns lie within the chosen threshold." if any(tinted) else ""
+    tint = " Tinted columns lie within the chosen threshold." if any(within) else ""
     about = "at the similarity below it," if similarity else "exactly so many bits\naway,"
     rule = "pairs, as far as it was ranked" if similarity else "exemplars"
     return f"""<h3>What a {"similarity" if similarity else "distance"} looks like</h3>
-<table class="examples"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>
+<table class="examples" data-live><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>
 <p class="caption">What goes at the margin: in each column the left slice stays and the right one, {about} goes
 because of it (rule {rule}; a volume per row; slice indices below). Your threshold is the last column in
-which the left slice can stand for the right one.{tint}</p>"""
+which the left slice can stand for the right one.<span id="tint" data-live>{tint}</span></p>"""
+
+
+def tinted(marks: Sequence[float], target: Target) -> list[bool]:
+    """Which examples lie within the chosen threshold."""
+    threshold = target.threshold
+    if threshold is None:
+        return [False] * len(marks)
+    return [mark >= threshold if MEASURES[target.measure].similarity else mark <= threshold for mark in marks]
 
 
 def _pair(sheet: Sheet, mark: float, measure: str) -> str:
@@ -177,13 +198,16 @@ def _volume(sheet: Sheet, target: Target, *, as_released: bool) -> str:
     first, last = ends_of("" if as_released else str(record["plane"]))
     some = f"; {len(sheet.groups)} of them are shown" if len(sheet.groups) < volume.kept_count else ""
     which = "All slices" if len(sheet.slices) == len(volume) else f"{len(sheet.slices)} of the slices, evenly spread,"
+    cards = "".join(_card(sheet, group, target) for group in sheet.groups)
+    tiles = "".join(_slice(sheet, index, target) for index in sheet.slices)
+    kept = f"{count(volume.kept_count)} kept ({percent(volume.share)}){some}"
     return f"""<article class="{sheet.name}"><h4>Volume <code>{escape(volume.name)}</code></h4>
 <p>{counted(len(volume), "slice")} of {record["height"]} x {record["width"]}, {volume.spacing_mm:.3g} mm apart,
-{escape(str(record["plane"]))}; {count(volume.kept_count)} kept ({percent(volume.share)}){some}.</p>
+{escape(str(record["plane"]))}; <span class="kept_of" data-live>{kept}</span>.</p>
 {bar_code(volume.kept, first, last)}
-<div class="groups">{"".join(_card(sheet, group, target) for group in sheet.groups)}</div>
+<div class="groups" data-live>{cards}</div>
 <details><summary>{which} in order, {first} to {last}</summary>
-<div class="slices">{"".join(_slice(sheet, index, target) for index in sheet.slices)}</div></details></article>"""
+<div class="slices" data-live>{tiles}</div></details></article>"""
 
 
 def _card(sheet: Sheet, group: Group, target: Target) -> str:

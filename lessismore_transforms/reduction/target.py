@@ -79,6 +79,11 @@ class Target:
     seed: int = 0
 
     @property
+    def compares(self) -> bool:
+        """Whether slices are compared; otherwise their place or chance decides."""
+        return self.method in MEASURES
+
+    @property
     def measure(self) -> str:
         """The measure whose ranking a run makes: the method's own, or HASH, which costs nothing."""
         return self.method if self.method in MEASURES else "hash"
@@ -162,9 +167,9 @@ class Target:
         """For people: `HASH at 6 bits, rule exemplars`."""
         if self.method == "all":
             return "ALL slices"
-        name = {"every_n": "EveryN", "random": "random"}.get(self.method) or MEASURES[self.method].title
+        name = {"every_n": "EveryN", "random": "Random"}.get(self.method) or MEASURES[self.method].title
         if self.like is not None:
-            amount = f"to as many of each volume as {self.like}"
+            amount = f"as many of each volume as in {self.like}"
         elif self.fraction is not None:
             amount = f"to {self.fraction:.4g} of each volume"
         elif self.step is not None:

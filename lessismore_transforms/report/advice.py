@@ -42,9 +42,11 @@ def _other(target: Target, volumes: Sequence[VolumeSummary], *, fewer: bool) -> 
     method, measure = target.method, MEASURES[target.measure]
     if method == "all":
         return Target.of() if fewer else None
+    if target.like is not None:  # another selection says how many
+        return None
     if target.fraction is not None:
         fraction = min(1.0, target.fraction * factor)
-        return None if fraction == target.fraction else Target.of(method=method, fraction=fraction)
+        return None if fraction == target.fraction else replace(target, fraction=fraction)
     if target.step is not None:
         step = max(1, round(target.step / factor))
         return None if step == target.step else Target.of(method=method, step=step)
@@ -80,10 +82,12 @@ def command(target: Target) -> tuple[str, str]:
     options = [f"--method {target.method}"] if target.method != "hash" else []
     options += [f"--{kind} {value:g}"]
     options += [f"--rule {target.rule}"] if unusual else []
+    options += [f"--{name} {getattr(target, name)}" for name in ("near", "seed") if getattr(target, name)]
     options += [f"--scope {target.scope}"] if target.scope != "volume" else []
     parts = [target.method.removesuffix("_n")] if target.method != "hash" else []
     parts += [target.rule] if unusual else []
     parts += ["share"] if kind == "fraction" else []
     number = f"{100 * value if kind == 'fraction' else value:g}{'mm' if kind == 'step_mm' else ''}"
     scope = f"_{target.scope}" if target.scope != "volume" else ""
+    scope += "".join(f"_{name}{getattr(target, name)}" for name in ("near", "seed") if getattr(target, name))
     return " ".join(options), "_".join(parts or ["hash"]) + number + scope

@@ -130,7 +130,9 @@ much"""
         if target.threshold is not None
         else ""
     )
-    before = " EveryN compares nothing: counted is the kept slice before each." if target.method == "every_n" else ""
+    before = (
+        "" if target.compares or target.method == "all" else " Nothing is compared: counted is the kept slice before."
+    )
     caption = f"""Left: how well the removed slices are {how} ({removed}); at {best:g} {identical}.{before} Right: what
 {words} removes by the pair rule{ends}{cut}."""
     alt = (

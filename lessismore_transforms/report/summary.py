@@ -98,7 +98,7 @@ def summarise(manifest: Manifest, selection: Selection) -> Iterator[VolumeSummar
         hashes, candidate = rows["hash"].to_numpy(), candidates(rows)
         kept, distance = choice["kept"].to_numpy(dtype=bool), choice["distance"].to_numpy(dtype=float)
         kept_by = np.array([position.get(name, -1) for name in choice["kept_by"]], dtype=np.int64)
-        if selection.target.method == "every_n":
+        if not selection.target.compares and kept.any():
             kept_by, distance = _kept_before(hashes, kept, candidate)
         removed_by = np.array([position.get(name, -1) for name in rows["removed_by"]], dtype=np.int64)
         ranking = Ranking(rows["removed_at"].to_numpy(), removed_by, rows["rank"].to_numpy())

@@ -133,8 +133,8 @@ def legend(target: Target) -> str:
     if target.method == "all":
         return "Every slice that can be read stays, <b>framed</b>."
     dimmed = "dimmed (point at it to see it undimmed)"
-    if target.method == "every_n":
-        return f"""EveryN compares nothing. Each <b>kept slice</b> is followed by the most different of the slices
+    if not target.compares:
+        return f"""Nothing is compared. Each <b>kept slice</b> is followed by the most different of the slices
 removed up to the next kept one, {dimmed}, and the bits by which the hashes of the two
 differ. If a dimmed slice shows something that the framed one before it does not, too few slices are kept; if framed
 slices one after the other look alike, too many."""
@@ -213,7 +213,7 @@ def _volume(sheet: Sheet, target: Target, *, as_released: bool) -> str:
 def _card(sheet: Sheet, group: Group, target: Target) -> str:
     kept = sheet.tile(group.kept, "kept")
     alone = "" if target.method == "all" else "<br>alone"
-    verb = "precedes" if target.method == "every_n" else "stands for"
+    verb = "stands for" if target.compares else "precedes"
     if not group.members:
         return f"<figure>{kept}<figcaption><b>{group.kept}</b>{alone}</figcaption></figure>"
     return f"""<figure class="two">{kept}{sheet.tile(group.farthest, "removed")}
@@ -228,7 +228,7 @@ def _slice(sheet: Sheet, index: int, target: Target) -> str:
         kind, words = "unreadable", f"{index} unreadable"
     elif sheet.volume.kept[index]:
         kind, words = "kept", f"<b>{index}</b>"
-    elif target.method == "every_n":
+    elif not target.compares:
         kind, words = "removed", f"{index}"
     else:
         by = int(sheet.volume.kept_by[index])

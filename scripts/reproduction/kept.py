@@ -88,6 +88,13 @@ class Kept:
         _, name, networks = step.split("/")
         seed = int(networks.rpartition("_seed")[2]) if "_seed" in networks else None
         found = {folder.name: read_finished_runs(folder) for folder in sorted((output / "logistic").iterdir())}
+        for runs in found.values():
+            leaked = {kind: n for kind, n in (runs.leaks or {}).items() if kind.startswith("pretraining") and n}
+            if leaked:
+                raise UserError(
+                    f"expected no picture of {name} that was pre-trained on, found {leaked} in {output}: take these "
+                    "pictures or volumes away"
+                )
         table, order = _pictures(next(iter(found.values())))
         self._add_pictures(name, table)
         lines = [
@@ -99,6 +106,7 @@ class Kept:
                 "seed": seed,
                 **_code(),
                 "seconds": round(seconds, 1),
+                "leaks": runs.leaks,
                 "auc": [round(float(auc(run.labels, run.probabilities)), 6) for run in runs.runs.values()],
                 "p": _scores(runs, order),
             }

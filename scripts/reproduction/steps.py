@@ -384,7 +384,7 @@ def _probe(
         flags += ["--bundle", str(BUNDLES / options.pop("bundle"))]
     for option, value in options.items():
         flags += [f"--{option}", *map(str, value if isinstance(value, tuple) else [value])]
-    flags += ["--pretraining", reduced, "--leakage", "fail"] if reduced else []
+    flags += ["--pretraining", reduced] if reduced else []
     return Step(
         f"probe/{name}/{networks}",
         (

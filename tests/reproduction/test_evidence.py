@@ -231,7 +231,7 @@ def test_seed_by_seed_each_encoder_is_probed_and_kept(place: Path, stub: Stub, c
         ("CT_SimCLR_ALL.4", str(run / "backbones" / "step_000004.safetensors")),
         ("random", "random:0"),
     ]
-    assert probe[probe.index("--leakage") + 1] == "fail"
+    assert probe[probe.index("--pretraining") + 1] == str(place / "exp" / "reduce" / "CT_hash")
 
     said = capsys.readouterr().out
     assert "3 seeds of each arm: 0, 1, 2. Heads: 24 pictures of 12 patients." in said

@@ -31,7 +31,7 @@ SMALL = {
     "export_epochs": 0,
 }
 TINY = {method: given | {"backbone": tiny_backbone(method)} for method, given in tiny_settings().items()}
-FEWER = {"moco": {"queue_length": 64}, "byol": {"network_def#hidden": 64}}  # numbers to train and to keep
+FEWER = {"moco": {"queue_length": 64}, "byol": {"learner_def#hidden": 64}}  # numbers to train and to keep
 STEPS, PAUSE = 6, 3  # of a run that is stopped while it goes on, and where it waits for that
 WHOLE = ["moco", "spark", "swav"]  # two processes follow the loss of one to the last step
 METHODS = sorted(TINY)

@@ -17,7 +17,7 @@ from shared_files import TEMPLATE, differing, parts_of, unwritten, update
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import METHODS, Method
 
-SCHEMA = ROOT / "tests" / "data" / "meta_schema_20240725.json"
+SCHEMA = ROOT / "lessismore_transforms" / "sharing" / "meta_schema_20240725.json"
 
 
 @pytest.fixture

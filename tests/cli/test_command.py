@@ -114,7 +114,8 @@ def test_a_command_has_exactly_the_options_of_its_dataclass(name: str) -> None:
     for action, each in zip(actions, options, strict=True):
         assert action.option_strings == ([] if each.positional else [f"--{each.name}"])
         assert action.required == (each.default is MISSING)
-        assert action.default == (None if each.default in (MISSING, ()) else each.default)
+        nothing = () if each.positional and each.default == () else None  # argparse appends to other lists
+        assert action.default == (nothing if each.default in (MISSING, ()) else each.default)
         assert tuple(action.choices or ()) == each.choices
         assert each.help in (action.help or "").replace("%%", "%")
 

@@ -78,7 +78,7 @@ def test_patients_by_number_and_by_name(index: pd.DataFrame) -> None:
     assert told.endswith(f"{chosen.series['series_size_MB'].sum() / 1000:.1f} GB")
     with pytest.raises(UserError, match=r"found 'LIDC-IDRI-1010x': the nearest one is LIDC-IDRI-1010"):
         choose(client, "lidc_idri", None, ("LIDC-IDRI-1010x",))
-    with pytest.raises(UserError, match=r"at most 1010 patients of lidc_idri, found 2000"):
+    with pytest.raises(UserError, match=r"at most 1,010 patients of lidc_idri, found 2000"):
         choose(client, "lidc_idri", 2000, ())
     with pytest.raises(UserError, match=r"found both"):
         choose(client, "lidc_idri", 2, ("LIDC-IDRI-0001",))

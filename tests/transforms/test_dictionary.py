@@ -264,9 +264,7 @@ def test_an_inverse_that_cannot_be_right_is_refused(nifti):
     with pytest.raises(UserError, match="expected a MetaTensor that knows what was done with it"):
         select.inverse(select(torch.rand(1, 8, 8, 10)))
     kept = select(MetaTensor(torch.rand(1, 8, 8, 10)))
-    with pytest.raises(
-        UserError, match=r"expected the 3 kept slices, of shape \(8, 8, 3\), found \(8, 8, 2\)"
-    ):
+    with pytest.raises(UserError, match=r"expected the 3 kept slices, of shape \(8, 8, 3\), found \(8, 8, 2\)"):
         select.inverse(kept[..., :2])
 
 

@@ -26,6 +26,8 @@ from lessismore_transforms.classification.metrics import auc
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.units import unit_of, units
 from lessismore_transforms.errors import UserError, reading
+from lessismore_transforms.options import names
+from lessismore_transforms.pretraining.settings import PretrainingSettings
 from lessismore_transforms.training.curves import read_log
 from reproduction.places import ROOT
 
@@ -119,7 +121,10 @@ class Kept:
         losses = [round(float(line["loss"]), 4) for line in read_log(output) if "loss" in line]
         config = json.loads((output / "config.json").read_text(encoding="utf-8"))
         line = {"step": step, "identity": identity, **_code(), "seconds": round(seconds, 1), "loss": losses}
-        self._append([line | {"settings": config["settings"]}])
+        told = names(PretrainingSettings, "identity", "setting")  # no path: it may hold a name
+        self._append(
+            [line | {"settings": {name: config["settings"][name] for name in told if name in config["settings"]}}]
+        )
 
     def runs(self, line: Mapping[str, Any]) -> list[Predictions]:
         """The test predictions of a network, fold by fold."""

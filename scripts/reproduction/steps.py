@@ -29,7 +29,6 @@ from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.cli.reduce import Reduce
 from lessismore_transforms.options import names
 from lessismore_transforms.pretraining.settings import PretrainingSettings
-from lessismore_transforms.probing.settings import ProbeSettings
 from reproduction.arms import METHODS, REMEDIES, Pretraining, Reduction
 from reproduction.experiment import Experiment, settings_of
 from reproduction.places import BUNDLES
@@ -41,7 +40,7 @@ PROBE_PAGE = "probe.html"  # written last
 # What says where and how fast a step runs, not what comes out of it.
 _FREE = {
     *names(Reduce, "speed"), *names(PretrainingSettings, "speed"), *names(ClassificationSettings, "speed"),
-    *names(ProbeSettings, "speed"), "patient_key", "features_dir",
+    "patient_key", "features_dir",
 }  # fmt: skip
 _UNKNOWN = "<{}>"  # stands in a command for the folder of a data set that --data does not name
 

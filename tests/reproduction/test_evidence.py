@@ -149,7 +149,8 @@ class Stub:
         else:
             output = Path(options["--output_dir"])
             touch(output / "backbone.safetensors", "")
-            touch(output / "config.json", '{"settings": {"batch_size": 2}}')
+            settings = {"batch_size": 2, "dataset_dir": str(output), "output_dir": str(output), "seed": 0}
+            touch(output / "config.json", json.dumps({"settings": settings}))
             touch(output / LOG, '{"loss": 2.5, "step": 1}\n{"loss": 1.25, "step": 8}\n')
         return 0
 
@@ -252,9 +253,12 @@ def test_seed_by_seed_each_encoder_is_probed_and_kept(place: Path, stub: Stub, c
     assert [command[1] for command in stub.commands] == ["reduce", *["select"] * 3, *["run", "probe"] * 6]
 
 
-def test_what_was_kept_of_other_settings_is_refused(place: Path, stub: Stub, capsys: Any) -> None:
+@pytest.mark.parametrize("changed", [{"max_steps": 12}, {"pretrain_settings": {"all": {"batch_size": 256}}}])
+def test_what_was_kept_of_other_settings_is_refused(
+    place: Path, stub: Stub, capsys: Any, changed: dict[str, Any]
+) -> None:
     assert drive(place, "exp", pretrain_seeds=[0]) == 0
-    assert drive(place, "exp2", pretrain_seeds=[0], max_steps=12) == 2
+    assert drive(place, "exp2", pretrain_seeds=[0], **changed) == 2
     assert "expected results of these settings in" in capsys.readouterr().err
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from lessismore_transforms.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
 _SHIPPED = _PACKAGE / "shipped_bundles"
+_PARTS = ("LICENSE", "configs", "docs", "scripts")
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -32,3 +34,23 @@ def bundle_folder(name: str) -> Path:
     if name not in known:
         raise UserError(f"expected bundles out of {', '.join(known)}, found {name!r}: name some of these")
     return known[name]
+
+
+def copy_bundle(source: Path, folder: Path, *ignored: str) -> None:
+    """Copy what makes a bundle, and nothing else that lies in its folder, such as runs, results and weights.
+
+    Args:
+        source: folder of the bundle.
+        folder: where the copy goes; made if absent.
+        ignored: patterns of names that are left out.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in filter(Path.exists, (source / name for name in _PARTS)):
+        if part.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", *ignored)
+            shutil.copytree(part, folder / part.name, ignore=ignore, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(part, folder / part.name)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from lessismore_transforms.atomic import TEMPORARY, writing
-from lessismore_transforms.bundle_folders import bundle_folder, shipped_bundles
+from lessismore_transforms.bundle_folders import bundle_folder, copy_bundle, shipped_bundles
 from lessismore_transforms.cli.command import Command
 from lessismore_transforms.errors import OutputError
 from lessismore_transforms.options import argument, option
 from lessismore_transforms.wording import aligned
-
-_NOT_COPIED = shutil.ignore_patterns("__pycache__")
-_PARTS = ("LICENSE", "configs", "docs", "scripts")  # weights and runs in a bundle's folder stay where they are
 
 
 @dataclass(frozen=True)
@@ -59,12 +55,7 @@ def copy_bundles(chosen: dict[str, Path], folder: Path) -> None:
         for name, source in chosen.items():
             with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder) as place:
                 copied = Path(place) / name
-                copied.mkdir()
-                for part in filter(Path.exists, (source / part for part in _PARTS)):
-                    if part.is_dir():
-                        shutil.copytree(part, copied / part.name, ignore=_NOT_COPIED)
-                    else:
-                        shutil.copyfile(part, copied / part.name)
+                copy_bundle(source, copied)
                 copied.rename(folder / name)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lessismore_transforms.bundle_folders import bundle_folder
+from lessismore_transforms.bundle_folders import bundle_folder, copy_bundle
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.sharing.card import card, data_licence_text, licence_text
 from lessismore_transforms.sharing.configs import (
@@ -31,7 +31,7 @@ from lessismore_transforms.sharing.settings import ShareSettings
 LARGE = 25_000_000  # bytes; what the zoo keeps in git
 LARGE_FILES = "large_files.yml"
 _SAFETENSORS, _PT, _TS = "models/model.safetensors", "models/model.pt", "models/model.ts"
-_NOT_COPIED = ("__pycache__", "*.pyc", "README.md", "*as_released.json", "models", "*.png", "example_*")
+_NOT_COPIED = ("*.pyc", "README.md", "*as_released.json", "*.png", "example_*")
 _NO_ADDRESS = "STATE-THE-ADDRESS"
 
 
@@ -44,8 +44,7 @@ def write_bundle(folder: Path, facts: Facts, settings: ShareSettings) -> None:
     """
     source = bundle_folder(facts.bundle)
     of_others = [row.overlay for row in METHODS.values() if row.overlay not in ("", facts.overlay)]
-    ignored = shutil.ignore_patterns(*_NOT_COPIED, *of_others)
-    shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
+    copy_bundle(source, folder, *_NOT_COPIED, *of_others)
     metadata = fill_metadata(read_configuration(source / "configs" / "metadata.json"), facts, settings)
     for path in sorted((folder / "configs").glob("*.json")):
         fill = fill_inference if path.name == "inference.json" else fill_training

@@ -33,8 +33,13 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def lock(file: IO[Any], folder: Path) -> None:
+def lock(file: IO[Any], folder: Path, *, wait: bool = False) -> None:
     """Hold `file` for this process until it is closed, as the one that writes into `folder`.
+
+    Args:
+        file: any open file in that folder.
+        folder: for the sentence.
+        wait: until another process has let it go, rather than raise.
 
     Raises:
         OutputError: another process holds it.
@@ -42,7 +47,7 @@ def lock(file: IO[Any], folder: Path) -> None:
     if fcntl is None:
         return  # type: ignore[unreachable]
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
         raise OutputError(f"another run is writing into {folder}: wait for it or name another folder") from error
     except OSError:  # some network file systems have no locks; a run alone needs none

@@ -21,7 +21,7 @@ from lessismore_transforms.wording import aligned, counted
 from reproduction.arms import Pretraining, Question, Reduction
 from reproduction.experiment import Experiment
 from reproduction.kept import Kept
-from reproduction.steps import RANDOM
+from reproduction.places import RANDOM
 
 _Runs: TypeAlias = list[Predictions]
 _LEVEL = 0.95
@@ -122,11 +122,12 @@ def _arms_text(evidence: Evidence) -> str:
         rows.append([name, *(f"{value:.3f}" for value in values), f"{statistics.fmean(values):.3f}", ""])
     sets = [f"{name}: {_size(evidence, name)}" for name in evidence.pictures]
     seeds = f"{counted(len(evidence.seeds), 'seed')} of each arm: {', '.join(map(str, evidence.seeds))}"
+    code = dict.fromkeys(line.get("commit", line["version"]) for line in evidence.kept.lines)
     return "\n".join(
         (
             aligned(rows, left=1),
             "",
-            f"{seeds}. {'; '.join(sets)}.",
+            f"{seeds}. {'; '.join(sets)}. Code: {', '.join(code)}.",
             f"In brackets: {100 * _LEVEL:.0f} % interval over seeds and units. +-: standard deviation of the mean over "
             "sets, between seeds.",
         )

@@ -18,6 +18,7 @@ from reproduction.experiment_file import read_experiment
 from reproduction.kept import Kept
 from reproduction.labels import write_labels
 from reproduction.places import EXPERIMENTS
+from reproduction.steps import Book, all_steps
 
 from lessismore_transforms.classification.metrics import METRICS, auc
 from lessismore_transforms.classification.predictions import Predictions
@@ -76,14 +77,26 @@ def test_labels_that_are_none(label: str) -> None:
 
 def test_the_evidence_experiment_is_what_was_registered() -> None:
     experiment = read_experiment(EXPERIMENTS / "evidence.json")
-    assert len(experiment.pretrainings) == 21 * len(experiment.pretrain_seeds)
+    assert len(experiment.pretrainings) == 7 * len(experiment.pretrain_seeds)
     assert len(experiment.pretrain_seeds) >= 6
     assert set(experiment.probes) == {"COVID-CT", "IQ-OTH", "Head-CT", "SIIM"}
     assert [question.name for question in experiment.all_questions] == [
         "HASH-6 - ALL", "HASH-6 - EveryN", "mask - ALL", "rotate - HASH-6", "(HASH-6 - ALL), SimCLR - SparK",
     ]  # fmt: skip
     for name, settings in experiment.pretrain_settings.items():
-        assert name != "all" or settings["balance"] is True
+        assert name != "all" or (settings["balance"], settings["volumes_per_batch"]) == (True, 8)
+
+
+def test_what_the_controls_share_with_the_experiment_is_run_once() -> None:
+    both = [read_experiment(EXPERIMENTS / f"{name}.json") for name in ("evidence", "evidence_controls")]
+    known: list[dict[str, str]] = []
+    for experiment in both:
+        steps = all_steps(experiment, Path("/exp"), {})
+        known.append({step.name: Book(Path("/exp"), steps, {}).identity(step) for step in steps})
+    shared = [name for name in known[0] if name in known[1]]
+    assert all(known[0][name] == known[1][name] for name in shared)
+    arms = {name.rpartition("_seed")[0] for name in shared if name.startswith("pretrain/")}
+    assert arms == {f"pretrain/CT_{method}_{label}" for method in ("SimCLR", "SparK") for label in ("ALL", "HASH-6")}
 
 
 @pytest.mark.parametrize(

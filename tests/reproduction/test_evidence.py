@@ -408,6 +408,6 @@ def test_questions_are_answered_by_pairs_of_seeds(place: Path, stub: Stub) -> No
     assert both.value == pytest.approx(np.mean(by_seed) - np.mean(control), abs=1e-3)
     assert less.value > 0.1  # as planted
     text = write_evidence(experiment, evidence.kept)
-    assert "p (Holm)" in text
+    assert "both p have Holm" in text
     for suffix in (".txt", "_contrasts.png", "_steps.png"):
         assert (place / "kept" / f"small{suffix}").stat().st_size > 100

@@ -68,11 +68,18 @@ def write_bundle(folder: Path, facts: Facts, settings: ShareSettings) -> None:
 
 def write_weights(folder: Path, facts: Facts, settings: ShareSettings) -> None:
     """Write the weights as safetensors, which say what they are, and as the bare state_dict that the zoo asks for."""
-    from safetensors.torch import load_file
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save
 
     (folder / "models").mkdir()
-    shutil.copyfile(facts.weights, folder / _SAFETENSORS)
-    torch.save(load_file(facts.weights), folder / _PT)
+    tensors = load_file(facts.weights)
+    if facts.left_out:
+        with safe_open(facts.weights, framework="pt") as file:
+            header = {name: text for name, text in file.metadata().items() if name not in facts.left_out}
+        (folder / _SAFETENSORS).write_bytes(save(tensors, header))
+    else:
+        shutil.copyfile(facts.weights, folder / _SAFETENSORS)
+    torch.save(tensors, folder / _PT)
     if settings.torchscript:
         export_torchscript(folder)
 

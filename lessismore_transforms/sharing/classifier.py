@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lessismore_transforms.classification.evaluation import FIGURE, MODEL
+from lessismore_transforms.classification.evaluation import EARLIER_TRAINED_ON, FIGURE, MODEL, TRAINED_ON
 from lessismore_transforms.classification.finished_runs import METRICS_FILE, read_chosen_runs
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.classification.predict import preparation
@@ -26,6 +26,10 @@ from lessismore_transforms.wording import count, counted, listed
 
 _OWN = "Own"  # the task of labels of one's own, which users give other names
 _SCORES = ("auc", "accuracy", "f1_macro", "sensitivity", "specificity", "average_precision", "brier", "ece")
+_LEFT_OUT = (
+    "left out of the weights: whoever has a picture could tell by them whether it was trained on; so an evaluation of "
+    "these weights cannot check that it scores none of these pictures"
+)
 _WORDS = {"auc": "AUC", "f1_macro": "macro F1", "brier": "Brier score", "ece": "calibration error"}
 
 
@@ -52,6 +56,7 @@ def read_classifier(settings: ShareSettings) -> Facts:
     first = TITLES.get(origin["method"] or "", origin["method"])
     start = "from random weights" if record["mode"] == "scratch" else f"from weights by {first or 'an unknown method'}"
     known = [name for name in (record["experiment"].get(name) for name in ("pretrain_dataset", "reduction")) if name]
+    left_out = [name for name in (TRAINED_ON, EARLIER_TRAINED_ON) if name in header]
     test, counts = record["test"], record["counts"]
     task = TASKS.get(record["task"], TASKS[_OWN])
     return Facts(
@@ -74,6 +79,7 @@ def read_classifier(settings: ShareSettings) -> Facts:
                 ", ".join(count(counts[s]) for s in ("train", "val", "test")),
             ),
             ("classes", ", ".join(f"{number} {name}" for number, name in enumerate(classes))),
+            *([("checksums of the training pictures", _LEFT_OUT)] if left_out else []),
         ],
         training=[
             ("network", f"{told}, {count(sum(p.numel() for p in network.parameters()))} parameters"),
@@ -86,6 +92,7 @@ def read_classifier(settings: ShareSettings) -> Facts:
         performance=_performance(record),
         limits=("The test split is the only place where it was measured.",),
         scores={name: test[name] for name in ("auc", "accuracy", "f1_macro") if test.get(name) is not None},
+        left_out=left_out,
         pictures={FIGURE: _copied(run / FIGURE), CURVES: _copied(run / CURVES)},
         prepare=lambda picture: preparation(
             header["image_size"], header["mean"], header["std"], header["resize"], transpose=bool(header["transpose"])

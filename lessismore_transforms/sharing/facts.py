@@ -39,6 +39,7 @@ class Facts:
         performance: the part of the card on what it is worth, in Markdown.
         limits: what the card says that it must not be used for, a sentence each, beside what holds for all.
         scores: plain numbers, for `eval_metrics` of the metadata.
+        left_out: names in the header of the weights that are not handed on, because they tell of single pictures.
         pictures: what writes a picture into the file of that name in the card's folder.
         prepare: network input float32 (1, C, S, S) of a picture uint8 (C, H, W), as inference prepares it.
         private: texts that no shared file may hold: paths of the run and its data.
@@ -63,6 +64,7 @@ class Facts:
     scores: Mapping[str, float]
     pictures: Mapping[str, Callable[[Path], None]]
     prepare: Callable[[torch.Tensor], torch.Tensor]
+    left_out: Sequence[str] = field(default_factory=tuple)
     private: Sequence[str] = field(default_factory=tuple)
 
     @property

@@ -153,6 +153,19 @@ def test_no_file_holds_a_path(encoder: Path, classifier: Path, place: Path) -> N
             assert str(place) not in json.dumps(file.metadata())
 
 
+def test_nothing_tells_which_pictures_a_classifier_was_trained_on(classifier: Path, place: Path) -> None:
+    own = read_metadata(place / "EVAL" / "run_00" / "model.safetensors")
+    shared = read_metadata(classifier / "models" / "model.safetensors")
+    told = own.pop("trained_on_sha256")
+    assert shared == own
+    digests = {told[start : start + 64] for start in range(0, len(told), 64)}
+    assert len(digests) > 4
+    content = b"".join(path.read_bytes() for path in classifier.rglob("*") if path.is_file())
+    assert not [each for each in digests if each.encode() in content]
+    card = (classifier / "docs" / "README.md").read_text()
+    assert "| checksums of the training pictures | left out of the weights: whoever has a picture" in card
+
+
 def test_the_training_of_a_shared_bundle_runs_with_the_settings_of_the_run(encoder: Path, tmp_path: Path) -> None:
     config = json.loads((encoder / "configs" / "train.json").read_text())
     assert (config["prototypes"], config["large_size"], config["max_steps"]) == (20, 32, 3)

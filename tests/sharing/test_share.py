@@ -26,6 +26,7 @@ from lessismore_transforms.cli.main import main
 from lessismore_transforms.pretraining.embed import prepare
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.sharing.bundle_folder import large_files_text
+from lessismore_transforms.sharing.encoder import _draw
 from lessismore_transforms.sharing.facts import sha256
 from lessismore_transforms.weights.backbones import build_backbone, read_metadata
 
@@ -322,3 +323,14 @@ def test_a_path_in_what_is_stated_is_refused(place: Path, tmp_path: Path, capsys
     run = place / "EVAL" / "run_00"
     said = refused(capsys, run, "--output_dir", tmp_path / "new", *STATED, "--data", f"see {run.resolve()}")
     assert "expected no path of this machine in" in said
+
+
+def test_the_name_of_a_runs_folder_is_in_no_picture(place: Path, tmp_path: Path) -> None:
+    drawn = []
+    for name in ("RUN", "somebody"):
+        copy = tmp_path / name
+        copy.mkdir()
+        shutil.copyfile(place / "RUN" / "log.jsonl", copy / "log.jsonl")
+        _draw(copy, tmp_path / f"{name}.png")
+        drawn.append((tmp_path / f"{name}.png").read_bytes())
+    assert drawn[0] == drawn[1]

@@ -39,9 +39,7 @@ def finetune(setup: Setup) -> Iterator[Figure]:
     only = "evaluate/COVID-19/scratch/run_00" if setup.sizes.tiny else "evaluate/COVID-19"
     script = str(ROOT / "scripts" / "reproduce_paper.py")
     output = setup.work / "table3"
-    done = _run([sys.executable, script, str(EXPERIMENT), "--output_dir", str(output), *data, "--only", only])
-    if done.returncode:
-        raise RuntimeError(f"reproduce_paper.py ended with {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
+    run_command([sys.executable, script, str(EXPERIMENT), "--output_dir", str(output), *data, "--only", only])
     for path in sorted((output / "evaluate").rglob("metrics.json")):
         yield Figure("finished", path.parent.name)
     with (output / "tables" / f"{EXPERIMENT.stem}.csv").open(newline="", encoding="utf-8") as file:
@@ -54,6 +52,18 @@ def finetune(setup: Setup) -> Iterator[Figure]:
 def _mean(mean: str, std: str) -> str:
     """A mean with its deviation, of which either may be lacking."""
     return " +- ".join(f"{float(number):.3f}" for number in (mean, std) if number) or "none"
+
+
+def run_command(line: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command that has to succeed.
+
+    Raises:
+        RuntimeError: it did not; with the end of what it printed.
+    """
+    done = _run(line)
+    if done.returncode:
+        raise RuntimeError(f"{line[1]} ended with exit code {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
+    return done
 
 
 def _run(line: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tests": ("commands", ("tests",)),
     **{f"method_{name}": ("training", ("speed", "first_step", "resume")) for name in _TRAINED},
     "variants_swav": ("training", ("fp16", "compiled")),
+    "distributed_swav": ("training", ("distributed",)),
     "bench_step": ("bench", ("step",)),
     "bench_views": ("bench", ("views",)),
     "measure_ssim": ("measures", ("ssim",)),

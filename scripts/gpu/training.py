@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from torch import Tensor
 
+from gpu.commands import run_command
 from gpu.pictures import dataset_dir
 from gpu.setup import ROOT, Figure, LeftOut, Setup
 from gpu.shares import Shares
@@ -28,29 +30,41 @@ from lessismore_transforms.pretraining.export import BACKBONE
 from lessismore_transforms.training.curves import read_log
 from lessismore_transforms.training.precision import float32_only
 
-TRAINED = tuple(name for name, row in METHODS.items() if row.bundle)
 RESUMED_AT, RESUMED_STEPS = 3, 6
 FIXED = {"spark": {"drop_path": 0.0}}  # it is drawn on the device, so that a GPU draws others
 
 
 def start(setup: Setup, method: str, run: str, **overrides: Any) -> ConfigWorkflow:
-    """A workflow of a method's bundle, initialised. Nothing but what a run needs is overridden in a full check."""
-    row = METHODS[method]
+    """A workflow of a method's bundle, initialised; an earlier run in its folder is deleted, but one to resume."""
     if not overrides.get("resume"):
-        shutil.rmtree(folder(setup, method, run), ignore_errors=True)  # of an earlier check
-    configs = bundle_folder(row.bundle) / "configs"
-    given = {"dataset_dir": str(dataset_dir(setup)), "device": setup.device, "output_dir": folder(setup, method, run)}
-    # 50 of 800 epochs are a dozen steps here: files that a training writes once an hour are left out.
-    given |= {"export_epochs": 0, "log_interval": 1 if setup.sizes.tiny else 10}
+        shutil.rmtree(folder(setup, method, run), ignore_errors=True)
     flow = ConfigWorkflow(
         workflow_type="train",
-        config_file=[str(configs / name) for name in filter(None, ("train.json", row.overlay))],
-        meta_file=str(configs / "metadata.json"),
-        logging_file=str(configs / "logging.conf"),
-        **given | (_tiny(method) if setup.sizes.tiny else {}) | overrides,
+        config_file=files(method),
+        meta_file=str(configs(method) / "metadata.json"),
+        logging_file=str(configs(method) / "logging.conf"),
+        **given(setup, method, run) | {"device": setup.device} | overrides,
     )
     flow.initialize()
     return flow
+
+
+def configs(method: str) -> Path:
+    """The folder of a method's configurations."""
+    return bundle_folder(METHODS[method].bundle) / "configs"
+
+
+def files(method: str, *further: str) -> list[str]:
+    """The configurations that train by a method, and further ones of its bundle."""
+    return [str(configs(method) / name) for name in ("train.json", METHODS[method].overlay, *further) if name]
+
+
+def given(setup: Setup, method: str, run: str) -> dict[str, Any]:
+    """What a run is told: in a full check nothing but what it needs."""
+    needed = {"dataset_dir": str(dataset_dir(setup)), "output_dir": folder(setup, method, run)}
+    # 50 of 800 epochs are a dozen steps here: files that a training writes once an hour are left out.
+    needed |= {"export_epochs": 0, "log_interval": 1 if setup.sizes.tiny else 10}
+    return needed | (_tiny(method) if setup.sizes.tiny else {})
 
 
 def folder(setup: Setup, method: str, run: str) -> str:
@@ -159,25 +173,25 @@ def first_step(setup: Setup, method: str) -> Iterator[Figure]:
             most, widest = math.inf, math.inf
         else:
             most, widest = 2 * cpu_error + 0.005, 2 * cpu_angle + 0.01
-        given = math.isinf(most)
+        told = math.isinf(most)  # it is what the others are measured by
         yield Figure(
             f"loss of the first step, {device}, {precision}: relative difference",
             f"{error:.2e}",
-            "" if given else f"<= {most:.1e}",
-            equal=None if given else error <= most,
+            "" if told else f"<= {most:.1e}",
+            equal=None if told else error <= most,
         )
         yield Figure(
             f"gradient of the first step, {device}, {precision}: 1 - cosine",
             f"{angle:.2e}",
-            "" if given else f"<= {widest:.1e}",
-            equal=None if given else angle <= widest,
+            "" if told else f"<= {widest:.1e}",
+            equal=None if told else angle <= widest,
         )
 
 
 def _first(setup: Setup, method: str, device: str, precision: str) -> tuple[float, Tensor]:
     """Loss and gradient of the first step; the views are always the CPU's, as they have tests of their own."""
-    given = {"device": device, "precision": precision, "batch_size": setup.sizes.first_batch, "workers": 0}
-    flow = start(setup, method, f"first_{device}_{precision}", max_steps=2, **given, **FIXED.get(method, {}))
+    exact = {"device": device, "precision": precision, "batch_size": setup.sizes.first_batch, "workers": 0}
+    flow = start(setup, method, f"first_{device}_{precision}", max_steps=2, **exact, **FIXED.get(method, {}))
     trainer = trainer_of(flow)
     cpu, where = torch.device("cpu"), torch.device(device)
     inputs, target, _, named = trainer.prepare_batch(next(iter(trainer.data_loader)), cpu)
@@ -198,15 +212,15 @@ def _cosine(one: Tensor, other: Tensor) -> float:
 
 def resume(setup: Setup, method: str) -> Iterator[Figure]:
     """A training that is stopped and resumed follows one that is not: to the bit on a CPU, closely on a GPU."""
-    given = {"max_steps": RESUMED_STEPS, "log_interval": 1}
-    finish(start(setup, method, "whole", **given))
-    flow = start(setup, method, "parts", **given)
+    short = {"max_steps": RESUMED_STEPS, "log_interval": 1}
+    finish(start(setup, method, "whole", **short))
+    flow = start(setup, method, "parts", **short)
     trainer_of(flow).add_event_handler(Events.ITERATION_STARTED(once=RESUMED_AT), _ask_to_end)
     with suppress(SystemExit):
         finish(flow)
     stopped_at = max(losses(setup, method, "parts"))
     yield Figure("stopped after step", str(stopped_at), str(RESUMED_AT), equal=stopped_at == RESUMED_AT)
-    finish(start(setup, method, "parts", resume=True, **given))
+    finish(start(setup, method, "parts", resume=True, **short))
     whole, parts = losses(setup, method, "whole"), losses(setup, method, "parts")
     difference = max(abs(whole[step] - parts[step]) / abs(whole[step]) for step in whole)
     most = 0.01 if setup.on_gpu else 0.0
@@ -226,22 +240,41 @@ def compiled(setup: Setup, method: str) -> Iterator[Figure]:
     """The training with torch.compile beside the same without."""
     # A dry run makes no kernels, which takes minutes on a CPU.
     with torch.compiler.set_stance("force_eager" if setup.sizes.tiny else "default"):
-        yield from _variant(setup, method, "compile", {"compile": True}, within=0.02)
+        yield from _variant(setup, method, "compile", {"compile": True})
 
 
 def fp16(setup: Setup, method: str) -> Iterator[Figure]:
     """The training in fp16 with scaled gradients beside the same in the precision of train.json."""
     if not setup.on_gpu:
         raise LeftOut("fp16 needs a GPU")
-    yield from _variant(setup, method, "fp16", {"precision": "fp16"}, within=0.02)
+    yield from _variant(setup, method, "fp16", {"precision": "fp16"})
 
 
-def _variant(setup: Setup, method: str, name: str, changes: dict[str, Any], *, within: float) -> Iterator[Figure]:
-    """Speed and losses of a training with changes beside the same without, both measured here."""
-    steps = setup.sizes.few_steps
+def distributed(setup: Setup, method: str) -> Iterator[Figure]:
+    """The training by multi_gpu_train.json in one process of torchrun, NCCL on a GPU, beside the same without."""
+    _run_plain(setup, method)
+    shutil.rmtree(folder(setup, method, "torchrun"), ignore_errors=True)
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=1", "-m", "monai.bundle", "run"]
+    line += ["--config_file", str(files(method, "multi_gpu_train.json"))]
+    for name, value in (given(setup, method, "torchrun") | {"max_steps": setup.sizes.few_steps}).items():
+        line += [f"--{name}", str(value)]
+    run_command(line)
+    yield from _beside_plain(setup, method, "torchrun", within=0.02)
+
+
+def _variant(setup: Setup, method: str, name: str, changes: dict[str, Any]) -> Iterator[Figure]:
+    """Speed and losses of a training with changes beside the same without."""
+    _run_plain(setup, method)
+    finish(start(setup, method, name, max_steps=setup.sizes.few_steps, **changes))
+    yield from _beside_plain(setup, method, name, within=0.02)
+
+
+def _run_plain(setup: Setup, method: str) -> None:
     if not (Path(folder(setup, method, "plain")) / BACKBONE).is_file():
-        finish(start(setup, method, "plain", max_steps=steps))
-    finish(start(setup, method, name, max_steps=steps, **changes))
+        finish(start(setup, method, "plain", max_steps=setup.sizes.few_steps))
+
+
+def _beside_plain(setup: Setup, method: str, name: str, *, within: float) -> Iterator[Figure]:
     plain, changed = (rate(setup, method, run) for run in ("plain", name))
     yield Figure(f"{name}: pictures per second", f"{changed:.0f}")
     yield Figure(f"{name} : without, pictures per second", f"{changed / plain:.2f}")

@@ -23,7 +23,7 @@ NEEDED = (
     "imagehash",
     "PyWavelets",
 )
-PEERS = ("lightly", "lightly_utils", "kornia", "kornia_rs")  # what G3 is compared with
+PEERS = ("lightly", "lightly_utils", "lightning-utilities", "kornia", "kornia_rs")  # what G3 is compared with
 PLATFORMS = (
     "manylinux_2_28_x86_64",
     "manylinux_2_27_x86_64",

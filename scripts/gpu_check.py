@@ -9,10 +9,10 @@
 Steps, in their order: `tests` (those marked gpu); `method_NAME` (a pre-training by its train.json as it is: speed,
 memory, shares of the step, the network alone, the first step beside the CPU's, resume); `variants_NAME` (fp16 and
 torch.compile); `distributed_swav` (torchrun with one process); `bench_step` and `bench_views` (beside lightly and
-torchvision); `measure_NAME` (SSIM, NMI, DeepNet and dHash beside the CPU); `projection` (the paper's hours); `finetune`
-(the first row of Table 3). Each runs in its own process, for 8 minutes at most; one that fails does not stop the others.
-CHECK gets STEP.json and STEP.log of each, and summary.json and table.md of all. Phantoms are made on the spot. Exit code
-1 where a step failed; no speed is a failure.
+torchvision); `measure_NAME` (SSIM, NMI, DeepNet and dHash beside the CPU); `projection` (the paper's hours);
+`finetune` (the first row of Table 3). Each runs in its own process, for 8 minutes at most; one that fails does not stop
+the others. CHECK gets STEP.json and STEP.log of each, and summary.json and table.md of all. Phantoms are made on the
+spot. Exit code 1 where a step failed; no speed is a failure.
 """
 
 from __future__ import annotations

@@ -327,11 +327,12 @@ def _runs(
             **_encoder(experiment, folder, pretraining, epoch),
             **settings_of(experiment.evaluate_settings, task),
         }
-        if pretraining is None:
+        as_released = "evaluate" in experiment.as_released
+        if pretraining is None and not as_released:  # the released code freezes every encoder
             settings.pop("frozen_epochs", None)  # random features are not worth keeping
         yield Step(
             f"evaluate/{task}/{output.name}/{name}",
-            _bundle(TASKS[task].bundle, "evaluate" in experiment.as_released, settings),
+            _bundle(TASKS[task].bundle, as_released, settings),
             output / name,
             (output / name / METRICS_FILE,),
             resumable=True,

@@ -100,7 +100,8 @@ def settings(config: Path) -> set[str]:
 
 @functools.cache
 def script_options() -> set[str]:
-    code = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("scripts/**/*.[ps][yh]"))
+    paths = [*ROOT.glob("scripts/**/*.[ps][yh]"), *ROOT.glob("docs/*/*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in paths)
     return set(re.findall(r"--[a-z][\w-]*", code))
 
 
@@ -142,7 +143,7 @@ def test_bundles_have_the_settings_that_are_named(path: Path) -> None:
 def test_scripts_have_the_options_that_are_named(path: Path) -> None:
     for words in lines(path):
         script = words[1]
-        if script.startswith("scripts/"):
+        if script.startswith(("scripts/", "docs/")):
             assert (ROOT / script).is_file(), words
             known = set(re.findall(r"--[a-z][\w-]*", (ROOT / script).read_text(encoding="utf-8")))
             assert set(options(words)) <= known | ({"--quick", "--plan", "--only"} if "bench" in script else set()), (

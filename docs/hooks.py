@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "lessismore_transforms"
 COMMAND = f"python -m {PACKAGE}"
 TEXTS = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+TUTORIAL = ROOT / "docs" / "tutorial"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -72,6 +73,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def _elsewhere() -> dict[Path, str]:
     """The files outside of the documentation's folder that the site has, and where."""
     found = {ROOT / source: target for source, target in TEXTS.items()}
+    found |= {TUTORIAL / "README.md": "tutorial/index.md"}
+    found |= {picture: f"tutorial/{picture.name}" for picture in sorted(TUTORIAL.glob("*.png"))}
     for bundle in _bundles():
         found[bundle / "docs" / "README.md"] = f"bundles/{bundle.name}.md"
         found |= {picture: f"bundles/{picture.name}" for picture in sorted((bundle / "docs").glob("*.png"))}

@@ -148,6 +148,7 @@ def _use(facts: Facts, settings: ShareSettings) -> str:
 ```
 python -m monai.bundle run --config_file configs/inference.json --dataset_dir PICTURES --output_dir RESULT
 ```
+From another folder add `--bundle_root THIS_FOLDER` and name the configuration by its path there.
 It writes {gives} for each picture. `models/model.pt` is read by default; `--{weights} models/model.safetensors` is the
 same.{tail}
 

@@ -25,9 +25,13 @@ from lessismore_transforms.classification.paper import paper_value
 from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
 PACKAGE = "lessismore_transforms"
-TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/pages/**/*.md"))]
+TEXTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/tutorial/README.md")),
+    *sorted(ROOT.glob("docs/pages/**/*.md")),
+]
 BUNDLES = sorted(ROOT.glob("bundles/*/docs/README.md"))
 WRITTEN_BY_A_BUILD = ("docs/site",)
+SHARED = ("../my_ct_encoder", "bundles/ct_swav_pretraining")  # the tutorial makes the first out of the second
 
 each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 each_page = pytest.mark.parametrize("path", TEXTS + BUNDLES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -96,7 +100,8 @@ def settings(config: Path) -> set[str]:
 
 @functools.cache
 def script_options() -> set[str]:
-    code = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("scripts/**/*.[ps][yh]"))
+    paths = [*ROOT.glob("scripts/**/*.[ps][yh]"), *ROOT.glob("docs/*/*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in paths)
     return set(re.findall(r"--[a-z][\w-]*", code))
 
 
@@ -126,7 +131,7 @@ def test_bundles_have_the_settings_that_are_named(path: Path) -> None:
         if "monai.bundle" not in words or "run" not in words:
             continue
         rest = words[words.index("run") + 1 :]
-        given = rest[rest.index("--config_file") + 1]
+        given = rest[rest.index("--config_file") + 1].replace(*SHARED)
         files = ast.literal_eval(given) if given.startswith("[") else [given]
         configs = [bundle / file for file in files]
         assert all(config.is_file() for config in configs), given
@@ -138,7 +143,7 @@ def test_bundles_have_the_settings_that_are_named(path: Path) -> None:
 def test_scripts_have_the_options_that_are_named(path: Path) -> None:
     for words in lines(path):
         script = words[1]
-        if script.startswith("scripts/"):
+        if script.startswith(("scripts/", "docs/")):
             assert (ROOT / script).is_file(), words
             known = set(re.findall(r"--[a-z][\w-]*", (ROOT / script).read_text(encoding="utf-8")))
             assert set(options(words)) <= known | ({"--quick", "--plan", "--only"} if "bench" in script else set()), (

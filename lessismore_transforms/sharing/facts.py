@@ -112,12 +112,12 @@ def recorded_paths(given: Mapping[str, Any], kind: type, run: Path) -> list[str]
         run: folder of the run; relative paths may be relative to where it was started, here or in a folder around it.
     """
     found: set[str] = set()
-    for name in names(kind, "path"):
-        value = given.get(name)
+    for name, value in given.items():
         for text in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(text, str) and text:
-                bases = (Path(), *run.resolve().parents[:2])
-                found |= {str(Path(text)), *(str((base / text).resolve()) for base in bases)}
+            if not isinstance(text, str) or not text:
+                continue
+            bases = (Path(), *run.resolve().parents[:2]) if name in names(kind, "path") else ()
+            found |= {str(Path(text)), *(str((base / text).resolve()) for base in bases)}
     return sorted(text for text in found if Path(text).is_absolute())
 
 

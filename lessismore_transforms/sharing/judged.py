@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
 from lessismore_transforms.classification.comparison import make_table, named
@@ -60,8 +61,8 @@ def _scores(own: Sequence[FinishedRuns]) -> dict[str, float]:
     tasks = Counter(each.task for each in own)
     for each in own:
         label = f"auc, {each.task}" if tasks[each.task] == 1 else f"auc, {each.task}, {each.mode}"
-        again = sum(name.startswith(label) for name in scores)
-        name = f"{label}, {again + 1}" if again else label
+        numbered = (f"{label}, {number}" for number in count(2))
+        name = next(name for name in chain([label], numbered) if name not in scores)
         scores[name] = mean_of_runs(list(each.runs.values()), METRICS["auc"])
     return scores
 

@@ -98,13 +98,19 @@ def prove_private(folder: Path, facts: Facts) -> None:
         UserError: there is one.
     """
     private = {text for text in (*facts.private, str(Path.home()), *_INSTALLED) if not PLACE_OF_DATA.startswith(text)}
-    whole = {text: re.compile(rf"(?<![\w./-]){re.escape(text)}(?![\w-])") for text in private}
+    whole = {text: _pattern(text) for text in private}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         for text in _texts(path):
             if held := sorted(each for each, pattern in whole.items() if pattern.search(text)):
                 raise UserError(
                     f"expected no path of this machine in {path.name}, found {held[0]}: leave it out of what is stated"
                 )
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """Finds a path and what lies below it; a short one, as /data, not as a part of another path or address."""
+    before = r"(?:(?<![\w./-])|(?<=//))" if len(Path(path).parts) < 3 else ""
+    return re.compile(rf"{before}{re.escape(path)}(?![\w-])")
 
 
 def _texts(path: Path) -> Iterator[str]:

@@ -20,11 +20,12 @@ from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.phantom import write_demo_task
+from lessismore_transforms.phantom.tasks import REGIONS
 from lessismore_transforms.sharing.bundle_folder import LARGE_FILES
 from lessismore_transforms.sharing.proof import SCHEMA
 from lessismore_transforms.weights.backbones import build_backbone, save_backbone
 
-pytestmark = pytest.mark.slow  # four minutes; two of them are shared and checked in every run of the tests
+pytestmark = pytest.mark.slow  # minutes; two of them are shared and checked in every run of the tests
 TRAINED = [row for row in METHODS.values() if row.bundle]
 RUNS = [*((name, "finetune") for name in TASKS), ("COVID-19", "linear")]
 
@@ -65,7 +66,7 @@ def test_a_pre_training(method: str, small_data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("task", "mode"), RUNS, ids=["-".join(each) for each in RUNS])
 def test_a_classification(task: str, mode: str, tmp_path: Path) -> None:
     row, network = TASKS[task], tiny_backbone()
-    write_demo_task(tmp_path / "DATA", row.phantom, patients=8)
+    write_demo_task(tmp_path / "DATA", row.phantom, patients=16 if row.folds else 8)
     weights = tmp_path / "backbone.safetensors"
     save_backbone(weights, build_backbone(network, weights="random", seed=5), {"method": "moco", "epoch": 3})
     given: dict[str, Any] = {
@@ -78,7 +79,9 @@ def test_a_classification(task: str, mode: str, tmp_path: Path) -> None:
     if mode == "finetune":
         given |= {"max_epochs": 1, "frozen_epochs": 0, "log_interval": 1, "batch_size": 8}
     if row.name == "Own":
-        given |= {"labels": "labels.csv", "label_column": "hemorrhage", "folds": 2}
+        given |= {"labels": "labels.csv", "label_column": "hemorrhage"}
+    if row.phantom == "organsmnist":
+        given |= {"md5": "any", "classes": [*REGIONS]}
     train(
         tmp_path,
         [str(BUNDLES / row.bundle / "configs" / "train.json")],

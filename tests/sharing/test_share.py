@@ -24,6 +24,7 @@ from warm_python import warm_run
 
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.classification.preprocessing import Prepare
+from lessismore_transforms.classification.settings import ClassificationSettings
 from lessismore_transforms.cli.main import main
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.embed import prepare
@@ -31,7 +32,7 @@ from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.sharing.bundle_folder import large_files_text
 from lessismore_transforms.sharing.classifier import _length, is_classification
 from lessismore_transforms.sharing.encoder import _chosen, _draw
-from lessismore_transforms.sharing.facts import sha256
+from lessismore_transforms.sharing.facts import recorded_paths, sha256
 from lessismore_transforms.sharing.proof import prove_private
 from lessismore_transforms.sharing.share import _give_name
 from lessismore_transforms.weights.backbones import build_backbone, read_metadata
@@ -424,15 +425,32 @@ def test_two_shares_at_once(tmp_path: Path) -> None:
         assert place.is_dir()
 
 
+def test_paths_of_a_record(tmp_path: Path) -> None:
+    given = {"dataset_dir": ["/a/b", "c"], "labels": "/d/table.csv", "task": "Own", "seed": 3, "pretrained": None}
+    found = recorded_paths(given, ClassificationSettings, tmp_path / "EVAL" / "run_00")
+    assert found == sorted(
+        ["/a/b", "/d/table.csv", *(str(base / "c") for base in (Path.cwd(), tmp_path, tmp_path / "EVAL"))]
+    )
+
+
 def test_paths_are_found_whole_and_in_weights(tmp_path: Path) -> None:
-    facts: Any = SimpleNamespace(private=["/data", "/workspace/data"])
-    (tmp_path / "a.json").write_text('"/workspace/data/my_ct_encoder" /data2 x/data')
+    facts: Any = SimpleNamespace(private=["/data", "/workspace/data", "/home/somebody"])
+    (tmp_path / "a.json").write_text('"/workspace/data/my_ct_encoder" /data2 x/data https://data.org /home/somebody2')
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"from": "data"})
     prove_private(tmp_path, facts)
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"from": "/data/lidc"})
     with pytest.raises(UserError, match=r"no path of this machine in a\.safetensors, found /data: leave"):
         prove_private(tmp_path, facts)
     (tmp_path / "a.safetensors").unlink()
+    for text, path in (
+        ("file:///data/x", "/data"),
+        ('"a\\n/home/somebody/x"', "/home/somebody"),
+        ("at /data.", "/data"),
+    ):
+        (tmp_path / "a.md").write_text(text)
+        with pytest.raises(UserError, match=rf"no path of this machine in a\.md, found {path}: leave"):
+            prove_private(tmp_path, facts)
+    (tmp_path / "a.md").unlink()
     with zipfile.ZipFile(tmp_path / "a.ts", "w") as archive:
         archive.writestr("a/data/0", "/data")  # numbers
         archive.writestr("a/code/b.py", "# /data/x.py")

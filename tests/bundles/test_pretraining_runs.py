@@ -31,7 +31,8 @@ SMALL = {
     "export_epochs": 0,
 }
 TINY = {method: given | {"backbone": tiny_backbone(method)} for method, given in tiny_settings().items()}
-FEWER = {"moco": {"queue_length": 64}, "byol": {"learner_def#hidden": 64}}  # numbers to train and to keep
+# Numbers to train and to keep; pictures of a network that is no tiny one.
+FEWER = {"moco": {"queue_length": 64}, "byol": {"learner_def#hidden": 64}, "spark": {"batch_size": 4}}
 STEPS, PAUSE = 6, 3  # of a run that is asked to end, and behind which it is
 WHOLE = ["moco", "spark", "swav"]  # two processes follow the loss of one to the last step
 METHODS = sorted(TINY)

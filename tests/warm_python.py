@@ -12,6 +12,7 @@ import atexit
 import gc
 import importlib
 import inspect
+import io
 import json
 import os
 import runpy
@@ -28,8 +29,10 @@ from typing import Any
 
 _TIMEOUT = 300  # seconds
 _IMPORTED = (
-    "monai.bundle", "monai.engines", "tensorboard", "timm.optim", "torchvision",
-    "lessismore_transforms.classification.trainer", "lessismore_transforms.pretraining.trainer",
+    "fire", "matplotlib.backends.backend_agg", "monai.bundle", "monai.engines", "numba", "pyarrow.pandas_compat",
+    "tensorboard", "timm.optim", "torchvision", "lessismore_transforms.bundle.network",
+    "lessismore_transforms.classification.trainer", "lessismore_transforms.pretraining.heads",
+    "lessismore_transforms.pretraining.trainer",
 )  # fmt: skip
 # Of glibc: keep what tensors leave. Getting pages from the kernel for each anew takes a seventh of a small training.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
@@ -83,6 +86,24 @@ def _server() -> subprocess.Popen[str]:
     )
     atexit.register(server.kill)
     return server
+
+
+def _warm_up() -> None:
+    """Do once what takes longer the first time: load the kernels of the views, and find the fonts of a figure."""
+    import torch
+    from matplotlib.figure import Figure
+
+    from lessismore_transforms.pretraining.views import View, Views
+
+    for size in (8, 40):  # smaller and larger than the picture
+        Views([View(size, 1)], [0.5], [0.5])(
+            torch.zeros(1, 1, 16, 16, dtype=torch.uint8), torch.tensor([[16, 16]]), step=1
+        )
+    axes = Figure().add_subplot()
+    axes.set_title("title")
+    axes.plot([0, 1], label="line")
+    axes.legend()
+    axes.figure.savefig(io.BytesIO(), format="png")
 
 
 def _serve() -> dict[str, Any]:
@@ -170,6 +191,7 @@ if __name__ == "__main__":
     atexit.register(_leave)  # the first one: it is called last
     for module in _IMPORTED:
         importlib.import_module(module)
+    _warm_up()
     inspect.stack()  # fire asks for it in each run; it remembers the files of modules
     gc.collect()
     gc.freeze()  # what is here stays: looking at it again would copy its memory into each process

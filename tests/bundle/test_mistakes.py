@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lessismore_transforms.bundle import mistakes
 from lessismore_transforms.bundle.mistakes import say_mistakes
 from lessismore_transforms.errors import UserError
 
@@ -16,9 +17,11 @@ from lessismore_transforms.errors import UserError
 @pytest.fixture(autouse=True)
 def hooks() -> Iterator[None]:
     """Leave the hooks for uncaught exceptions as they were."""
-    before = sys.excepthook, threading.excepthook
+    before, former = (sys.excepthook, threading.excepthook), dict(mistakes._former)
     yield
     sys.excepthook, threading.excepthook = before
+    mistakes._former.clear()  # the hooks of a host that a test played
+    mistakes._former.update(former)
 
 
 def wrapped(error: Exception) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import ROOT, bundle_scripts, bundles, run_workflow
+from helpers import ROOT, bundle_environment, bundle_scripts, bundles, run_workflow
 from monai.bundle import ConfigWorkflow, ckpt_export
 from PIL import Image
 from torch.nn import functional as F
+from warm_python import warm_run
 
 from lessismore_transforms.classification.network import Classifier, build_classifier, save_classifier
 from lessismore_transforms.volumes import find_volumes, read_slices
@@ -92,15 +91,8 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_classified(pl
     shutil.copytree(place / "pictures", place / "some_bad")
     (place / "some_bad" / "below" / "bad.png").write_bytes(b"no picture")
     arguments = f"--dataset_dir some_bad --weights {COVID}.safetensors --output_dir out --batch_size 2 --device cpu"
-    done = subprocess.run(
-        [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config(COVID)), *arguments.split()],
-        cwd=place,
-        env={**os.environ, "MONAI_FAIL_ON_DUPLICATE_CONFIG": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    line = ["-m", "monai.bundle", "run", "--config_file", str(config(COVID)), *arguments.split()]
+    done = warm_run(line, cwd=place, env=bundle_environment())
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "2 predictions in out/predictions.csv (p_0 COVID, p_1 NonCOVID)" in done.stdout

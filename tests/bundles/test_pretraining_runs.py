@@ -31,8 +31,9 @@ SMALL = {
     "export_epochs": 0,
 }
 TINY = {method: given | {"backbone": tiny_backbone(method)} for method, given in tiny_settings().items()}
-FEWER = {"moco": {"queue_length": 64}, "byol": {"learner_def#hidden": 64}}  # numbers to train and to keep
-STEPS, PAUSE = 6, 3  # of a run that is stopped while it goes on, and where it waits for that
+# Numbers to train and to keep; pictures of a network that is no tiny one.
+FEWER = {"moco": {"queue_length": 64}, "byol": {"learner_def#hidden": 64}, "spark": {"batch_size": 4}}
+STEPS, PAUSE = 6, 3  # of a run that is asked to end, and behind which it is
 WHOLE = ["moco", "spark", "swav"]  # two processes follow the loss of one to the last step
 METHODS = sorted(TINY)
 CLOSE = {"moco": 1.0, "spark": 0.002}  # its first keys are noise; its loss begins at 1 and hardly moves
@@ -77,19 +78,13 @@ def losses(lines: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
-WAITING = """
-import time
-from pathlib import Path
+STOPPING = """
+import os, signal
 from ignite.engine import Events
 
-class Wait:
+class AskToEnd:
     def attach(self, engine):
-        engine.add_event_handler(Events.ITERATION_COMPLETED(once=%d), self.wait)
-
-    def wait(self):
-        Path("waits").touch()
-        while not Path("go").exists():
-            time.sleep(0.01)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=%d), lambda: os.kill(os.getpid(), signal.SIGTERM))
 """
 
 
@@ -116,27 +111,16 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, reduc
     assert handlers[-8:] == ["StopOnNan", "HealthMonitor", *last]
     assert config["trainer"]["sampler"].endswith(".StepSampler")
 
-    (tmp_path / "waiting.py").write_text(WAITING % PAUSE)
-    (tmp_path / "wait.json").write_text('{"+train#handlers": [{"_target_": "waiting.Wait"}]}')
-    process = subprocess.Popen(
-        command(method, [str(tmp_path / "wait")], dataset_dir=reduced, output_dir="parts", max_steps=STEPS),
-        cwd=tmp_path,
-        env=bundle_environment(),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None and not (tmp_path / "waits").exists():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    (tmp_path / "go").touch()
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    (tmp_path / "stopping.py").write_text(STOPPING % PAUSE)
+    (tmp_path / "stop.json").write_text('{"+train#handlers": [{"_target_": "stopping.AskToEnd"}]}')
+    given = {"dataset_dir": reduced, "output_dir": "parts", "max_steps": STEPS}
+    done = run(tmp_path, method, str(tmp_path / "stop"), **given)
+    errors = done.stderr
+    assert done.returncode == 128 + signal.SIGTERM, errors
     assert len(losses(read_lines(tmp_path / "parts"))) == PAUSE
     assert f"error: stopped by SIGTERM after iteration {PAUSE}: go on with --resume True" in errors
     assert "Traceback" not in errors
-    resumed = train(tmp_path, method, dataset_dir=reduced, output_dir="parts", max_steps=STEPS, resume="true")
+    resumed = train(tmp_path, method, **given, resume="true")
     assert losses(resumed) == losses(lines)  # bit for bit
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import ROOT, bundle_environment
+from warm_python import warm_run
 
 import lessismore_transforms
 from lessismore_transforms.classification.paper import paper_value
@@ -230,8 +231,7 @@ assert [int(name[-4:]) for name in ids] == indices.tolist(), (ids, indices)
 assert ct_slice.hu.shape == (48, 48)
 assert set(pairs["image_a"]) == set(Selection.read("OUT").kept_ids)
 """
-    line = [sys.executable, "-c", script]
-    done = subprocess.run(line, cwd=tmp_path, env=bundle_environment(), capture_output=True, text=True, check=False)
+    done = warm_run(["-c", script], cwd=tmp_path, env=bundle_environment())
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "OUT" / "report.html").is_file()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -63,10 +65,30 @@ def rename_dicom(path: Path, **values: object) -> None:
     dataset.save_as(path)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hashed_once() -> Iterator[None]:
+    """Each picture of the released converter is hashed once, for all thresholds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(released_way, "hash_png", cache(released_way.hash_png))
+        yield
+
+
+@cache
+def converted(kind: str, dataset: Path) -> Path:
+    """The folder of the PNG files that the released converter makes, once for all thresholds."""
+    if kind == "png":
+        return dataset
+    pngs = dataset.with_name(f"{dataset.name}_released_png")
+    pngs.mkdir()
+    {"dicom": released_way.convert_dicom, "nifti": released_way.convert_nifti}[kind](dataset, pngs)
+    return pngs
+
+
 def released(kind: str, dataset: Path, work: Path, threshold: int) -> Path:
     """The folder of the PNG files that the released pipeline keeps."""
-    released_way.run(kind, dataset, work / f"released_{threshold}", threshold)
-    return work / f"released_{threshold}" / "kept"
+    kept = work / f"released_{threshold}"
+    released_way.reduce_pngs(converted(kind, dataset), kept, threshold)
+    return kept
 
 
 def reduced(dataset: Path, work: Path, threshold: int, **options: object) -> Path:
@@ -119,8 +141,9 @@ def test_phantoms(kind, threshold, tmp_path, request) -> None:
 @pytest.mark.parametrize("kind", ["nifti", "dicom"])
 def test_text_order_decides_who_survives(kind, tmp_path, request) -> None:
     """The data above tell text order from numeric order: this would fail in the order of the indices."""
-    theirs = released(kind, request.getfixturevalue(kind), tmp_path, 6)
-    pictures = sorted((tmp_path / "released_6" / "png").iterdir(), key=lambda path: int(path.stem.rpartition("_")[2]))
+    dataset = request.getfixturevalue(kind)
+    theirs = released(kind, dataset, tmp_path, 6)
+    pictures = sorted(converted(kind, dataset).iterdir(), key=lambda path: int(path.stem.rpartition("_")[2]))
     volumes: dict[str, list[Path]] = {}
     for path in pictures:
         volumes.setdefault(released_way.volume_of(path.name), []).append(path)
@@ -154,8 +177,8 @@ def test_other_thresholds_are_selections_from_one_run(kind, tmp_path, request) -
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 @pytest.mark.parametrize("kind", ["nifti", "dicom"])
 def test_the_released_png_folder_as_input(kind, threshold, tmp_path, request) -> None:
-    theirs = released(kind, request.getfixturevalue(kind), tmp_path, threshold)
-    pngs = tmp_path / f"released_{threshold}" / "png"
+    dataset = request.getfixturevalue(kind)
+    theirs, pngs = released(kind, dataset, tmp_path, threshold), converted(kind, dataset)
     names = {path.name for path in pngs.iterdir()}
     assert ("LIDC-IDRI-0002_124.png" if kind == "dicom" else "PETCT_00000000a1_2_129.png") in names
     out = reduced(pngs, tmp_path, threshold)
@@ -180,7 +203,7 @@ def test_stored_padding_of_minus_2000(tmp_path) -> None:
     series = tmp_path / "data" / "LIDC-IDRI-0003" / "study" / "series"
     write_dicom(body, series, intercept=0)
     assert_equal_to_released("dicom", tmp_path / "data", tmp_path, 6)
-    first = next((tmp_path / "released_6" / "png").glob("LIDC-IDRI-0003_0.png"))
+    first = converted("dicom", tmp_path / "data") / "LIDC-IDRI-0003_0.png"
     assert (np.asarray(Image.open(first))[:5] > 50).all()  # 0 HU, not black
 
 
@@ -189,8 +212,7 @@ def test_padding_that_the_released_way_replaces_counts_as_air(tmp_path) -> None:
     body = scan(3, 30, "LIDC-IDRI-0003")
     body.hu[:, :5] = -3024
     write_dicom(body, tmp_path / "data" / "LIDC-IDRI-0003" / "study" / "series", intercept=-1024)
-    released("dicom", tmp_path / "data", tmp_path, 0)
-    pngs = tmp_path / "released_0" / "png"
+    pngs = converted("dicom", tmp_path / "data")
     theirs = {int(str(imagehash.dhash(Image.open(path))), 16) for path in pngs.iterdir()}
     reduce_dataset(tmp_path / "data", tmp_path / "ours", workers=0)
     assert set(Manifest.read(tmp_path / "ours").slices["hash"].tolist()) == theirs
@@ -270,7 +292,7 @@ def test_two_series_of_a_patient_are_one_volume_in_the_released_png_folder(tmp_p
     for seed, series in enumerate(["series_1", "series_2"]):
         write_dicom(scan(seed, 40 + seed, patient), tmp_path / "data" / patient / "study" / series)
     released("dicom", tmp_path / "data", tmp_path, 6)
-    assert_pngs_as_input_agree(tmp_path, 6)
+    assert_pngs_as_input_agree(converted("dicom", tmp_path / "data"), tmp_path, 6)
 
 
 def test_only_ct_files_count(nifti, tmp_path) -> None:
@@ -282,30 +304,44 @@ def test_only_ct_files_count(nifti, tmp_path) -> None:
     assert_equal_to_released("nifti", dataset, tmp_path, 6, include=("CT.nii.gz",))
 
 
-@pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_real_nifti(threshold, tmp_path, real_data) -> None:
-    dataset = tmp_path / "data"
+@pytest.fixture(scope="module")
+def real_nifti(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real volumes, each as the only study of a patient."""
+    dataset = tmp_path_factory.mktemp("real") / "nifti"
     files = sorted((real_data / "ct").rglob("*.nii.gz"))
     assert len(files) >= 4
     for number, path in enumerate(files):
         study = dataset / f"PETCT_{number:010x}" / "study"
         study.mkdir(parents=True)
         (study / "CT.nii.gz").symlink_to(path)
-    assert_equal_to_released("nifti", dataset, tmp_path, threshold)
-    assert_pngs_as_input_agree(tmp_path, threshold)
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def real_dicom(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real series, as the only one of its patient."""
+    dataset = tmp_path_factory.mktemp("real") / "dicom"
+    (series,) = (real_data / "ct" / "chest_dicom").iterdir()
+    patient = str(pydicom.dcmread(next(series.glob("*.dcm"))).PatientID)
+    shutil.copytree(series, dataset / patient / "study" / series.name)
+    return dataset
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_real_dicom(threshold, tmp_path, real_data) -> None:
-    (series,) = (real_data / "ct" / "chest_dicom").iterdir()
-    patient = str(pydicom.dcmread(next(series.glob("*.dcm"))).PatientID)
-    shutil.copytree(series, tmp_path / "data" / patient / "study" / series.name)
-    assert_equal_to_released("dicom", tmp_path / "data", tmp_path, threshold)
-    assert_pngs_as_input_agree(tmp_path, threshold, patterns=(r"(?P<patient>.*)_(?P<index>\d+)",))
+def test_real_nifti(threshold, tmp_path, real_nifti) -> None:
+    assert_equal_to_released("nifti", real_nifti, tmp_path, threshold)
+    assert_pngs_as_input_agree(converted("nifti", real_nifti), tmp_path, threshold)
 
 
-def assert_pngs_as_input_agree(work: Path, threshold: int, **options: object) -> None:
-    """The PNG folder that the released converter left in `work`, reduced by us, gives the released kept set."""
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_real_dicom(threshold, tmp_path, real_dicom) -> None:
+    assert_equal_to_released("dicom", real_dicom, tmp_path, threshold)
+    pngs = converted("dicom", real_dicom)
+    assert_pngs_as_input_agree(pngs, tmp_path, threshold, patterns=(r"(?P<patient>.*)_(?P<index>\d+)",))
+
+
+def assert_pngs_as_input_agree(pngs: Path, work: Path, threshold: int, **options: object) -> None:
+    """The PNG folder of the released converter, reduced by us, gives the kept set that `released` left in `work`."""
     (work / "from_png").mkdir()
-    reduced(work / f"released_{threshold}" / "png", work / "from_png", threshold, **options)
-    assert_same_pictures(work / "from_png" / f"ours_{threshold}_png", work / f"released_{threshold}" / "kept")
+    reduced(pngs, work / "from_png", threshold, **options)
+    assert_same_pictures(work / "from_png" / f"ours_{threshold}_png", work / f"released_{threshold}")

@@ -122,6 +122,12 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_out(tmp_path_factory.mktemp("report") / "out", cases)
 
 
+@pytest.fixture(scope="module")
+def page(out: Path) -> Path:
+    """The report of `out`, written once, under a name that no other takes."""
+    return write_report(out).rename(out / "page.html")
+
+
 def go(browser: Browser, scale: str, value: float) -> None:
     browser.run(f"location.hash = '#{scale}={value}'; dispatchEvent(new HashChangeEvent('hashchange'))")
 
@@ -130,12 +136,12 @@ def shown_kept(browser: Browser) -> int:
     return int(browser.run("document.querySelector('#kept_count dd').textContent").replace(",", ""))
 
 
-def check_every_choice(browser: Browser, out: Path) -> int:
-    """What the browser shows of each choice of each scale against `select`; returns their number."""
+def check_every_choice(browser: Browser, out: Path, page: Path) -> int:
+    """What the browser shows on a page of each choice of each scale against `select`; returns their number."""
     manifest = Manifest.read(out)
     sizes = np.cumsum([record["slices"] for record in manifest.volumes])[:-1]
     shown = [(out / "store" / "thumbnails" / f"{record['volume']}.npy").is_file() for record in manifest.volumes]
-    browser.open(write_report(out).as_uri())
+    browser.open(page.as_uri())
     choices = [(scale, target) for scale in all_scales(out) for target in scale.targets]
     addresses = [[scale.name, target.fraction or target.threshold or 0] for scale, target in choices]
     found = browser.run(f"({EVERY})({json.dumps(addresses)})")
@@ -148,23 +154,23 @@ def check_every_choice(browser: Browser, out: Path) -> int:
     return len(choices)
 
 
-def test_the_page_and_select_agree_on_every_choice(browser: Browser, out: Path) -> None:
-    assert check_every_choice(browser, out) == 65 + 65 + 46
+def test_the_page_and_select_agree_on_every_choice(browser: Browser, out: Path, page: Path) -> None:
+    assert check_every_choice(browser, out, page) == 65 + 65 + 46
 
 
 def test_the_page_and_select_agree_on_five_real_volumes(browser: Browser, real_report: Path) -> None:
-    assert check_every_choice(browser, real_report) >= 65 + 65
+    assert check_every_choice(browser, real_report, write_report(real_report)) >= 65 + 65
     assert (real_report / "report.html").stat().st_size < 3e6
 
 
 @pytest.mark.parametrize("measure", ["hash", "ssim"])
 def test_it_shows_what_report_writes_of_that_selection(
-    browser: Browser, out: Path, tmp_path: Path, measure: str
+    browser: Browser, out: Path, page: Path, tmp_path: Path, measure: str
 ) -> None:
     if measure != "hash":
         cases = [Case(walk_hashes(50, seed, 9), unreadable={4: "x"}, thumbnails=True) for seed in (1, 2)]
         out = make_out(tmp_path / "out", cases, Target.of(method=measure, fraction=0.5), measure=measure)
-    page = write_report(out).rename(tmp_path / "page.html")
+        page = write_report(out).rename(tmp_path / "page.html")
     wanted = {"hash": ("exemplars", "pairs", "share"), "ssim": ("ssim", "ssim_share")}[measure]
     for scale in all_scales(out):
         if scale.name in wanted:
@@ -213,8 +219,8 @@ def test_by_keyboard_to_three_bits_and_back(
     assert browser.complaints() == []
 
 
-def test_the_other_rule_begins_where_as_many_slices_stay(browser: Browser, out: Path) -> None:
-    browser.open(write_report(out).as_uri())
+def test_the_other_rule_begins_where_as_many_slices_stay(browser: Browser, out: Path, page: Path) -> None:
+    browser.open(page.as_uri())
     before = shown_kept(browser)
     browser.run("document.querySelector('#chooser [value=pairs]').click()")
     kept = all_scales(out)[1].kept
@@ -234,37 +240,37 @@ def test_a_selection_that_is_on_no_scale_is_shown_until_the_slider_moves(browser
     assert browser.run(STATE) == before
 
 
-def test_without_a_script_and_on_paper_there_is_no_form(browser: Browser, out: Path) -> None:
+def test_without_a_script_and_on_paper_there_is_no_form(browser: Browser, page: Path) -> None:
     visible = "getComputedStyle(document.getElementById('chooser')).display !== 'none'"
-    browser.open(write_report(out).as_uri())
+    browser.open(page.as_uri())
     assert browser.run(visible)
     browser.send("Emulation.setEmulatedMedia", media="print")
     assert not browser.run(visible)
     browser.send("Emulation.setEmulatedMedia", media="")
     browser.send("Emulation.setScriptExecutionDisabled", value=True)
     try:
-        browser.open((out / "report.html").as_uri())
+        browser.open(page.as_uri())
         assert not browser.run(visible)
     finally:
         browser.send("Emulation.setScriptExecutionDisabled", value=False)
 
 
-def test_the_page_runs_its_own_script_alone(browser: Browser, out: Path) -> None:
+def test_the_page_runs_its_own_script_alone(browser: Browser, out: Path, page: Path) -> None:
     """A note that holds a script is text; and one that was put into the file is not run."""
-    page = Page(write_report(out))
-    assert [attributes for tag, attributes in page.elements if tag == "script"] == [
+    parsed = Page(page)
+    assert [attributes for tag, attributes in parsed.elements if tag == "script"] == [
         {"type": "application/json", "id": "choices"},
         {},
     ]
-    assert page.tables["noted"][1][0] == "<script>a()"
+    assert parsed.tables["noted"][1][0] == "<script>a()"
     forged = out / "forged.html"
-    forged.write_text(page.source.replace("</main>", "<script>document.title = 'forged'</script></main>"))
+    forged.write_text(parsed.source.replace("</main>", "<script>document.title = 'forged'</script></main>"))
     browser.open(forged.as_uri())
     assert browser.run("document.title") == "Slice reduction report"
 
 
-def test_narrow_windows_do_not_scroll_sideways(browser: Browser, out: Path, tmp_path: Path) -> None:
-    browser.open(write_report(out).as_uri())
+def test_narrow_windows_do_not_scroll_sideways(browser: Browser, page: Path, tmp_path: Path) -> None:
+    browser.open(page.as_uri())
     go(browser, "exemplars", 3)
     browser.picture(tmp_path / "narrow.png", 360, 700)
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")

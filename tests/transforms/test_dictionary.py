@@ -182,7 +182,7 @@ def test_loader_with_workers_and_cache(tmp_path):
     expected = [chain({"image": path}) for path in paths]
     assert pickle.loads(pickle.dumps(chain)).transforms[-1].scale.lower == -1024  # noqa: S301
     dataset = CacheDataset([{"image": str(path)} for path in paths], chain, num_workers=0, progress=False)
-    batches = list(DataLoader(dataset, batch_size=1, num_workers=2, multiprocessing_context="forkserver"))
+    batches = list(DataLoader(dataset, batch_size=1, num_workers=1, multiprocessing_context="forkserver"))
     for batch, item in zip(batches, expected, strict=True):
         assert batch["image"].dtype == torch.uint8
         np.testing.assert_array_equal(batch["image"][0], item["image"])

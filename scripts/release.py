@@ -258,7 +258,7 @@ def _run(line: Sequence[str], folder: Path) -> str:
     environment |= {"PYTHONNOUSERSITE": "1"}
     done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        told = (done.stdout + done.stderr).strip()[-3000:]
+        told = (done.stdout + done.stderr).strip()
         raise UserError(f"`{' '.join(map(str, line))}` failed with exit code {done.returncode}:\n{told}")
     return done.stdout
 

@@ -33,8 +33,13 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def lock(file: IO[Any], folder: Path) -> None:
-    """Hold `file` for this process until it is closed, as the one that writes into `folder`.
+def lock(file: IO[Any] | int, folder: Path, *, wait: bool = False) -> None:
+    """Hold `file`, or a descriptor, for this process until it is closed, as the one that writes into `folder`.
+
+    Args:
+        file: any open file in that folder.
+        folder: for the sentence.
+        wait: until another process has let it go, rather than raise.
 
     Raises:
         OutputError: another process holds it.
@@ -42,11 +47,31 @@ def lock(file: IO[Any], folder: Path) -> None:
     if fcntl is None:
         return  # type: ignore[unreachable]
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
         raise OutputError(f"another run is writing into {folder}: wait for it or name another folder") from error
     except OSError:  # some network file systems have no locks; a run alone needs none
         return
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Be the one process that writes into a folder, which is made if absent; no file is left for that.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be made.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:  # Windows opens no folder
+        yield  # type: ignore[unreachable]
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -103,9 +103,8 @@ def _run(options: argparse.Namespace) -> int:
         _write_tiny_data(data, {name for step in to_do for name in step.data})
     _refuse_absent(to_do, data)
     _write_labels(experiment, folder, data, to_do)
-    for step in chosen:  # of a run that was stopped before it kept them
-        _keep(step, book, kept)
-    failed = _work(to_do, chosen, steps, book, kept)
+    failed = _keep_all(chosen, book, kept)  # of a run that was stopped before it kept them
+    failed |= _work(to_do, chosen, steps, book, kept)
     _say_failures(failed)
     if not options.only or any(name == "table" or name.startswith(("evaluate", "probe")) for name in options.only):
         _conclude(experiment, folder, failed, kept)
@@ -143,6 +142,17 @@ def _keep(step: Step, book: Book, kept: Kept) -> None:
         kept.add_pretraining(step.name, book.identity(step), book.seconds(step), step.output)
 
 
+def _keep_all(steps: Sequence[Step], book: Book, kept: Kept) -> dict[str, tuple[str, Path]]:
+    """Keep what steps found; returns of those whose results cannot be kept why, and the log."""
+    failed: dict[str, tuple[str, Path]] = {}
+    for step in steps:
+        try:
+            _keep(step, book, kept)
+        except UserError as error:
+            failed[step.name] = f"{error}", book.log(step)
+    return failed
+
+
 def _write_labels(experiment: Experiment, folder: Path, data: Mapping[str, Path], to_do: Sequence[Step]) -> None:
     """The tables of labels that probes want and that the experiment tells by paths."""
     wanted = {step.name.split("/")[1] for step in to_do if step.name.startswith("probe/")}
@@ -176,6 +186,8 @@ def _folders(options: argparse.Namespace, names: Sequence[str], folder: Path) ->
         raise UserError("--tiny makes its own data: drop --data")
     if len(given) < len(options.data):
         raise UserError("expected --data once for each name, found one twice: drop one")
+    if len({*given.values()}) < len(given):
+        raise UserError("expected another folder for each name of --data, found one for two: name one folder once")
     return {name: folder / "data" / name for name in names} if options.tiny else given
 
 
@@ -288,8 +300,8 @@ def _work(
             continue
         if step.name.startswith("evaluate"):  # thrice the size of the network, and of no use any more
             shutil.rmtree(step.output / LAST.parent, ignore_errors=True)
-        _keep(step, book, kept)
-        progress.end(f"{seconds:.1f} s")
+        failed |= _keep_all([step], book, kept)
+        progress.end("failed" if step.name in failed else f"{seconds:.1f} s")
     return failed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,10 @@ from lessismore_transforms.audit.measure import LOSS
 from lessismore_transforms.audit.neighbours import NEXT, OTHER, at_bits
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.pretraining.indicators import NEAR_BITS
-from lessismore_transforms.wording import counted, percent
+from lessismore_transforms.wording import percent
 
 FULL = "all parts"
-FEW, MANY = 0.1, 1.0  # near copies per picture, as exact ones
+FEW, MANY = 0.1, 1.0  # exact copies per picture
 
 
 def find(
@@ -31,13 +32,30 @@ def near_bits(about: Mapping[str, Any]) -> int:
     return min(NEAR_BITS, int(about["settings"]["bits"]))
 
 
+def with_interval(estimate: Mapping[str, Any], unknown: str) -> str:
+    """A number with its interval as text; another text where it is unknown."""
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None or math.isnan(value):
+        return unknown
+    return f"{value:.2f}" if low is None or math.isnan(low) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def batches_of(about: Mapping[str, Any]) -> str:
+    """How batches are drawn, in words."""
+    batches, size = about["batches"], about["negatives"][0]["batch_size"]
+    if not batches["balance"]:
+        return f"batches of {size}"
+    together = batches["volumes_per_batch"]
+    return f"batches of {size}, {'all' if together is None else together} volumes in turn"
+
+
 def answer(about: Mapping[str, Any]) -> list[str]:
     """The answer, in plain text."""
     bits, everything = near_bits(about), about["negatives"][0]
     near = everything["near"][bits]
     many = (
         f"With all slices, a picture has {near['per_picture']:.2f} near copies (same volume, within {at_bits(bits)}) "
-        f"among the {counted(everything['batch_size'] - 1, 'other picture')} of its batch; "
+        f"among the others of its batch ({batches_of(about)}); "
         f"{percent(near['at_least_one'])} of the pictures have one or more."
     )
     encoders = [_of_encoder(about, model["name"]) for model in about["models"]]
@@ -94,33 +112,30 @@ def _verdict(about: Mapping[str, Any]) -> str:
         return "There is one patient, so what is far cannot be told: audit slices of several."
     if not found:
         return "No encoder tells patients apart under these views: give one that was trained, by --models."
-    worst, least = max(found), min(found)
-    told = f"{worst:.2f}" if f"{worst:.2f}" == f"{least:.2f}" else f"{least:.2f} to {worst:.2f}"
-    most = at_bits(about["settings"]["bits"])
-    amount = f"All near copies up to {most} together are as {told} exact copies per picture and batch"
-    if worst < FEW:
+    low, high = min(each["low"] for each in found), max(each["high"] for each in found)
+    told = " or ".join(with_interval(each, "") for each in found)
+    amount = f"To its loss, the slices of a volume together are as {told} exact copies per picture and batch"
+    if high < FEW:
         return f"{amount}: too few to matter. Expect shorter epochs of a reduction, not better encoders."
-    if least < MANY:
+    if low >= MANY:
+        return (
+            f"{amount}: the premise holds. Whether a reduction, or masked near copies, helps, a training has to show."
+        )
+    if low >= FEW:
         return f"{amount}: the premise holds in part. A reduction, or masked near copies, may help; try it small."
-    return f"{amount}: the premise holds. Whether a reduction, or masked near copies, helps, a training has to show."
+    return f"{amount}: these data do not tell whether that is enough to matter. Audit more patients, or try it small."
 
 
 def _of_selections(about: Mapping[str, Any]) -> list[str]:
-    """The largest selection that leaves few near copies, where ALL has more."""
-    if not about["has_negatives"] or max(_as_exact(about, about["negatives"][0]), default=0) < MANY:
+    """What the selections leave of it."""
+    if not about["has_negatives"] or not _as_exact(about, about["negatives"][0]):
         return []
-    worst = {row["selection"]: max(_as_exact(about, row), default=MANY) for row in about["negatives"][1:]}
-    fine = [row for row in about["negatives"][1:] if worst[row["selection"]] < MANY]
-    if not fine:
-        return [f"No selection here leaves fewer than {MANY:g}: `select` draws others, with a larger threshold."]
-    most = max(fine, key=lambda row: row["slices"])
-    return [
-        f"The largest selection that leaves fewer than {MANY:g} is {most['selection']} ({most['target']}, "
-        f"{counted(most['slices'], 'slice')}): {worst[most['selection']]:.2f}."
-    ]
+    left = [(row["selection"], _as_exact(about, row)) for row in about["negatives"][1:]]
+    told = [f"{name} {' or '.join(with_interval(each, '') for each in found)}" for name, found in left if found]
+    return [f"Selections leave of it: {'; '.join(told)}."] if told else []
 
 
-def _as_exact(about: Mapping[str, Any], row: Mapping[str, Any]) -> list[float]:
-    """Near copies of a selection as exact ones, of the encoders that the verdict rests on."""
+def _as_exact(about: Mapping[str, Any], row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a selection's negatives are in exact copies, to the encoders that the verdict rests on."""
     told = [row["as_exact_copies"][name] for name in judges(about)]
-    return [value for value in told if value is not None]
+    return [each for each in told if each["value"] is not None and each["low"] is not None]

@@ -27,7 +27,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 CHUNK = 16  # slices
-ALIGNED = ("hash", "ssim")  # measures of pictures at one place
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lessismore_transforms.analysis.models import Model
-from lessismore_transforms.audit.compared import ALIGNED, Chunks, Variant
+from lessismore_transforms.audit.compared import Chunks, Variant
+from lessismore_transforms.audit.settings import ALIGNED
 from lessismore_transforms.errors import UserError, first_line
 from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.training.loader import as_it_is, leave_signals_to_the_trainer
@@ -55,8 +56,10 @@ class Distances:
 
 def measure(
     chunks: Chunks, models: Sequence[Model], index: Ints, measured: Sequence[Ints], *, workers: int = 0
-) -> list[list[Distances]]:
-    """The distances under each variant, by each measure.
+) -> tuple[list[list[Distances]], list[Tensor]]:
+    """The distances under each variant, by each measure; and of each encoder the directions of all views.
+
+    Directions are float32 (2 V + 1, n, F), of the slices, of their first views under each variant, of the second ones.
 
     Args:
         chunks: the pictures.
@@ -99,7 +102,7 @@ def measure(
         for model, directions in of_models:
             distances += _of_features(model.name, directions[list(views)], chosen)
         results.append(distances)
-    return results
+    return results, [directions for _, directions in of_models]
 
 
 def _encoded(model: Model, whole: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -1,17 +1,25 @@
-"""How likely a negative is a near copy: counted exactly, for batches that are drawn without putting back.
+"""How likely a negative is a near copy: counted exactly, for the two ways in which batches are drawn.
 
-A batch holds B different pictures of the n of a selection, each set equally likely (a shuffled epoch). For picture i
-with c_i near copies among the other n - 1 the number of near copies among its B - 1 negatives is hypergeometric, so
+The negatives of a picture are the B - 1 others of its batch. `Draws` says of picture i how many of them, d, are drawn
+without putting back from a pool of m_i pictures, any set equally likely:
 
-    share        = mean over i of c_i / (n - 1)
-    per picture  = (B - 1) * share
-    at least one = 1 - mean over i of C(n - 1 - c_i, B - 1) / C(n - 1, B - 1)
+    a shuffled epoch   d = B - 1 of all m = n - 1 others; all pictures are drawn equally often
+    balanced           d = b - 1 of the m_i = n_i - 1 others of its volume, where a batch takes b pictures of each of k
+                       volumes in turn; all volumes are drawn equally often
 
-where C are binomial coefficients. Near copies are slices of the same volume within some bits of the difference hash.
+Near copies are slices of the same volume, so those in the pool are all c_i that there are. Their number among the
+negatives is hypergeometric; with weights w_i by how often a picture is drawn,
+
+    per picture  = sum over i of w_i d c_i / m_i
+    share        = per picture / (B - 1)
+    at least one = 1 - sum over i of w_i C(m_i - c_i, d) / C(m_i, d)
+
+where C are binomial coefficients. A batch that is no multiple of the volumes takes one more of some of them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class Likelihood(NamedTuple):
@@ -41,31 +50,87 @@ class Likelihood(NamedTuple):
     at_least_one: float
 
 
-def likelihood(copies: Ints, batch_size: int) -> Likelihood:
-    """How likely near copies are among the negatives of a picture; see the equations above.
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """How the negatives of n pictures are drawn; see the equations above.
 
     Args:
-        copies: (n,), the number of near copies of each picture among the others.
-        batch_size: B; of fewer pictures all are a batch.
+        batch_size: B, all pictures where there are fewer.
+        weight: (n,), the probability that a drawn picture is this one.
+        pool: (n,), m_i.
+        drawn: (n, c), the numbers d that there are.
+        chance: (c,), the probability of each.
+    """
+
+    batch_size: int
+    weight: Floats
+    pool: Ints
+    drawn: Ints
+    chance: Floats
+
+    @property
+    def per_other(self) -> Floats:
+        """(n,), how often a certain other picture of its pool is among the negatives of each picture."""
+        found: Floats = self.drawn @ self.chance / np.maximum(self.pool, 1)
+        return found
+
+
+def shuffled(n: int, batch_size: int) -> Draws:
+    """Batches of a shuffled epoch of n pictures.
 
     Raises:
         UserError: there are fewer than 2 pictures, or the batch has.
     """
-    n = len(copies)
+    _check(n, batch_size)
+    drawn = min(batch_size, n) - 1
+    return Draws(drawn + 1, np.full(n, 1 / n), np.full(n, n - 1), np.full((n, 1), drawn), np.ones(1))
+
+
+def balanced(volumes: NDArray[np.generic], batch_size: int, volumes_per_batch: int | None = None) -> Draws:
+    """Batches that take from the volumes in turn.
+
+    Args:
+        volumes: (n,), the volume of each picture.
+        batch_size: B.
+        volumes_per_batch: k; none, or more than there are, for all.
+
+    Raises:
+        UserError: there are fewer than 2 pictures, or the batch has.
+    """
+    _check(len(volumes), batch_size)
+    member, sizes = np.unique(volumes, return_inverse=True, return_counts=True)[1:]
+    together = min(volumes_per_batch or len(sizes), len(sizes))
+    fewer, more = divmod(batch_size, together)  # of each volume; of so many one more
+    chance = np.array([(together - more) * fewer, more * (fewer + 1)]) / batch_size
+    drawn = np.minimum([[max(fewer - 1, 0), fewer]], sizes[member][:, None] - 1)
+    weight = 1 / (len(sizes) * sizes[member])
+    return Draws(min(batch_size, len(volumes)), weight, sizes[member] - 1, drawn, chance)
+
+
+def likelihood(copies: Ints, draws: Draws) -> Likelihood:
+    """How likely near copies are among the negatives of a picture; see the equations above.
+
+    Args:
+        copies: (n,), the number of near copies of each picture among the others.
+        draws: how those are drawn.
+    """
+    per_picture = float(draws.weight @ (draws.per_other * copies))
+    none = _none_of(copies[:, None], draws.pool[:, None], draws.drawn) @ draws.chance
+    return Likelihood(per_picture / (draws.batch_size - 1), per_picture, 1 - float(draws.weight @ none))
+
+
+def _check(n: int, batch_size: int) -> None:
     if min(n, batch_size) < 2:
         raise UserError(
             f"expected 2 pictures or more in a set and in a batch, found {n} and {batch_size}: one has no negatives"
         )
-    drawn = min(batch_size, n) - 1
-    share = float(copies.mean()) / (n - 1)
-    return Likelihood(share, drawn * share, 1 - float(_none_of(copies, n - 1, drawn).mean()))
 
 
-def _none_of(copies: Ints, of: int, drawn: int) -> NDArray[np.float64]:
+def _none_of(copies: Ints, of: Ints, drawn: Ints) -> Floats:
     """The probability that none of `copies` is among `drawn` of `of`: C(of - copies, drawn) / C(of, drawn)."""
     rest = of - copies
     logs = gammaln(rest + 1) - gammaln(np.maximum(rest - drawn, 0) + 1) - gammaln(of + 1) + gammaln(of - drawn + 1)
-    result: NDArray[np.float64] = np.where(rest >= drawn, np.exp(logs), 0.0)
+    result: Floats = np.where(rest >= drawn, np.exp(logs), 0.0)
     return np.where(copies == 0, 1.0, result)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.audit import charts
-from lessismore_transforms.audit.answer import FULL, answer, find, near_bits
+from lessismore_transforms.audit.answer import FULL, answer, batches_of, find, near_bits, with_interval
 from lessismore_transforms.audit.measure import ALIGNED_CROP, HASH, LOSS, SSIM, WHOLE
 from lessismore_transforms.audit.neighbours import NEXT, OTHER, at_bits
 from lessismore_transforms.audit.rates import ceiling
@@ -114,19 +114,19 @@ def _negatives(about: Mapping[str, Any]) -> str:
                 f"{near['per_picture']:.2f}",
                 percent(near["at_least_one"]),
                 f"{row['same_volume']['per_picture']:.2f}",
-                *("–" if each is None else f"{each:.2f}" for each in told),
+                *(with_interval(each, "–") for each in told),
             ]
         )
     head += [f"as exact copies, {escape(name)}" for name in names]
     caption = "Near copies among the negatives of a picture"
     drawn = charts.negatives(about["negatives"])
     return f"""<section id="negatives"><h2>How many negatives are near copies?</h2>
-<p>In a batch of {counted(about["negatives"][0]["batch_size"], "different picture")}, drawn at random, counted exactly.
-Near copies are slices of the same volume within {at_bits(bits)} of the difference hash.</p>
+<p>Of different pictures in {batches_of(about)}, counted exactly. Near copies are slices of the same volume within
+{at_bits(bits)} of the difference hash.</p>
 {html_table("selections", caption, head, rows, kind="numeric", whole="audit.json")}
-<p class="caption">As exact copies: what an encoder makes of the near copies up to {at_bits(about["settings"]["bits"])},
-each weighed by its likeness (see below). 2 means that they are as bad as 2 exact copies of the picture among its
-negatives.</p>
+<p class="caption">As exact copies: what an encoder makes of all slices of the volume among the negatives, each pair
+weighed by where it lies between another patient's slice (0) and an exact copy (1), whatever its hash. 2 means that they
+are as bad as 2 exact copies of the picture. Intervals by patient.</p>
 {plot(drawn, "Near copies per picture over bits", "The same for each number of bits.")}
 </section>"""
 
@@ -139,7 +139,8 @@ def _rates(about: Mapping[str, Any]) -> str:
 of the difference hash, 1 − SSIM, or 1 − cosine of an encoder's features. The rate tells how often n is closer to x than
 the view. An exact copy has the rate 1, or 1/2 as the loss sees it, where its view is one draw more of the same. The
 rate of another patient's slices tells what the measure can see at all; where it is high, the measure says little. The
-likeness lies between: 0 as another patient's slice, 1 as an exact copy.</p>"""
+likeness lies between: 0 as another patient's slice, 1 as an exact copy. Of slices that are close to all others it can
+be above 1.</p>"""
     ]
     for comparison, measures in ((LOSS, [*encoders, HASH]), (ALIGNED_CROP, [SSIM, HASH]), (WHOLE, [*encoders, HASH])):
         series = {name: [rate for rate in about["rates"][FULL] if _is(rate, comparison, name)] for name in measures}

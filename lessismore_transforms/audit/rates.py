@@ -11,7 +11,8 @@ r0. So the likeness
 
     (r - r0) / (c - r0),   c = 1, or 1/2 of the loss,
 
-is 0 where a neighbour is no closer than a slice of another patient, and 1 where it is taken for the slice itself.
+is 0 where a neighbour is no closer than a slice of another patient, and 1 where it is as close as an exact copy. In the
+loss it can be above 1: views of a slice that is close to all can be closer than the own one more than half the time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _TIE = 1e-6  # of 1 - SSIM and 1 - cosine: less is rounding
-_LEAST = 0.05  # of c - r0, below which a measure tells nothing
+LEAST_ROOM = 0.05  # of c - r0, below which a measure tells nothing
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,13 @@ class Rate:
 
 def collisions(distances: Distances) -> Floats:
     """1, 1/2 or 0 for each slice and neighbour, (n, K), see above; nan where there is none."""
-    gap = distances.others - distances.own[:, None]
-    tied = np.abs(gap) <= _TIE
-    tie = 0.5 if distances.comparison == LOSS else 1.0
-    found: Floats = np.where(np.isnan(gap), np.nan, np.where(tied, tie, gap < 0))
+    return as_collisions(distances.others - distances.own[:, None], distances.comparison)
+
+
+def as_collisions(gap: Floats, comparison: str) -> Floats:
+    """1, 1/2 or 0 by how much farther a neighbour is than the view; nan stays."""
+    tie = 0.5 if comparison == LOSS else 1.0
+    found: Floats = np.where(np.isnan(gap), np.nan, np.where(np.abs(gap) <= _TIE, tie, gap < 0))
     return found
 
 
@@ -93,13 +97,13 @@ def rates(distances: Distances, kinds: tuple[str, ...], patients: NDArray[np.gen
 def _likeness(own: Floats, control: Floats, top: float, patients: NDArray[np.generic]) -> Estimate:
     """The likeness of slices (n,) with neighbours; all of them tell what another patient's slices are like."""
     used = ~np.isnan(control)
-    if not used.any() or top - control[used].mean() < _LEAST:
+    if not used.any() or top - control[used].mean() < LEAST_ROOM:
         return Estimate(math.nan, math.nan, math.nan, 0)
 
     def of(rows: Ints) -> float:
         near, base = own[rows], control[rows]
         near, base = near[~np.isnan(near)], base[~np.isnan(base)]
-        if not near.size or not base.size or top - base.mean() < _LEAST:
+        if not near.size or not base.size or top - base.mean() < LEAST_ROOM:
             return math.nan
         return float((near.mean() - base.mean()) / (top - base.mean()))
 

@@ -11,27 +11,30 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lessismore_transforms import __version__
+from lessismore_transforms.analysis.group_intervals import Estimate
 from lessismore_transforms.analysis.models import Model, load_models
 from lessismore_transforms.atomic import atomic_write, finite, write_json, writing
-from lessismore_transforms.audit.answer import FULL, find, near_bits
+from lessismore_transforms.audit.answer import FULL, batches_of, find, near_bits, with_interval
 from lessismore_transforms.audit.compared import Chunks, Variant
 from lessismore_transforms.audit.measure import LOSS, Distances, measure
-from lessismore_transforms.audit.negatives import copies_at, likelihood
+from lessismore_transforms.audit.negatives import Draws, balanced, copies_at, likelihood, shuffled
 from lessismore_transforms.audit.neighbours import NEXT, OTHER, Neighbours, at_bits, find_neighbours
 from lessismore_transforms.audit.page import write_page
 from lessismore_transforms.audit.parts_of_views import parts_of
-from lessismore_transforms.audit.rates import Rate, rates
+from lessismore_transforms.audit.rates import Rate, collisions, rates
 from lessismore_transforms.audit.settings import AuditSettings
 from lessismore_transforms.audit.source import Source, open_source
 from lessismore_transforms.audit.view_pair import read_views
+from lessismore_transforms.audit.within_volumes import collisions_within, exact_copies
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import pick_device
 from lessismore_transforms.wording import aligned, percent
@@ -53,6 +56,11 @@ def audit(settings: AuditSettings) -> Path:
     batch_size = settings.batch_size or views.batch_size
     if batch_size is None or batch_size < 2:
         raise UserError(f"expected a batch of 2 pictures or more, found {batch_size}: give --batch_size, such as 128")
+    balance = settings.balance or views.balance
+    together = (settings.volumes_per_batch or views.volumes_per_batch) if balance else None
+    if settings.volumes_per_batch and not balance:
+        raise UserError("expected --balance with --volumes_per_batch, found none: give both, or drop it")
+    batches = {"batch_size": batch_size, "balance": balance, "volumes_per_batch": together}
     source = open_source(settings.dataset_dir, settings.slices, seed=settings.seed)
     seen = source.seen
     smallest = seen.loc[(seen["height"] * seen["width"]).idxmin()]
@@ -65,7 +73,7 @@ def audit(settings: AuditSettings) -> Path:
     chunks.views.check(int(smallest["height"]), int(smallest["width"]))
     with writing(settings.output_dir):
         settings.output_dir.mkdir(parents=True, exist_ok=True)
-    found = measure(chunks, models, neighbours.index, measured, workers=settings.workers)
+    found, directions = measure(chunks, models, neighbours.index, measured, workers=settings.workers)
     patients = seen["patient"].to_numpy()
     of_variants = {
         name: [rate for each in distances for rate in rates(each, neighbours.kinds, patients)]
@@ -82,7 +90,8 @@ def audit(settings: AuditSettings) -> Path:
         "models": [{"name": model.name, **model.origin} for model in models],
         "kinds": _kinds(neighbours),
         "rates": {name: [_plain(rate) for rate in each] for name, each in of_variants.items()},
-        "negatives": _negatives(source, of_variants[FULL], models, settings.bits, batch_size),
+        "batches": batches,
+        "negatives": _negatives(source, batches, settings.bits, _worths(source, found[0], models, directions)),
     }
     write_json(settings.output_dir / AUDIT, finite(about))
     _write_rates(settings.output_dir / RATES, of_variants)
@@ -142,40 +151,61 @@ def _kinds(neighbours: Neighbours) -> list[dict[str, Any]]:
     return found
 
 
+def _worths(
+    source: Source, found: Sequence[Distances], models: Sequence[Model], directions: Sequence[Tensor]
+) -> dict[str, Callable[[NDArray[np.bool_], Draws], Estimate]]:
+    """For each encoder what a selection's negatives are worth in exact copies, under all parts of the views."""
+    seen = source.seen
+    members = [rows.astype(np.int64) for rows in seen.groupby("volume", sort=False).indices.values()]
+    patients = seen["patient"].to_numpy()
+
+    def worth(model: Model, views: Tensor) -> Callable[[NDArray[np.bool_], Draws], Estimate]:
+        (loss,) = (each for each in found if (each.comparison, each.measure) == (LOSS, model.name))
+        control = collisions(loss)[:, -1]  # another patient's slice
+        second = 1 + len(views) // 2  # after the slices and the first views of all variants
+        within = collisions_within(views[1], views[second], members)
+
+        def of(kept: NDArray[np.bool_], draws: Draws) -> Estimate:
+            spread = np.zeros((2, len(kept)))
+            spread[:, kept] = draws.weight, draws.per_other
+            weight, per_other = spread[:, source.rows]
+            return exact_copies(within, members, kept[source.rows], weight, per_other, control, patients)
+
+        return of
+
+    return {model.name: worth(model, views) for model, views in zip(models, directions, strict=True)}
+
+
 def _negatives(
-    source: Source, found: Sequence[Rate], models: Sequence[Model], most: int, batch_size: int
+    source: Source,
+    batches: Mapping[str, Any],
+    most: int,
+    worths: Mapping[str, Callable[[NDArray[np.bool_], Draws], Estimate]],
 ) -> list[dict[str, Any]]:
-    """How likely near copies are in a batch, for ALL and each selection, from all slices of the output."""
-    likeness = {model.name: [_likeness_at(found, model.name, bits) for bits in range(most + 1)] for model in models}
+    """How likely near copies are in a batch, for ALL and each selection, and what they are to each encoder."""
     rows = []
     for (name, target), kept in source.kept.items():
-        copies = copies_at(source.slices[kept])  # (n, 65)
-        within = copies.cumsum(axis=1)
-        near = [{"bits": bits, **likelihood(within[:, bits], batch_size)._asdict()} for bits in range(most + 1)]
-        exactly = np.array([likelihood(copies[:, bits], batch_size).per_picture for bits in range(most + 1)])
+        slices = source.slices[kept]
+        draws = shuffled(len(slices), batches["batch_size"])
+        if batches["balance"]:
+            draws = balanced(slices["volume"].to_numpy(), batches["batch_size"], batches["volumes_per_batch"])
+        within = copies_at(slices).cumsum(axis=1)  # (n, 65)
+        near = [{"bits": bits, **likelihood(within[:, bits], draws)._asdict()} for bits in range(most + 1)]
         rows.append(
             {
                 "selection": name,
                 "target": target,
                 "slices": int(kept.sum()),
-                "batch_size": min(batch_size, int(kept.sum())),
+                "batch_size": draws.batch_size,
                 "near": near,
-                "same_volume": likelihood(within[:, 64], batch_size)._asdict(),
+                "same_volume": likelihood(within[:, 64], draws)._asdict(),
                 "as_exact_copies": {
-                    model: float(exactly @ np.nan_to_num(like)) if np.isfinite(like).any() else math.nan
-                    for model, like in likeness.items()
+                    model: {name: getattr(told, name) for name in ("value", "low", "high")}
+                    for model, told in ((model, worth(kept, draws)) for model, worth in worths.items())
                 },
             }
         )
     return rows
-
-
-def _likeness_at(found: Sequence[Rate], model: str, bits: int) -> float:
-    """The likeness of neighbours at so many bits in the loss, within 0 and 1; nan where it is unknown."""
-    for rate in found:
-        if (rate.comparison, rate.measure, rate.neighbour) == (LOSS, model, at_bits(bits)):
-            return min(max(rate.likeness.value, 0.0), 1.0) if math.isfinite(rate.likeness.value) else math.nan
-    return math.nan
 
 
 def _plain(rate: Rate) -> dict[str, Any]:
@@ -246,7 +276,7 @@ def summary(about: Mapping[str, Any]) -> str:
                 f"{row['slices']:,}",
                 percent(near["share"]),
                 f"{near['per_picture']:.2f}",
-                *("-" if math.isnan(each) else f"{each:.2f}" for each in told),
+                *(with_interval(each, "-") for each in told),
             ]
         )
     loss = [["closer than the second view", NEXT, OTHER, "likeness"]]
@@ -255,5 +285,4 @@ def summary(about: Mapping[str, Any]) -> str:
         like = math.nan if near is None else near["likeness"]
         shares = ["-" if each is None else percent(each["rate"]) for each in (near, other)]
         loss.append([name, *shares, "-" if math.isnan(like) else f"{like:.2f}"])
-    size = about["negatives"][0]["batch_size"]
-    return f"batches of {size}\n\n{aligned(rows, left=1)}\n\n{aligned(loss, left=1)}\n"
+    return f"{batches_of(about)}\n\n{aligned(rows, left=1)}\n\n{aligned(loss, left=1)}\n"

@@ -9,7 +9,9 @@ from typing import Any
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.options import argument, option
+from lessismore_transforms.wording import listed
 
+ALIGNED = ("hash", "ssim")  # measures of pictures at one place
 LEAST_SIZE = 16  # pixels: SSIM wants windows of 11, and networks a little more
 
 
@@ -42,6 +44,15 @@ class AuditSettings:
         metavar="N",
         least=2,
     )
+    balance: bool = option(
+        False, help="volumes take turns in the batches, as `balance` of a pre-training makes them (default: as there)"
+    )
+    volumes_per_batch: int | None = option(
+        None,
+        help="with balance: volumes that share a batch (default: those of the configuration)",
+        metavar="N",
+        least=1,
+    )
     distances_mm: tuple[float, ...] = option(
         (1.0, 2.0, 5.0, 10.0), help="distances of the neighbours that are looked at", metavar="MM"
     )
@@ -61,6 +72,13 @@ class AuditSettings:
             raise UserError(f"expected bits of 0 to 64, found {self.bits}: 12 is the paper's largest threshold")
         if wrong := [mm for mm in self.distances_mm if not (math.isfinite(mm) and mm > 0)]:
             raise UserError(f"expected distances above 0 mm, found {wrong[0]:g}: 1 2 5 10 are usual")
+        if len({*self.distances_mm}) < len(self.distances_mm):
+            raise UserError(f"expected each of distances_mm once, found {list(self.distances_mm)}: drop one")
+        if reserved := {each.partition("=")[0] for each in self.models} & {*ALIGNED}:
+            raise UserError(
+                f"expected names of models other than {listed(ALIGNED, 'and')}, which are measures themselves, found "
+                f"{reserved.pop()}: name it otherwise"
+            )
         if self.image_size is not None and self.image_size < LEAST_SIZE:
             raise UserError(
                 f"expected an image_size of {LEAST_SIZE} pixels or more, found {self.image_size}: 64 is small and fast"

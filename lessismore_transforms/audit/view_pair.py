@@ -28,11 +28,15 @@ class ViewPair:
         kinds: of the first and of the second view, `count` 1 each.
         batch_size: pictures of a batch; None where it does not tell.
         method: name of the method; empty where it does not tell.
+        balance: whether volumes take turns in the batches.
+        volumes_per_batch: how many share a batch then; none for all.
     """
 
     kinds: tuple[View, View]
     batch_size: int | None
     method: str
+    balance: bool = False
+    volumes_per_batch: int | None = None
 
     @property
     def has_negatives(self) -> bool:
@@ -59,7 +63,14 @@ def read_views(files: Sequence[Path], image_size: int | None = None) -> ViewPair
         first, second = (dataclasses.replace(view, size=image_size) for view in (first, second))
     batch_size = parser.get("batch_size")
     method = parser.get("method") or parser.get("train#trainer#method") or ""
-    return ViewPair((first, second), batch_size if is_number(batch_size, int) else None, str(method))
+    together = parser.get("volumes_per_batch")
+    return ViewPair(
+        (first, second),
+        batch_size if is_number(batch_size, int) else None,
+        str(method),
+        parser.get("balance") is True,
+        together if is_number(together, int) else None,
+    )
 
 
 def _parser(files: Sequence[Path]) -> ConfigParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,26 @@ from types import FrameType
 from typing import Any
 
 _META = "_meta_"  # where MONAI keeps metadata.json
+_REFERENCE = re.compile(r"[@%]\w*(?:::\w+)+")
 _SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def configuration() -> dict[str, Any]:
     """The configuration that calls this, as merged from files and overrides, without the folder it lies in."""
-    text = json.dumps(calling_parser().get(), default=str, ensure_ascii=False).replace("::", "#")
+    text = json.dumps(calling_parser().get(), default=str, ensure_ascii=False)
     content: dict[str, Any] = json.loads(text)
-    return {name: value for name, value in content.items() if name not in ("bundle_root", _META)}
+    return {name: _as_written(value) for name, value in content.items() if name not in ("bundle_root", _META)}
+
+
+def _as_written(content: Any) -> Any:
+    """References as configurations write them, `@train#trainer`, where MONAI has made them `@train::trainer`."""
+    if isinstance(content, dict):
+        return {name: _as_written(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_as_written(value) for value in content]
+    if isinstance(content, str) and content.startswith(("$", "@", "%")):
+        return _REFERENCE.sub(lambda found: found[0].replace("::", "#"), content)
+    return content
 
 
 def calling_workflow() -> Any:

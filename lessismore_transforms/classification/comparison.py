@@ -187,6 +187,7 @@ def make_table(
     metrics: Sequence[str] = CHOSEN,
     paper: bool = False,
     samples: int = 1000,
+    advice: bool = True,
 ) -> Table:
     """Compare evaluations: each with ALL of the same data set, method and mode, or with a baseline.
 
@@ -197,6 +198,7 @@ def make_table(
         metrics: names of `METRICS`; f1 is of the class `positive` where there are two classes, else micro F1.
         paper: add the numbers that the paper prints for the same setting.
         samples: resamples of each interval.
+        advice: whether notes tell options and files that only those have who hold the folders.
 
     Raises:
         UserError: a folder is no evaluation, mixes settings or stands there twice, or an option makes no sense.
@@ -206,8 +208,8 @@ def make_table(
     base = None if baseline is None else Path(baseline).resolve()
     if base is not None and base not in paths:
         paths.insert(0, base)
-    arms = [arm for evaluations in _by_task(paths, base).values() for arm in arms_of(_named(evaluations))]
-    return compare(arms, baseline=base, metrics=metrics, paper=paper, samples=samples)
+    arms = [arm for evaluations in _by_task(paths, base).values() for arm in arms_of(named(evaluations))]
+    return compare(arms, baseline=base, metrics=metrics, paper=paper, samples=samples, advice=advice)
 
 
 def compare(
@@ -218,6 +220,7 @@ def compare(
     metrics: Sequence[str] = CHOSEN,
     paper: bool = False,
     samples: int = 1000,
+    advice: bool = True,
 ) -> Table:
     """Compare arms that are told apart already.
 
@@ -228,6 +231,7 @@ def compare(
         metrics: as for `make_table`.
         paper: as for `make_table`.
         samples: as for `make_table`.
+        advice: as for `make_table`.
 
     Raises:
         UserError: the arms of a task have other classes, or an option makes no sense.
@@ -238,7 +242,7 @@ def compare(
         tasks.setdefault(arm.first.task, []).append(arm)
     with progress_bar(total=len(arms) * len(metrics), desc="intervals and tests", unit=" metrics", leave=False) as bar:
         tables = tuple(
-            _Comparison(of_task, baseline, pairs, metrics, paper=paper, samples=samples).table(bar)
+            _Comparison(of_task, baseline, pairs, metrics, paper=paper, samples=samples, advice=advice).table(bar)
             for of_task in tasks.values()
         )
     return Table(tables, paper, _footer(tables, samples))
@@ -280,8 +284,9 @@ class _Comparison:
         *,
         paper: bool,
         samples: int,
+        advice: bool,
     ) -> None:
-        self.arms, self.paper, self.samples = arms, paper, samples
+        self.arms, self.paper, self.samples, self.advice = arms, paper, samples, advice
         self.base = arms[0]
         for arm in arms:
             for field in ("classes", "positive"):
@@ -315,13 +320,14 @@ class _Comparison:
             names = ", ".join(other.name for other in several)
             self._note(
                 f"not compared with {reduction}, of which there are {len(several)} arms of the same data set, method "
-                f"and mode ({names}): name one by --baseline EVAL, or leave the others out.",
+                f"and mode ({names})"
+                + (": name one by --baseline EVAL, or leave the others out." if self.advice else "."),
                 arm.name,
             )
         if not self.contrasts and not self.ambiguous and len(self.arms) > 1:
             self._note(
                 "nothing is compared: there is no evaluation with the reduction ALL of the same data set, method and "
-                "mode; name what to compare with by --baseline EVAL."
+                "mode" + ("; name what to compare with by --baseline EVAL." if self.advice else ".")
             )
         corrected = self._corrected(rows)
         if self.paper:
@@ -346,7 +352,7 @@ class _Comparison:
         if each.leaks is None:
             self._note("leaks between splits were not looked for.", name)
         for place, leaks in _leaks(each).items():
-            self._note(f"{place}: {leaks}; see leakage.csv of the runs.", name)
+            self._note(f"{place}: {leaks}{'; see leakage.csv of the runs' if self.advice else ''}.", name)
 
     def _rows(self, arm: Arm, metric: str, others: Sequence[tuple[Arm, set[Fold]]]) -> list[Row]:
         """The row of an arm, or one for each of its comparisons."""
@@ -456,8 +462,8 @@ class _Comparison:
         return f"{base.task}: {counted(images, 'test image')} {of_units}{in_folds}{of_class}"
 
 
-def _named(evaluations: Sequence[FinishedRuns]) -> Mapping[str, FinishedRuns]:
-    """Evaluations by name: the last parts of their paths, as many as are needed to tell them apart."""
+def named(evaluations: Sequence[FinishedRuns]) -> Mapping[str, FinishedRuns]:
+    """Evaluations of a task as tables name them: by as many last parts of their paths as tell them apart."""
     depth = 1
     while len({each.folder.parts[-depth:] for each in evaluations}) < len(evaluations):
         depth += 1

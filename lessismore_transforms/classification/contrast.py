@@ -1,25 +1,33 @@
 """Contrasts between arms whose pre-trainings are paired by their seed, of one task or of the mean over several.
 
-Network number r of every arm began with the same weights and the same order of draws, so that a contrast, a weighted
-sum of arms, has one value for each r, and what those have in common is not noise. Two factors are crossed as in
-`crossed`: networks, and units of each task's test pictures.
+Network number r of every arm began with the same weights, and, on the same slices, with the same order of draws. So a
+contrast, a weighted sum of arms, has one value for each r, and what those have in common is not noise. Two factors are
+crossed as in `crossed`: networks, and units of each task's test pictures.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lessismore_transforms.classification.crossed import LEAST_NETWORKS, Networks, detectable_difference
+from lessismore_transforms.classification.crossed import (
+    LEAST_NETWORKS,
+    Networks,
+    Variance,
+    detectable_difference,
+    total,
+)
 from lessismore_transforms.classification.metrics import Metric
 from lessismore_transforms.classification.statistics import Freedom, mean_of_runs, resampled, t_quantile
 from lessismore_transforms.errors import UserError
 
 Floats = NDArray[np.float64]
+_MOST = 1000  # networks of an arm that anybody would train
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Contrast:
         networks: number of networks of each arm.
         of_networks: the part of the variance that more networks would make smaller, for one network.
         of_units: the part of the variance that only more units would make smaller.
+        freedom_of_units: degrees of freedom of that part.
     """
 
     value: float
@@ -41,6 +50,7 @@ class Contrast:
     networks: int
     of_networks: float
     of_units: float
+    freedom_of_units: float
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Lower and upper end of the interval that holds the true value with this probability."""
@@ -73,10 +83,21 @@ class Contrast:
     def networks_for(self, difference: float) -> int | None:
         """How many networks of each arm make this difference detectable; None where no number does.
 
-        The variances are taken for the true ones, and Student's quantiles for normal ones.
+        The variances are taken for the true ones; fewer networks than `crossed.LEAST_NETWORKS` are never enough.
         """
-        room = (difference / detectable_difference(1.0)) ** 2 - self.of_units
-        return None if room <= 0 else max(1, math.ceil(self.of_networks / room))
+        if self._detectable(_MOST) > difference:
+            return None
+        numbers = range(LEAST_NETWORKS, _MOST + 1)
+        return numbers[bisect_left(numbers, True, key=lambda number: self._detectable(number) <= difference)]
+
+    def _detectable(self, networks: int) -> float:
+        """The smallest true value that so many networks of each arm would show."""
+        parts = (
+            Variance(self.of_networks / networks, networks - 1),
+            Variance(self.of_units, self.freedom_of_units),
+        )
+        variance = total(parts)
+        return detectable_difference(math.sqrt(variance.value), variance.freedom)
 
 
 def contrast(
@@ -112,14 +133,11 @@ def contrast(
     value = float(scores.mean())
     free = units**2 / sum(share**2 / part[3] for share, part in zip(shares, parts, strict=True)) if units > 0 else 1.0
     if networks == 1:
-        return Contrast(value, math.sqrt(units), free, 1, math.nan, units)
-    spread = float(np.var(scores, ddof=1))
+        return Contrast(value, math.sqrt(units), free, 1, math.nan, units, free)
+    of_networks = max(float(np.var(scores, ddof=1)) / networks, both)
     rest = max(0.0, units - both)
-    total = spread / networks + rest
-    if total <= units:  # networks that differ less than the units alone would make them
-        return Contrast(value, math.sqrt(units), free, networks, spread, rest)
-    freedom = total**2 / ((spread / networks) ** 2 / (networks - 1) + rest**2 / free)
-    return Contrast(value, math.sqrt(total), freedom, networks, spread, rest)
+    variance = total([Variance(of_networks, networks - 1), Variance(rest, free)])
+    return Contrast(value, math.sqrt(variance.value), variance.freedom, networks, networks * of_networks, rest, free)
 
 
 def _of_task(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,12 @@ from lessismore_transforms.wording import counted
 
 MODEL, FIGURE = "model.safetensors", "evaluation.png"
 LEVEL = 0.95
+_LOGGER = logging.getLogger("lessismore_transforms")
 _INTERVALS = ("auc", "accuracy", "f1_macro")
 # What an evaluation does not choose again: how the network was trained, and how pictures are prepared for it.
 SETTLED = (*names(ClassificationSettings, phase="training"), "schedule")
+TRAINED_ON = "trained_on_sha256"  # in the header of a network's file; left out of shared ones
+EARLIER_TRAINED_ON = "trained_on"  # the same by an earlier version, too short to tell pictures apart
 _ALSO_SETTLED = ("seed", "batch_size", "processes")  # in the record; an evaluation may have its own, which tell nothing
 
 
@@ -213,7 +217,7 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
         weights: the file, for an error.
 
     Raises:
-        UserError: the classes differ, a picture of val or test was trained on, or the header does not tell.
+        UserError: the classes differ, a picture of val or test was trained on, or the file is of an earlier version.
     """
     if list(header["classes"]) != list(examples.classes):
         raise UserError(
@@ -222,12 +226,20 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
         )
     if header.get("splits") == examples.splits():
         return
-    digests = header.get("trained_on_sha256")
-    if not isinstance(digests, str):
+    if EARLIER_TRAINED_ON in header:
         raise UserError(
             f"expected a network that tells which pictures it was trained on, found that of an earlier version in "
             f"{weights}: train it again with this version, or score the splits of its training with the other one"
         )
+    digests = header.get(TRAINED_ON)
+    if not isinstance(digests, str):
+        if process_rank() == 0:
+            _LOGGER.warning(
+                "it could not be checked whether %s was trained on pictures that it is now scored on: shared weights "
+                "do not tell what they were trained on",
+                weights,
+            )
+        return
     seen = {digests[place : place + DIGITS] for place in range(0, len(digests), DIGITS)}
     for split in ("val", "test"):
         found = [digest in seen for digest in examples.pixels(split)]

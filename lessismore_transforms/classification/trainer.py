@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from lessismore_transforms.classification.best_epoch import KeepBest
 from lessismore_transforms.classification.evaluation import (
+    TRAINED_ON,
     FinalEvaluation,
     Predict,
     counts,
@@ -410,5 +411,5 @@ def _header(
         "std": statistics[1],
         **{name: getattr(settings, name) for name in names(settings) if name in own},
         "splits": examples.splits(),
-        "trained_on_sha256": "".join(examples.pixels("train")),
+        TRAINED_ON: "".join(examples.pixels("train")),
     }

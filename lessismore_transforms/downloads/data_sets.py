@@ -13,6 +13,7 @@ from typing import Any
 
 from lessismore_transforms.errors import UserError
 
+_SMALLEST = 28  # pixels per side of a MedMNIST set
 NO_LICENCE = "none stated"
 
 
@@ -180,24 +181,26 @@ DATA_SETS = {row.name: row for row in _ROWS}
 _MEDMNIST_CT = ("organsmnist", "organamnist", "organcmnist", "organmnist3d", "nodulemnist3d")
 
 
-def data_set_of(name: str, size: int = 28) -> DataSet:
+def data_set_of(name: str, size: int | None = None) -> DataSet:
     """The data set of a name.
 
     Args:
         name: in any case.
-        size: pixels per side, of a MedMNIST set.
+        size: pixels per side, of a MedMNIST set; None for the smallest one, 28.
 
     Raises:
         UserError: there is none, or not of that size, or its package is not installed.
     """
     plain = name.lower()
     if plain in DATA_SETS:
+        if size is not None:
+            raise UserError(f"expected --size for a MedMNIST set, found it for {plain}: leave it out")
         return DATA_SETS[plain]
     info = _medmnist_info()
     if info is None and (plain in _MEDMNIST_CT or plain.endswith("mnist")):
         raise UserError(f"{name} needs the package medmnist: pip install 'lessismore-transforms[download]'")
     if info is not None and plain in info:
-        return _of_medmnist(plain, info[plain], size)
+        return _of_medmnist(plain, info[plain], _SMALLEST if size is None else size)
     known = [*DATA_SETS, *(info or _MEDMNIST_CT)]
     close = difflib.get_close_matches(plain, known, n=1, cutoff=0.3)
     nearest = f"; the nearest one is {close[0]}" if close else ""
@@ -215,9 +218,9 @@ def _medmnist_info() -> Mapping[str, Any] | None:
 
 def _of_medmnist(name: str, told: Mapping[str, Any], size: int) -> DataSet:
     """The row of a MedMNIST set, by what its package tells."""
-    flag = "" if size == 28 else f"_{size}"
+    flag = "" if size == _SMALLEST else f"_{size}"
     if f"url{flag}" not in told:
-        sizes = [28, *sorted(int(key.removeprefix("url_")) for key in told if key.startswith("url_"))]
+        sizes = [_SMALLEST, *sorted(int(key.removeprefix("url_")) for key in told if key.startswith("url_"))]
         raise UserError(
             f"expected a size out of {', '.join(map(str, sizes))} for {name}, found {size}: give one of these"
         )

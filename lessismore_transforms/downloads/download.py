@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lessismore_transforms.atomic import write_json, writing
+from lessismore_transforms.atomic import holding, write_json
 from lessismore_transforms.downloads import idc
 from lessismore_transforms.downloads.archives import unpack
 from lessismore_transforms.downloads.data_sets import NO_LICENCE, DataSet, data_set_of
@@ -47,24 +48,22 @@ def download(
     folder = settings.output_dir
     record = _open_folder(folder, chosen)
     if chosen.collection:
-        _from_idc(chosen, settings, record, confirm)
+        _from_idc(chosen, settings, confirm)
     else:
         client = client_of(chosen) if client_of else Client(chosen.hosts, chosen.page)
         _from_publisher(chosen, client, settings, record, confirm)
     return folder
 
 
-def _from_idc(
-    chosen: DataSet, settings: DownloadSettings, record: dict[str, Any], confirm: Callable[[str], bool]
-) -> None:
+def _from_idc(chosen: DataSet, settings: DownloadSettings, confirm: Callable[[str], bool]) -> None:
     client = idc.open_client()
     choice = idc.choose(client, chosen.collection, settings.patients, settings.ids)
     _say(chosen, choice.licences, choice.told())
     _confirm(settings, confirm)
-    _begin(settings.output_dir, record, choice.licences)
-    idc.transfer(client, choice, settings.output_dir)
-    series = choice.series["SeriesInstanceUID"].tolist()
-    _finish(settings.output_dir, {**record, "licence": choice.licences}, {"series": series})
+    with _begun(settings.output_dir, chosen, choice.licences) as record:
+        idc.transfer(client, choice, settings.output_dir)
+        series = {*record.get("series", []), *choice.series["SeriesInstanceUID"]}  # with those of earlier choices
+        write_json(settings.output_dir / RECORD, {**record, "series": sorted(series)})
     print(f"{choice.told()} in {settings.output_dir}: all files are there, in the sizes that the index tells")
 
 
@@ -86,17 +85,17 @@ def _from_publisher(
     told = f"{counted(len(waiting), 'file')}, {known / 1e6:,.1f} MB"
     _say(chosen, chosen.licence, told + (f" and {counted(unknown, 'file')} of unknown size" if unknown else ""))
     _confirm(settings, confirm)
-    _begin(folder, record, chosen.licence)
-    for file in waiting:
-        path = folder / file.path
-        digest = client.fetch(file, path)
-        if file.unpack:
-            count = unpack(path, folder)
-            path.unlink()
-            print(f"{path.name}: unpacked {counted(count, 'file')}")
-        got[file.path] = digest
-        write_json(folder / RECORD, {**record, "licence": chosen.licence, "files": got})  # what is done stays done
-    _finish(folder, {**record, "licence": chosen.licence}, {"files": got})
+    with _begun(folder, chosen, chosen.licence) as record:
+        got = dict(record.get("files", {}))
+        for file in (file for file in chosen.files if file.path not in got):
+            path = folder / file.path
+            digest = client.fetch(file, path)
+            if file.unpack:
+                count = unpack(path, folder)
+                path.unlink()
+                print(f"{path.name}: unpacked {counted(count, 'file')}")
+            got[file.path] = digest
+            write_json(folder / RECORD, {**record, "files": got})  # what is done stays done
     print(f"{chosen.title} is in {folder}")
 
 
@@ -117,7 +116,8 @@ def _open_folder(folder: Path, chosen: DataSet) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(text)
         name = found["name"]
-    except (ValueError, KeyError, TypeError) as error:
+        dict(found.get("files", {})), list(found.get("series", []))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"expected the record of a download in {path}, found a damaged file: name another folder"
         ) from error
@@ -136,11 +136,18 @@ def _confirm(settings: DownloadSettings, confirm: Callable[[str], bool]) -> None
         raise UserError("nothing was got: answer y, or give --yes once size and licence are fine")
 
 
-def _begin(folder: Path, record: dict[str, Any], licence: str) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / RECORD, {**record, "licence": licence})
+@contextmanager
+def _begun(folder: Path, chosen: DataSet, licence: str) -> Iterator[dict[str, Any]]:
+    """Be the one process that writes into the folder; gives its record, as it is by then, which says what is to come.
 
-
-def _finish(folder: Path, record: dict[str, Any], more: dict[str, Any]) -> None:
-    write_json(folder / RECORD, {**record, **more})
+    Raises:
+        UserError: meanwhile it holds anything else.
+        OutputError: another process writes into it, or it cannot be written.
+    """
+    with holding(folder):
+        record = _open_folder(folder, chosen)
+        if chosen.collection and record.get("licence"):  # of another choice of its series
+            licence = ", ".join(sorted({*str(record["licence"]).split(", "), *licence.split(", ")}))
+        record["licence"] = licence
+        write_json(folder / RECORD, record)
+        yield record

@@ -54,7 +54,10 @@ class Client:
         Raises:
             UserError: it is not.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise self._no_address(error) from error
         if parts.scheme not in self.schemes or parts.netloc not in self.hosts:
             raise UserError(
                 f"expected an answer from {' or '.join(self.hosts)} by {' or '.join(self.schemes)}, found one that "
@@ -72,6 +75,8 @@ class Client:
             UserError: the network, the server or a redirect fails, or the file is not what it should be.
             OutputError: there is no room, or the folder cannot be written.
         """
+        if path.is_dir():
+            raise UserError(f"expected a file at {path}, found a folder: move it away, then {_AGAIN}")
         if not path.is_file():
             with writing(path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +110,8 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 failure = error
             if isinstance(failure, urllib.error.HTTPError) and failure.code == _PAST_THE_END:
+                if _size(part) == _told_size(failure, file):
+                    return  # it was whole already
                 part.unlink(missing_ok=True)  # it has more bytes than the file
             elif isinstance(failure, urllib.error.HTTPError) and failure.code < 500 and failure.code != _TOO_MANY:
                 raise self._refused(file.url, failure) from failure
@@ -133,15 +140,17 @@ class Client:
             )
             start = start if resumed else 0
             said = answer.headers.get("Content-Length")
-            total = start + int(said) if said and said.isdigit() else None
-            if file.size is not None and total is not None and total != file.size:
-                raise UserError(
-                    f"expected {file.size:,} bytes at {file.url}, found {total:,}: it was changed; see {self.page}"
-                )
+            total = start + int(said) if said and said.isdigit() else file.size
+            if file.size is not None and total != file.size:
+                raise self._changed(file, f"{total:,}")
             _check_room(part.parent, (total or 0) - start)
             write_json(about, {"url": file.url, "etag": answer.headers.get("ETag")})
             with part.open("ab" if start else "wb") as out, _bar(file, total, start) as bar:
+                got = start
                 while chunk := answer.read(_CHUNK):
+                    got += len(chunk)
+                    if total is not None and got > total:  # of a server that does not tell it beforehand
+                        raise self._changed(file, f"more than {total:,}")
                     out.write(chunk)
                     bar.update(1)
         if total is not None and (found := part.stat().st_size) != total:
@@ -151,7 +160,23 @@ class Client:
         self.check(url)
         told = {"User-Agent": f"lessismore_transforms/{__version__}", **headers}
         request = urllib.request.Request(url, headers=told, method=method)
-        return self._opener.open(request, timeout=_TIMEOUT_S)
+        try:
+            return self._opener.open(request, timeout=_TIMEOUT_S)
+        except UserError:
+            raise
+        except ValueError as error:  # of a redirect that leads to no address
+            raise self._no_address(error) from error
+
+    def _changed(self, file: RemoteFile, found: str) -> UserError:
+        return UserError(
+            f"expected {file.size or 0:,} bytes at {file.url}, found {found}: it was changed; see {self.page}"
+        )
+
+    def _no_address(self, error: ValueError) -> UserError:
+        return UserError(
+            f"expected an answer from {' or '.join(self.hosts)}, found one that leads to no address "
+            f"({first_line(error)}): get the file from {self.page} by hand"
+        )
 
     def _refused(self, url: str, error: urllib.error.HTTPError) -> UserError:
         why = {401: "it asks for a login", 403: "it asks for a login or an agreement", 404: "it is not there any more"}
@@ -188,6 +213,12 @@ def _check_file(file: RemoteFile, path: Path) -> str:
     Raises:
         UserError: size or sum are others.
     """
+    if file.size is not None and (size := path.stat().st_size) != file.size:
+        path.unlink()
+        raise UserError(
+            f"expected {file.size:,} bytes of {path.name}, found {size:,}: it was cut short, or changed by its "
+            "publisher; it was deleted, run the same command to get it again"
+        )
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as content:
         while chunk := content.read(_CHUNK):
@@ -206,6 +237,12 @@ def _check_file(file: RemoteFile, path: Path) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _told_size(answer: urllib.error.HTTPError, file: RemoteFile) -> int | None:
+    """Bytes of a file by the answer that a range lies behind its end, else as they are known."""
+    said = str(answer.headers.get("Content-Range", "")).removeprefix("bytes */")
+    return int(said) if said.isdigit() else file.size
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -19,5 +19,5 @@ class DownloadSettings:
     output_dir: Path = option(help="folder for the data; the same one goes on where it was left", metavar="DIR")
     patients: int | None = option(None, help="only the first N patients, by id; CT archives", metavar="N", least=1)
     ids: tuple[str, ...] = option((), help="only this patient; may be repeated; CT archives", metavar="PATIENT")
-    size: int = option(28, help="pixels per side of a MedMNIST set: 28, 64, 128 or 224")
+    size: int | None = option(None, help="pixels per side of a MedMNIST set: 28, 64, 128 or 224 (default: 28)")
     yes: bool = option(False, help="do not ask: size and licence are known and fine")

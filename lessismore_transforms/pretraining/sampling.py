@@ -39,7 +39,7 @@ def make_order(settings: PretrainingSettings, dataset: TrainingSet, batches_per_
         volumes, clusters = slices(dataset)[1].numpy(), np.arange(len(dataset))
         if isinstance(dataset, SliceSelectionDataset):
             clusters = dataset.clusters
-        return Balanced(volumes, clusters, settings.batch_size, settings.seed)
+        return Balanced(volumes, clusters, settings.batch_size, settings.seed, settings.volumes_per_batch)
     if settings.sampling == "rotate" and isinstance(dataset, SliceSelectionDataset):
         return Rotation(dataset.clusters, settings.seed)
     if settings.sampling == "spread":

@@ -45,6 +45,9 @@ class PretrainingSettings:
         "ones in different batches",
     )
     balance: bool = option(False, help="draw from every volume equally often, whatever number of slices it keeps")
+    volumes_per_batch: int | None = option(
+        None, help="with `balance`: volumes that a batch takes slices of, equally many; all by default"
+    )
     spread_mm: float | None = option(None, help="distance along the slice axis within which slices are near")
     spread_bits: int | None = option(None, help="distance of their difference hashes instead, bits of 64")
     device: Any = option(None, help="torch device, such as `cuda:1`", role="speed")
@@ -86,6 +89,8 @@ class PretrainingSettings:
         _check_sampling(self.sampling, self.spread_mm, self.spread_bits)
         if self.balance and self.sampling == "spread":
             raise UserError("expected balance with the sampling random or rotate, found it with spread: drop one")
+        if self.volumes_per_batch is not None and not self.balance:
+            raise UserError("expected volumes_per_batch with balance, found it without: add --balance True, or drop it")
         if self.sampling == "spread" and self.spread_bits is None:
             object.__setattr__(self, "spread_mm", SPREAD_MM if self.spread_mm is None else float(self.spread_mm))
 

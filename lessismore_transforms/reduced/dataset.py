@@ -206,6 +206,11 @@ class SliceSelectionDataset:
             digest.update(self.clusters.astype("<i8").tobytes())
         return digest.hexdigest()
 
+    @property
+    def unstored(self) -> int:
+        """Number of items whose pixels are read from the volumes, because no store holds them."""
+        return sum(row < 0 for _, _, row in self._items)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": OrderedDict(), "_volumes": {}, "_read": (None, {})}
 

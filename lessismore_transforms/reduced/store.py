@@ -93,6 +93,27 @@ def count_intact(output_dir: Path, record: Mapping[str, Any], filled: Mapping[st
     return len(array) if sums and _pixels_crc32(array) in sums else None
 
 
+def changed_stores(manifest: Manifest) -> list[str]:
+    """The files of the store whose pictures are missing or are not as they were written; each is read.
+
+    Raises:
+        ManifestError: the tables are missing or were changed since they were written.
+    """
+    filled, stored = read_filled(manifest.folder), stored_slices(manifest)
+    return [
+        f"{STORE}/{record['volume']}.npy"
+        for record in progress_bar(manifest.volumes, desc="check store", unit=" volumes")
+        if not _is_whole(manifest.folder, record, filled, stored)
+    ]
+
+
+def _is_whole(
+    output_dir: Path, record: Mapping[str, Any], filled: Mapping[str, Any], stored: Mapping[str, Sequence[int]]
+) -> bool:
+    wanted = len(stored[record["volume"]])
+    return not wanted or count_intact(output_dir, record, filled) == wanted
+
+
 def read_filled(output_dir: Path) -> dict[str, dict[str, Any]]:
     """Indices and CRC32 of all stored pictures of each volume to which `fill_store` added some, in the order of rows.
 
@@ -281,7 +302,7 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
     lacking: dict[str, list[int]] = defaultdict(list)
     for record in manifest.volumes:
         volume = record["volume"]
-        if stored[volume] and count_intact(output_dir, record, filled) != len(stored[volume]):
+        if not _is_whole(output_dir, record, filled, stored):
             lacking[volume], stored[volume] = stored[volume], []  # the default selection first, as a run writes it
     there = {volume: {*indices, *lacking[volume]} for volume, indices in stored.items()}
     for name in selection.kept_ids:

@@ -10,6 +10,7 @@ NAME/large_files.yml    address and SHA-256 of files above 25 MB, which the zoo 
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import torch
@@ -68,17 +69,24 @@ def write_bundle(folder: Path, facts: Facts, settings: ShareSettings) -> None:
 
 def write_weights(folder: Path, facts: Facts, settings: ShareSettings) -> None:
     """Write the weights as safetensors, which say what they are, and as the bare state_dict that the zoo asks for."""
-    from safetensors.torch import load_file
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save
 
     (folder / "models").mkdir()
-    shutil.copyfile(facts.weights, folder / _SAFETENSORS)
-    torch.save(load_file(facts.weights), folder / _PT)
+    tensors = load_file(facts.weights)
+    if facts.left_out:
+        with safe_open(facts.weights, framework="pt") as file:
+            header = {name: text for name, text in file.metadata().items() if name not in facts.left_out}
+        (folder / _SAFETENSORS).write_bytes(save(tensors, header))
+    else:
+        shutil.copyfile(facts.weights, folder / _SAFETENSORS)
+    torch.save(tensors, folder / _PT)
     if settings.torchscript:
         export_torchscript(folder)
 
 
 def export_torchscript(folder: Path) -> None:
-    """Write models/model.ts of the bundle in a folder, by MONAI's own export."""
+    """Write models/model.ts of the bundle in a folder, by MONAI's own export, without the paths of this machine."""
     from monai.bundle import ckpt_export
 
     with quietly():
@@ -90,6 +98,18 @@ def export_torchscript(folder: Path) -> None:
             config_file=str(folder / "configs" / "inference.json"),
             bundle_root=str(folder),
         )
+    _drop_source(folder / _TS)
+
+
+def _drop_source(path: Path) -> None:
+    """Leave out of a TorchScript file where in this machine's files each line of its code was."""
+    whole = path.with_name(f"{path.name}.whole")
+    path.rename(whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+        for member in source.infolist():
+            if not member.filename.endswith(".debug_pkl"):
+                target.writestr(member, source.read(member))
+    whole.unlink()
 
 
 def large_files_text(files: list[tuple[str, str]], url: str | None) -> str:

@@ -13,11 +13,6 @@ _ALWAYS = (
     "Pictures of other scanners, body parts, populations or windows than those of the training may be seen wrongly.",
     "Not for finding out who somebody is.",
 )
-_WOLF = (
-    "Wolf, D. et al. Less is More: Selective Reduction of CT Data for Self-Supervised Pre-Training of Deep Learning "
-    "Models with Contrastive Learning Improves Downstream Classification Performance. Computers in Biology and "
-    "Medicine, 2024. https://doi.org/10.1016/j.compbiomed.2024.109242"
-)
 
 
 def card(
@@ -55,7 +50,6 @@ def card(
     versions = {"monai": metadata["monai_version"], "torch": metadata["pytorch_version"]}
     versions |= {"numpy": metadata["numpy_version"], **metadata["required_packages_version"]}
     tested = ", ".join(f"{name} {version}" for name, version in versions.items())
-    references = list(metadata.get("references", [])) or [_WOLF]
     cited = [settings.cite] if settings.cite else ["Who shares these weights states no citation of their own."]
     parts = [
         f"# {facts.title}",
@@ -70,7 +64,7 @@ def card(
         f"## **System Configuration**\nProven with {tested}.",
         "## **Limitations**\n" + "\n".join(f"- {line}" for line in (*facts.limits, *_ALWAYS)),
         f"## **Files**\n{markdown_table(('file', 'SHA-256'), sums)}",
-        "## **Citation Info**\n" + "\n".join(f"- {line}" for line in dict.fromkeys([*cited, *references])),
+        "## **Citation Info**\n" + "\n".join(f"- {line}" for line in dict.fromkeys([*cited, *metadata["references"]])),
         f"## **License**\nThe weights: {settings.license}, as stated by who shares them. Code and configuration: "
         "Apache License 2.0.",
     ]

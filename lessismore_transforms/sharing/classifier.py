@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lessismore_transforms.classification.evaluation import FIGURE, MODEL
+from lessismore_transforms.classification.evaluation import EARLIER_TRAINED_ON, FIGURE, MODEL, TRAINED_ON
 from lessismore_transforms.classification.finished_runs import METRICS_FILE, read_chosen_runs
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.classification.predict import preparation
@@ -17,7 +17,7 @@ from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.classification.units import plural_unit
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.methods import TITLES
-from lessismore_transforms.sharing.facts import Facts, deciding, markdown_table, network_title
+from lessismore_transforms.sharing.facts import Facts, deciding, lacking, markdown_table, network_title, recorded_paths
 from lessismore_transforms.sharing.leaks import leak_rows
 from lessismore_transforms.sharing.settings import ShareSettings
 from lessismore_transforms.training.curves import CURVES
@@ -26,12 +26,36 @@ from lessismore_transforms.wording import count, counted, listed
 
 _OWN = "Own"  # the task of labels of one's own, which users give other names
 _SCORES = ("auc", "accuracy", "f1_macro", "sensitivity", "specificity", "average_precision", "brier", "ece")
+_LEFT_OUT = (
+    "left out of the weights: whoever has a picture could tell by them whether it was trained on; so an evaluation of "
+    "these weights cannot check that it scores none of these pictures"
+)
 _WORDS = {"auc": "AUC", "f1_macro": "macro F1", "brier": "Brier score", "ece": "calibration error"}
 
 
+_RECORD = {  # of metrics.json, what is read of it here
+    **dict.fromkeys(("task", "mode"), str),
+    **dict.fromkeys(("classes", "confusion.test"), list),
+    **dict.fromkeys(("settings", "val", "test", "weights", "experiment"), dict),
+    **dict.fromkeys(("positive", "counts.train", "counts.val", "counts.test"), int),
+}
+_HEADER = {
+    **dict.fromkeys(("task", "backbone", "resize"), str),
+    **dict.fromkeys(("image_size", "channels"), int),
+    **dict.fromkeys(("mean", "std"), (int, float, list)),
+    "transpose": bool,
+    "classes": list,
+    "record": dict,
+}
+
+
 def is_classification(run: Path) -> bool:
-    """Whether a folder is that of a classification run, finished or not, or of an evaluation."""
-    return (run / METRICS_FILE).is_file() or any(run.glob("run_*/")) or run.resolve().name.startswith("run_")
+    """Whether a folder is that of a classification run, finished or not, or of an evaluation, by what it holds."""
+    if (run / METRICS_FILE).is_file() or (run / MODEL).is_file():
+        return True
+    if not (run / CONFIG).is_file():
+        return any(run.glob("run_*/")) or run.resolve().name.startswith("run_")
+    return "run_index" in _given(run)
 
 
 def read_classifier(settings: ShareSettings) -> Facts:
@@ -49,9 +73,10 @@ def read_classifier(settings: ShareSettings) -> Facts:
     read_chosen_runs([run])  # predictions.csv gives the scores of metrics.json
     classes = tuple(record["classes"])
     told, origin = network_title(header["backbone"]), record["weights"]
-    first = TITLES.get(origin["method"] or "", origin["method"])
+    first = TITLES.get(origin.get("method") or "", origin.get("method"))
     start = "from random weights" if record["mode"] == "scratch" else f"from weights by {first or 'an unknown method'}"
     known = [name for name in (record["experiment"].get(name) for name in ("pretrain_dataset", "reduction")) if name]
+    left_out = [name for name in (TRAINED_ON, EARLIER_TRAINED_ON) if name in header]
     test, counts = record["test"], record["counts"]
     task = TASKS.get(record["task"], TASKS[_OWN])
     return Facts(
@@ -74,23 +99,25 @@ def read_classifier(settings: ShareSettings) -> Facts:
                 ", ".join(count(counts[s]) for s in ("train", "val", "test")),
             ),
             ("classes", ", ".join(f"{number} {name}" for number, name in enumerate(classes))),
+            *([("checksums of the training pictures", _LEFT_OUT)] if left_out else []),
         ],
         training=[
             ("network", f"{told}, {count(sum(p.numel() for p in network.parameters()))} parameters"),
             ("mode", f"{record['mode']}, {start}"),
             ("pre-trained on", ", ".join(known) or "not stated in the run"),
-            ("id of the encoder's first weights", f"`{origin['id']}`" if origin["id"] else "none"),
-            ("length", f"{counted(record['epochs'], 'epoch')}, the best one is {record['best_epoch']}"),
+            ("id of the encoder's first weights", f"`{origin['id']}`" if origin.get("id") else "none"),
+            ("length", _length(record)),
             ("software", _software(run, record)),
         ],
         performance=_performance(record),
         limits=("The test split is the only place where it was measured.",),
         scores={name: test[name] for name in ("auc", "accuracy", "f1_macro") if test.get(name) is not None},
+        left_out=left_out,
         pictures={FIGURE: _copied(run / FIGURE), CURVES: _copied(run / CURVES)},
         prepare=lambda picture: preparation(
             header["image_size"], header["mean"], header["std"], header["resize"], transpose=bool(header["transpose"])
         )({"image": picture})["image"][None],
-        private=[str(run.resolve())],
+        private=[str(run.resolve()), *recorded_paths(_given(run), ClassificationSettings, run)],
     )
 
 
@@ -120,9 +147,11 @@ def _read_record(run: Path) -> dict[str, Any]:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"expected JSON in {path}, found a damaged file ({error}): evaluate again") from error
-    wanted = ("task", "classes", "mode", "settings", "test", "counts", "weights", "experiment", "epochs", "best_epoch")
-    if lacking := [name for name in wanted if name not in record]:
-        raise UserError(f"expected the record of a run in {path}, found one without {lacking[0]}: evaluate again")
+    name = lacking(record, _RECORD)
+    if not name and record.get("epochs") is not None:
+        name = lacking(record, {"epochs": int, "best_epoch": int})
+    if name:
+        raise UserError(f"expected the record of a run in {path}, found one without {name}: evaluate again")
     return record
 
 
@@ -132,6 +161,11 @@ def _check_header(header: Mapping[str, Any], record: Mapping[str, Any], weights:
     Raises:
         UserError: it does.
     """
+    if name := lacking(header, _HEADER):
+        raise UserError(
+            f"expected the network of this run in {weights}, found a header without {name}: put the file that the run "
+            "wrote there"
+        )
     own = header["record"]
     pairs = {
         "task": (record["task"], header.get("task")),
@@ -150,13 +184,32 @@ def _check_header(header: Mapping[str, Any], record: Mapping[str, Any], weights:
             )
 
 
-def _software(run: Path, record: Mapping[str, Any]) -> str:
-    said = f"lessismore_transforms {record.get('version', 'of an unknown version')}"
+def _length(record: Mapping[str, Any]) -> str:
+    if record["epochs"] is None:
+        return f"a logistic regression on features of the frozen encoder, penalty {record.get('penalty', 'not known')}"
+    return f"{counted(record['epochs'], 'epoch')}, the best one is {record['best_epoch']}"
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """The record of how a run was computed, which is no condition; empty where it is not there or damaged."""
     try:
-        config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
-        return f"{said}, torch {config['torch']}, MONAI {config['monai']}; {config['device']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return said  # the record of how it was computed is no condition
+        content = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _given(run: Path) -> dict[str, Any]:
+    """The settings of a run with their paths, which its other record leaves out."""
+    given = _config(run).get("settings")
+    return given if isinstance(given, dict) else {}
+
+
+def _software(run: Path, record: Mapping[str, Any]) -> str:
+    said, config = f"lessismore_transforms {record.get('version', 'of an unknown version')}", _config(run)
+    if lacking(config, dict.fromkeys(("torch", "monai", "device"), str)):
+        return said
+    return f"{said}, torch {config['torch']}, MONAI {config['monai']}; {config['device']}"
 
 
 def _performance(record: Mapping[str, Any]) -> str:
@@ -180,10 +233,11 @@ def _performance(record: Mapping[str, Any]) -> str:
         if adjusted.get("temperature") is not None
         else ""
     )
+    chosen = "penalty" if record["epochs"] is None else "epoch"
     return "\n\n".join(
         [
             markdown_table(("score", "validation", "test", "95 % interval, test"), rows),
-            f"The epoch was chosen by the validation split, whose scores are therefore too good. Intervals resample "
+            f"The {chosen} was chosen by the validation split, whose scores are therefore too good. Intervals resample "
             f"{unit}. Sensitivity and specificity are those of {classes[record['positive']]}.{temperature}",
             f"![ROC, precision and recall, confusion, calibration on the test split]({FIGURE})",
             markdown_table(("test pictures of", *(f"taken for {name}" for name in classes)), confused),

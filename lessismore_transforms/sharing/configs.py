@@ -11,7 +11,7 @@ from typing import Any
 
 from lessismore_transforms import __version__
 from lessismore_transforms.options import is_plain
-from lessismore_transforms.sharing.facts import NOT_STATED, Facts, numbers
+from lessismore_transforms.sharing.facts import NOT_STATED, PLACE_OF_DATA, Facts, numbers
 from lessismore_transforms.sharing.settings import ShareSettings
 from lessismore_transforms.wording import counted
 
@@ -29,7 +29,7 @@ def fill_inference(config: Mapping[str, Any], facts: Facts, settings: ShareSetti
         settings: of the share.
     """
     header = facts.header
-    filled = {**config, "dataset_dir": f"/workspace/data/{settings.name}"}
+    filled = {**config, "dataset_dir": f"{PLACE_OF_DATA}/{settings.name}"}
     if "defaults" in config:  # of a classifier
         known = {name: header[name] for name in config["defaults"] if name in header}
         more = {name: header[name] for name in ("head", "window") if header.get(name) is not None}
@@ -50,7 +50,7 @@ def fill_training(config: Mapping[str, Any], facts: Facts, settings: ShareSettin
     plain = {name for name, value in config.items() if is_plain(value) and not str(value).startswith(("$", "@", "%"))}
     filled = {**config, **{name: value for name, value in facts.settings.items() if name in plain}}
     if "dataset_dir" in config:
-        filled["dataset_dir"] = f"/workspace/data/{settings.name}"
+        filled["dataset_dir"] = f"{PLACE_OF_DATA}/{settings.name}"
     return filled
 
 

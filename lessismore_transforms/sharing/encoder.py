@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from lessismore_transforms.methods import METHODS
 from lessismore_transforms.pretraining.embed import prepare
 from lessismore_transforms.pretraining.export import BACKBONE
 from lessismore_transforms.pretraining.settings import PretrainingSettings
-from lessismore_transforms.sharing.facts import Facts, deciding, network_title, numbers
+from lessismore_transforms.sharing.facts import Facts, deciding, lacking, network_title, numbers, recorded_paths
 from lessismore_transforms.sharing.judged import judged
 from lessismore_transforms.sharing.settings import ShareSettings
 from lessismore_transforms.sharing.training_data import data_rows
@@ -31,6 +31,22 @@ _HEALTH = {
     "probe_accuracy": "probe, accuracy", "probe_balanced_accuracy": "probe, balanced accuracy",
     "probe_majority": "probe, accuracy of the most frequent class",
 }  # fmt: skip
+
+
+_NUMBERS = (int, float, list)
+_RECORD = {  # of config.json, what is read of it
+    **dict.fromkeys(("version", "torch", "monai", "device"), str),
+    **dict.fromkeys(("processes", "plan.steps", "settings.batch_size", "settings.accumulation"), int),
+    **dict.fromkeys(("settings.backbone", "settings.precision", "settings.selection", "settings.sampling"), str),
+    "settings.dataset_dir": (str, list),
+    "trainer": dict,
+}
+_OF_PICTURES = {"trainer.pictures.pictures": int, "trainer.pictures.channels": int, "trainer.pictures.identity": str}
+_HEADER = {
+    **dict.fromkeys(("backbone", "method"), str),
+    **dict.fromkeys(("image_size", "iteration", "epoch"), int),
+    **dict.fromkeys(("mean", "std"), _NUMBERS),
+}
 
 
 def read_encoder(settings: ShareSettings) -> Facts:
@@ -85,7 +101,7 @@ def read_encoder(settings: ShareSettings) -> Facts:
         classes=(),
         channels=channels,
         modality_known=ct,
-        settings=deciding(given, PretrainingSettings),
+        settings=deciding(given, PretrainingSettings) | _chosen(given),
         data=data,
         training=training,
         performance="\n\n".join([_health(last, log), performance]),
@@ -93,8 +109,17 @@ def read_encoder(settings: ShareSettings) -> Facts:
         scores=scores or {name: last[name] for name in last if name.startswith("probe_")},
         pictures={CURVES: lambda path: _draw(run, path)},
         prepare=partial(_prepared, header=header),
-        private=[str(path.resolve()) for path in (run, *folders, *settings.evaluation)],
+        private=[
+            *(str(path.resolve()) for path in (run, *folders, *settings.evaluation)),
+            *recorded_paths(given, PretrainingSettings, run),
+        ],
     )
+
+
+def _chosen(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Which of the data were taken, where that is said by a name; a list of pictures without the folder it lies in."""
+    split = given.get("split")
+    return {"selection": given["selection"], "split": None if split is None else PurePath(str(split)).name}
 
 
 def _prepared(picture: torch.Tensor, header: Mapping[str, Any]) -> torch.Tensor:
@@ -102,7 +127,7 @@ def _prepared(picture: torch.Tensor, header: Mapping[str, Any]) -> torch.Tensor:
 
 
 def _draw(run: Path, path: Path) -> None:
-    draw_curves([run], path)
+    draw_curves([run], path, labels=["this training"])  # the name of its folder is nobody's business
 
 
 def _read_config(run: Path) -> dict[str, Any]:
@@ -116,9 +141,11 @@ def _read_config(run: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     try:
         content: dict[str, Any] = json.loads(text)
-        content["settings"]["backbone"], content["plan"]["steps"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"expected the record of a training in {path}, found a damaged file: restore it") from error
+    of_pictures = "pictures" in (content.get("trainer") or {}) if isinstance(content, dict) else False
+    if name := lacking(content, _RECORD | (_OF_PICTURES if of_pictures else {})):
+        raise UserError(f"expected the record of a pre-training in {path}, found one without {name}: restore it")
     return content
 
 
@@ -145,6 +172,11 @@ def _check_header(header: Mapping[str, Any], config: Mapping[str, Any], end: int
     Raises:
         UserError: it does.
     """
+    if name := lacking(header, _HEADER):
+        raise UserError(
+            f"expected weights of a pre-training in {weights}, found a header without {name}: put the file that the "
+            "run wrote there"
+        )
     given = config["settings"]
     expected = {
         "backbone": given["backbone"],

@@ -14,6 +14,7 @@ from torch import nn
 from lessismore_transforms.options import is_plain, names
 
 NOT_STATED = "not stated"
+PLACE_OF_DATA = "/workspace/data"  # in the configurations of every bundle
 Row = tuple[str, str]  # what a fact is called, and what it is
 
 
@@ -39,6 +40,7 @@ class Facts:
         performance: the part of the card on what it is worth, in Markdown.
         limits: what the card says that it must not be used for, a sentence each, beside what holds for all.
         scores: plain numbers, for `eval_metrics` of the metadata.
+        left_out: names in the header of the weights that are not handed on, because they tell of single pictures.
         pictures: what writes a picture into the file of that name in the card's folder.
         prepare: network input float32 (1, C, S, S) of a picture uint8 (C, H, W), as inference prepares it.
         private: texts that no shared file may hold: paths of the run and its data.
@@ -63,6 +65,7 @@ class Facts:
     scores: Mapping[str, float]
     pictures: Mapping[str, Callable[[Path], None]]
     prepare: Callable[[torch.Tensor], torch.Tensor]
+    left_out: Sequence[str] = field(default_factory=tuple)
     private: Sequence[str] = field(default_factory=tuple)
 
     @property
@@ -98,6 +101,40 @@ def deciding(given: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """
     others = {*names(kind)} - {*names(kind, "identity", "setting", "run")}
     return {name: value for name, value in given.items() if name not in others and is_plain(value)}
+
+
+def recorded_paths(given: Mapping[str, Any], kind: type, run: Path) -> list[str]:
+    """The paths that the record of a run names, absolute, for what no shared file may hold.
+
+    Args:
+        given: all settings by name.
+        kind: the dataclass of options that all runs of this family share.
+        run: folder of the run; relative paths may be relative to where it was started, here or in a folder around it.
+    """
+    found: set[str] = set()
+    for name, value in given.items():
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if not isinstance(text, str) or not text:
+                continue
+            bases = (Path(), *run.resolve().parents[:2]) if name in names(kind, "path") else ()
+            found |= {str(Path(text)), *(str((base / text).resolve()) for base in bases)}
+    return sorted(text for text in found if Path(text).is_absolute())
+
+
+def lacking(content: Any, wanted: Mapping[str, Any]) -> str:
+    """The first entry that a record lacks, or that is of another kind; empty where all are there.
+
+    Args:
+        content: what was read.
+        wanted: kind of each entry (int, or (int, float), ...) by its name, `plan.steps` for one within another.
+    """
+    for name, kind in wanted.items():
+        value = content
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            return name
+    return ""
 
 
 def network_title(name: str) -> str:

@@ -59,6 +59,7 @@ def write_hub(folder: Path, facts: Facts, settings: ShareSettings) -> None:
     labels = {"label_names": list(facts.classes)} if facts.classes else {}
     save_for_hf(model, str(folder), model_config={"pretrained_cfg": given, **labels}, safe_serialization=True)
     _drop_foreign(folder / _CONFIG)
+    (folder / _WEIGHTS).chmod((folder / _CONFIG).stat().st_mode)  # timm's file is for its owner alone
     for name, draw in facts.pictures.items():
         draw(folder / name)
     source = bundle_folder(facts.bundle)

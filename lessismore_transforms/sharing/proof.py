@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -19,7 +21,7 @@ from torch import nn
 
 from lessismore_transforms.classification.network import build_classifier
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.sharing.facts import Facts
+from lessismore_transforms.sharing.facts import PLACE_OF_DATA, Facts
 from lessismore_transforms.sharing.quiet import quietly
 from lessismore_transforms.volumes.pictures import read_image
 from lessismore_transforms.weights.backbones import build_backbone, load_strictly, read_tensors
@@ -27,6 +29,7 @@ from lessismore_transforms.weights.backbones import build_backbone, load_strictl
 SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")  # of the model zoo, unchanged, Apache License 2.0, from
 # https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/
 _TOLERANCE = 1e-4  # of the largest number: inference folds batch norms, and may compute in another order
+_INSTALLED = (str(Path(torch.__file__).parents[1]), str(Path(__file__).resolve().parents[2]))
 _TEXT = (".json", ".md", ".txt", ".yml", ".py", ".conf", "")
 
 
@@ -89,18 +92,39 @@ def equal_features(network: nn.Module, facts: Facts, name: str) -> None:
 
 
 def prove_private(folder: Path, facts: Facts) -> None:
-    """Refuse a folder with a text file that holds a path of the run, of its data or of whoever shares it.
+    """Refuse a folder with a file that holds a path of the run, of its data or of whoever shares it.
 
     Raises:
         UserError: there is one.
     """
-    private = [text for text in (*facts.private, str(Path.home())) if len(text) > 1]
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in _TEXT):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if held := [each for each in private if each in text]:
-            raise UserError(
-                f"expected no path of this machine in {path.name}, found {held[0]}: leave it out of what is stated"
-            )
+    private = {text for text in (*facts.private, str(Path.home()), *_INSTALLED) if not PLACE_OF_DATA.startswith(text)}
+    whole = {text: _pattern(text) for text in private}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for text in _texts(path):
+            if held := sorted(each for each, pattern in whole.items() if pattern.search(text)):
+                raise UserError(
+                    f"expected no path of this machine in {path.name}, found {held[0]}: leave it out of what is stated"
+                )
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """Finds a path and what lies below it; a short one, as /data, not as a part of another path or address."""
+    before = r"(?:(?<![\w./-])|(?<=//))" if len(Path(path).parts) < 3 else ""
+    return re.compile(rf"{before}{re.escape(path)}(?![\w-])")
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """What a file says in words: texts, the header of weights, and all of an archive but its numbers."""
+    if path.suffix in _TEXT:
+        yield path.read_text(encoding="utf-8", errors="replace")
+    elif path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            yield file.read(int.from_bytes(file.read(8), "little")).decode("utf-8", "replace")
+    elif path.suffix in (".pt", ".ts"):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if not {"data", "constants"} & {*name.split("/")[1:-1]}:
+                    yield archive.read(name).decode("utf-8", "replace")
 
 
 def run_inference(folder: Path, pictures: Path, result: Path) -> None:

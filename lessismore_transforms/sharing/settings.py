@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.options import argument, option
+from lessismore_transforms.options import argument, names, option
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,16 @@ class ShareSettings:
             )
         if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             raise UserError(f"expected a version such as 0.1.0, found {self.version!r}: give three numbers")
-        if self.url is not None and not re.match(r"https://[^/\s]+", self.url):
-            raise UserError(f"expected an address that begins with https://, found {self.url!r}: fix --url")
+        if self.url is not None and not _is_address(self.url):
+            raise UserError(
+                f"expected the address of a folder, https://HOST/PATH without a user, a query or blanks, found "
+                f"{self.url!r}: fix --url"
+            )
+        for name in names(self, "label"):
+            value = getattr(self, name)
+            for text in value if isinstance(value, tuple) else [value]:
+                if text is not None and not text.isprintable():
+                    raise UserError(f"expected one line of plain text for --{name}, found {text!r}: fix it")
         if self.hub and (self.torchscript or self.url):
             unwanted = "torchscript" if self.torchscript else "url"
             raise UserError(f"expected --{unwanted} for a bundle, found it with --hub: leave one of them out")
@@ -64,3 +73,14 @@ class ShareSettings:
     def name(self) -> str:
         """Of the bundle."""
         return self.output_dir.resolve().name
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text is the address of a folder to which names of files can be added."""
+    if not re.fullmatch(r"https://[A-Za-z0-9._~:/%+,;=!&()*'\[\]-]+", text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False

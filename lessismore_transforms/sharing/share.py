@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from lessismore_transforms.atomic import TEMPORARY, writing
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import OutputError, UserError
 from lessismore_transforms.sharing.bundle_folder import LARGE_FILES, write_bundle
 from lessismore_transforms.sharing.classifier import is_classification, read_classifier
 from lessismore_transforms.sharing.encoder import read_encoder
@@ -40,13 +40,33 @@ def share(settings: ShareSettings) -> Path:
             prove_hub(place, facts)
         else:
             prove_bundle(place, facts)
-        with writing(folder):
-            place.rename(folder)
+        _give_name(place, folder)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     if (folder / LARGE_FILES).is_file() and settings.url is None:
         print(f"files above 25 MB: upload them somewhere and state the address in {folder / LARGE_FILES}")
     return folder
+
+
+def _give_name(place: Path, folder: Path) -> None:
+    """Give a folder its name.
+
+    Raises:
+        UserError: another one has it by now.
+        OutputError: it cannot be given.
+    """
+    _refuse_folder(folder)  # an empty one would be replaced
+    try:
+        with writing(folder):
+            place.rename(folder)
+    except OutputError:
+        _refuse_folder(folder)  # made by another run in between
+        raise
+
+
+def _refuse_folder(folder: Path) -> None:
+    if folder.exists():
+        raise UserError(f"expected a new folder, found {folder}: name another one, or delete it")
 
 
 def check(settings: ShareSettings) -> None:
@@ -55,8 +75,7 @@ def check(settings: ShareSettings) -> None:
     Raises:
         UserError: licence or author are missing, or the folder exists.
     """
-    if settings.output_dir.exists():
-        raise UserError(f"expected a new folder, found {settings.output_dir}: name another one, or delete it")
+    _refuse_folder(settings.output_dir)
     if not settings.license or not settings.license.strip():
         raise UserError(
             "expected the licence under which you share the weights, found none: give --license, such as cc-by-4.0, "

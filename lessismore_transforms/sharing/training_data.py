@@ -10,6 +10,7 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.training_set import open_dataset
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.manifest import Manifest
+from lessismore_transforms.reduced.store import changed_stores
 from lessismore_transforms.sharing.facts import Row, sha256
 from lessismore_transforms.wording import count, counted
 
@@ -45,9 +46,11 @@ def data_rows(
             )
         if isinstance(dataset, SliceSelectionDataset):
             rows = [row for folder in folders for row in _of_output(folder, settings["selection"])]
-            compared = (
-                "equal to those that the checkpoint tells" if identity else "not compared: there is no checkpoint"
-            )
+            compared = "not compared: there is no checkpoint"
+            if identity is not None:
+                compared = "equal to those that the checkpoint tells"
+            if dataset.unstored:
+                compared += f"; the pixels of {count(dataset.unstored)} were not looked at: no store holds them"
             return [*rows, ("slices trained on", f"{count(len(dataset))}, {compared}")], folders
     if told is not None:
         rows = [("pictures", f"{count(told['pictures'])}, {'grey' if told['channels'] == 1 else 'colour'}")]
@@ -68,6 +71,12 @@ def _recorded(dataset_dir: Any, run: Path) -> list[Path]:
 def _of_output(folder: Path, name: str) -> list[Row]:
     """Rows on one output of the reduction."""
     manifest = Manifest.read(folder)
+    if changed := changed_stores(manifest):
+        raise UserError(
+            f"expected the pictures that were trained on in {folder}, found {counted(len(changed), 'file')} changed "
+            f"since they were written, first {changed[0]}: put them back, or run the same `reduce` again, which makes "
+            "them again"
+        )
     selection = manifest.read_selection(name)
     volumes = manifest.volumes
     planes = sorted({str(volume["plane"]) for volume in volumes})

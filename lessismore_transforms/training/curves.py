@@ -50,8 +50,13 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
     return content
 
 
-def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
+def draw_curves(runs: Sequence[Path | str], path: Path, *, labels: Sequence[str] | None = None) -> Path:
     """Draw the logs of runs into one PNG picture; returns its path.
+
+    Args:
+        runs: their folders.
+        path: of the picture.
+        labels: what the legend calls the runs; None for the names of their folders.
 
     Raises:
         UserError: a run has no log, or no log holds a number yet.
@@ -59,8 +64,10 @@ def draw_curves(runs: Sequence[Path | str], path: Path) -> Path:
     """
     from matplotlib.figure import Figure  # not pyplot: it keeps state and may look for a display
 
-    alike = len({Path(run).resolve().name for run in runs}) < len(runs)
-    logs = {str(run) if alike else Path(run).resolve().name: read_log(run) for run in runs}
+    if labels is None:
+        alike = len({Path(run).resolve().name for run in runs}) < len(runs)
+        labels = [str(run) if alike else Path(run).resolve().name for run in runs]
+    logs = {label: read_log(run) for label, run in zip(labels, runs, strict=True)}
     names = _panels([line for log in logs.values() for line in log])
     if not names:
         raise UserError(f"expected figures in the logs of {', '.join(map(str, runs))}, found none; wait for a line")

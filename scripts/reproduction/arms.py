@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from lessismore_transforms import methods
@@ -71,7 +71,7 @@ class Reduction(NamedTuple):
         if match := re.fullmatch(r"(\w+)-(\d+)%", label):
             if match[1] in MEASURES and 0 < int(match[2]) <= 100:
                 return cls(label, MEASURES[match[1]], "fraction", f"{int(match[2]) / 100:g}")
-        elif (match := re.fullmatch(r"HASH-(\d+)", label)) and int(match[1]) <= 64:
+        elif (match := re.fullmatch(r"HASH-(0|[1-9]\d?)", label)) and int(match[1]) <= 64:
             return cls(label, "hash", "threshold", match[1])
         tenths = [f"{name}-10%" for name in ("EveryN", *MEASURES)]
         like = ("EveryN@HASH-6", "Random@HASH-6", "HASH-6+2near")
@@ -141,3 +141,12 @@ def unknown(what: str, found: object, known: Iterable[str]) -> UserError:
     names = list(known)
     (closest,) = difflib.get_close_matches(str(found), names, n=1, cutoff=0)
     return UserError(f"expected {what} out of {', '.join(names)}, found {found!r}: the closest one is {closest!r}")
+
+
+def check_data_name(name: object, where: str, taken: Collection[str]) -> None:
+    """Refuse a name that cannot stand for data in names of folders and steps."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", name) or name in taken:
+        raise UserError(
+            f"expected names of letters, digits, '.' and '-' for {where}, other than those of tasks and other data, "
+            f"found {name!r}: rename it"
+        )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.errors import UserError
-from reproduction.arms import METHODS, Reduction, unknown
-from reproduction.experiment import Experiment, Settings
+from reproduction.arms import METHODS, REMEDIES, Reduction, check_data_name, unknown
+from reproduction.experiment import Experiment, Settings, settings_of
 from reproduction.places import ALL, BUNDLES, STAGES
+from reproduction.probe_checks import check_probes
 
 _REDUCE_OPTIONS = (
     "bins", "body", "device", "encoder", "features", "include", "keep_patient_ids", "memory_mb", "no_report",
@@ -22,8 +22,8 @@ _REDUCE_OPTIONS = (
 _OWN = {  # what the driver itself gives each bundle
     "pretrain": (
         "dataset_dir", "selection", "output_dir", "resume", "seed", "max_epochs", "max_steps", "export_epochs",
+        *(setting for remedy in REMEDIES.values() for setting in remedy),
     ),
-    "probe": ("dataset_dir", "models", "output_dir", "features_dir", "pretraining", "labels", "task", "baseline"),
     "evaluate": (
         "dataset_dir", "output_dir", "resume", "run_index", "fold", "folds", "mode", "pretrained", "method",
         "pretrain_dataset", "ssl_method", "reduction", "pretraining", "pretraining_selection",
@@ -41,7 +41,7 @@ def check(experiment: Experiment) -> None:
     _check_kinds(experiment)
     _check_reductions(experiment)
     _check_names(experiment)
-    _check_probes(experiment)
+    check_probes(experiment)
     _check_length(experiment)
     _check_settings(experiment)
 
@@ -99,11 +99,7 @@ def _check_names(experiment: Experiment) -> None:
                 raise UserError(f"expected methods with negatives for {label} ({having}), found {title}: drop one")
     _check_contrasts(experiment)
     for name in experiment.pretrain_datasets:
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", name) or name in (*TASKS, ALL):
-            raise UserError(
-                f"expected names of letters, digits, '.' and '-' for pretrain_datasets, other than those of tasks, "
-                f"found {name!r}: rename it"
-            )
+        check_data_name(name, "pretrain_datasets", (*TASKS, ALL))
     for item in fields(experiment):
         value = getattr(experiment, item.name)
         if isinstance(value, tuple) and len(set(value)) < len(value):
@@ -133,43 +129,6 @@ def _check_reductions(experiment: Experiment) -> None:
         Reduction.of(str(label))
 
 
-def _check_probes(experiment: Experiment) -> None:
-    from lessismore_transforms.options import names
-    from lessismore_transforms.probing.settings import ProbeSettings
-
-    known = {*names(ProbeSettings)} - {*_OWN["probe"]} | {"labels"}
-    for name, options in experiment.probes.items():
-        if not isinstance(options, dict):
-            raise UserError(f"expected probes of {name} to be a dictionary, found {options!r}: write {{...}}")
-        for option in options:
-            if option not in known:
-                raise unknown("an option of probe", option, sorted(known))
-        for label, pattern in options.get("labels", {}).items():
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError) as error:
-                raise UserError(
-                    f"expected a regular expression for the paths of {label!r} in probes of {name}, found {pattern!r}: "
-                    f"{error}"
-                ) from error
-    arms = {(method, label) for method in experiment.methods for label in experiment.reductions_of(method)}
-    if wrong := [arm for arm in experiment.followed if arm not in arms]:
-        raise UserError(f"expected arms of the experiment, as [METHOD, REDUCTION], in followed, found {wrong[0]!r}")
-    if experiment.followed and not (experiment.checkpoint_steps and experiment.max_steps):
-        raise UserError("expected max_steps and checkpoint_steps for the arms that are followed, found none: add them")
-    for name, question in experiment.questions.items():
-        if not isinstance(question, dict) or set(question) != {"plus", "minus"}:
-            raise UserError(
-                f'expected the question {name!r} to be {{"plus": [...], "minus": [...]}}, found {question!r}'
-            )
-        for arm in (*question["plus"], *question["minus"]):
-            if arm not in arms:
-                raise UserError(
-                    f"expected arms of the experiment in the question {name!r}, as [METHOD, REDUCTION], found "
-                    f"{list(arm) if isinstance(arm, tuple) else arm!r}: add it to the reductions of its method"
-                )
-
-
 def _check_contrasts(experiment: Experiment) -> None:
     for pair in experiment.contrasts:
         if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] == pair[1]:
@@ -183,7 +142,13 @@ def _check_contrasts(experiment: Experiment) -> None:
 
 
 def _check_length(experiment: Experiment) -> None:
-    epochs = experiment.checkpoint_epochs
+    epochs, steps = experiment.checkpoint_epochs, experiment.checkpoint_steps
+    if steps and experiment.max_steps is None:
+        raise UserError("expected checkpoint_steps beside max_steps, found none: add max_steps, or drop them")
+    if experiment.max_steps is not None and (late := [step for step in steps if step >= experiment.max_steps]):
+        raise UserError(
+            f"expected checkpoint_steps below max_steps {experiment.max_steps}, the end, found {late[0]}: drop it"
+        )
     if epochs and experiment.max_steps is not None:
         raise UserError("expected checkpoint_epochs beside max_epochs, found max_steps: drop one of the two")
     if too_late := [epoch for epoch in epochs if epoch > experiment.max_epochs]:
@@ -210,6 +175,12 @@ def _check_settings(experiment: Experiment) -> None:
         for group, options in settings.items():
             for name in used if group == ALL else (group,):
                 _check_options(stage, bundles[name], options)
+    for method in experiment.methods:
+        spread = [label for label in experiment.reductions_of(method) if Reduction.of(label).remedy == "spread"]
+        if spread and settings_of(experiment.pretrain_settings, method).get("balance"):
+            raise UserError(
+                f"expected {spread[0]} of {method} without balance, which chooses what shares a batch too: drop one"
+            )
 
 
 def _check_groups(settings: Settings, what: str, names: Sequence[str]) -> None:
@@ -223,9 +194,13 @@ def _check_groups(settings: Settings, what: str, names: Sequence[str]) -> None:
 def _check_options(stage: str, bundle: str, options: Mapping[str, Any]) -> None:
     content = json.loads((BUNDLES / bundle / "configs" / "train.json").read_text(encoding="utf-8"))
     known = [name for name, value in content.items() if not isinstance(value, dict) and name not in _NOT_SETTINGS]
+    remedies = {setting: name for name, remedy in REMEDIES.items() for setting in remedy}
     for option in options:
         if option in _OWN[stage]:
-            raise UserError(f"expected {stage}_settings without {option}, which the experiment itself gives: drop it")
+            hint = f", and name it in a reduction, such as HASH-6+{remedies[option]}" if option in remedies else ""
+            raise UserError(
+                f"expected {stage}_settings without {option}, which the experiment itself gives: drop it{hint}"
+            )
         if option not in known:
             (closest,) = difflib.get_close_matches(option, known, n=1, cutoff=0)
             raise UserError(f"{bundle} has no setting {option!r}: the closest one is {closest!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from lessismore_transforms.wording import aligned, counted
 from reproduction.arms import Pretraining, Question, Reduction
 from reproduction.experiment import Experiment
 from reproduction.kept import Kept
-from reproduction.steps import RANDOM
+from reproduction.places import RANDOM
 
 _Runs: TypeAlias = list[Predictions]
 _LEVEL = 0.95
@@ -122,11 +122,12 @@ def _arms_text(evidence: Evidence) -> str:
         rows.append([name, *(f"{value:.3f}" for value in values), f"{statistics.fmean(values):.3f}", ""])
     sets = [f"{name}: {_size(evidence, name)}" for name in evidence.pictures]
     seeds = f"{counted(len(evidence.seeds), 'seed')} of each arm: {', '.join(map(str, evidence.seeds))}"
+    code = dict.fromkeys(line.get("commit", line["version"]) for line in evidence.kept.lines)
     return "\n".join(
         (
             aligned(rows, left=1),
             "",
-            f"{seeds}. {'; '.join(sets)}.",
+            f"{seeds}. {'; '.join(sets)}. Code: {', '.join(code)}.",
             f"In brackets: {100 * _LEVEL:.0f} % interval over seeds and units. +-: standard deviation of the mean over "
             "sets, between seeds.",
         )
@@ -145,10 +146,10 @@ def _questions_text(evidence: Evidence) -> list[str]:
     if not experiment.questions:
         return []
     answers = {question.name: evidence.answer(question, evidence.pictures) for question in experiment.all_questions}
-    known = {name: each.p for name, each in answers.items() if not math.isnan(each.p)}
-    corrected = dict(zip(known, holm(list(known.values())), strict=True)) if known else {}
+    different = _corrected({name: each.p for name, each in answers.items()})
+    equal = _corrected({name: each.p_equivalent(experiment.margin) for name, each in answers.items()})
     margin = f"{experiment.margin:g}"
-    rows = [["question", *evidence.pictures, "mean", "p (Holm)", f"p (within {margin})", "detectable", "seeds for it"]]
+    rows = [["question", *evidence.pictures, "mean", "p", f"p (within {margin})", "detectable", "seeds for it"]]
     for question in experiment.all_questions:
         answer = answers[question.name]
         alone = [evidence.answer(question, [pictures]) for pictures in evidence.pictures]
@@ -157,8 +158,8 @@ def _questions_text(evidence: Evidence) -> list[str]:
             [
                 question.name,
                 *(_interval(each) for each in (*alone, answer)),
-                _p(corrected.get(question.name, math.nan)),
-                _p(answer.p_equivalent(experiment.margin)),
+                _p(different[question.name]),
+                _p(equal[question.name]),
                 f"{answer.detectable:.3f}",
                 "" if answer.networks == 1 else "none is enough" if needed is None else f"{needed}",
             ]
@@ -166,11 +167,17 @@ def _questions_text(evidence: Evidence) -> list[str]:
     return [
         aligned(rows, left=1),
         f"Differences of AUC, arms paired by seed, with {100 * _LEVEL:.0f} % intervals over seeds and units. Tested is "
-        "the mean over the sets only, by the contrasts that the experiment's file named, with Holm's correction for "
-        f"them. p (within {margin}): of two one-sided tests that the difference is {margin} or more either way; below "
-        "0.05 the arms are equal in that sense. detectable: with a power of 80 %. seeds for it: as many make "
+        "the mean over the sets only, by the contrasts that the experiment's file named; both p have Holm's correction "
+        f"for them. p (within {margin}): of two one-sided tests that the difference is {margin} or more either way; "
+        "below 0.05 the arms are equal in that sense. detectable: with a power of 80 %. seeds for it: as many make "
         f"{margin} detectable with these pictures. There is no p for fewer than three seeds.",
     ]
+
+
+def _corrected(tests: Mapping[str, float]) -> dict[str, float]:
+    """The p-values of several tests with Holm's correction; those that have none stay without."""
+    known = {name: p for name, p in tests.items() if not math.isnan(p)}
+    return {**tests, **dict(zip(known, holm(list(known.values())), strict=True))} if known else dict(tests)
 
 
 def _interval(found: Contrast) -> str:

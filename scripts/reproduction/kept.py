@@ -2,7 +2,8 @@
 
 NAME.jsonl             a line for each network and set of pictures, appended seed by seed: AUC of each fold, and the
                        probability of each picture in the fold that it was tested in; a line for each pre-training
-NAME_pictures.json     for each set of pictures label, unit (patient, source or group) and fold, as numbers in one order
+NAME_pictures.json     for each set of pictures label, unit (patient, source or group) and fold, as numbers in one
+                       order; each line of a probe holds the digest of its set
 
 Nothing else is needed for tables, intervals and figures. Weights, pictures, and names of pictures are not there.
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from lessismore_transforms import __version__
-from lessismore_transforms.atomic import atomic_write, writing
+from lessismore_transforms.atomic import atomic_write, lock, writing
 from lessismore_transforms.classification.finished_runs import FinishedRuns, read_finished_runs
 from lessismore_transforms.classification.metrics import auc
 from lessismore_transforms.classification.predictions import Predictions
@@ -28,10 +31,12 @@ from lessismore_transforms.classification.units import unit_of, units
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.options import names
 from lessismore_transforms.pretraining.settings import PretrainingSettings
+from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.training.curves import read_log
 from reproduction.places import ROOT
 
 _DIGITS = 5  # of a probability
+_AGAIN = "take both files from where they are whole, or keep the results anew with --keep"
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,23 @@ class Kept:
         Raises:
             UserError: the file is damaged.
         """
+        found: list[dict[str, Any]] = []
         if not self.path.is_file():
-            return []
+            return found
         with reading(self.path):
             texts = self.path.read_text(encoding="utf-8").splitlines()
-        try:
-            return [json.loads(text) for text in texts]
-        except ValueError as error:
-            raise UserError(f"expected a JSON object in each line of {self.path}, found another: {error}") from error
+        for number, text in enumerate(texts, 1):
+            try:
+                line = json.loads(text)
+            except ValueError:
+                line = None
+            if not isinstance(line, dict) or not {"step", "identity", "of"} <= line.keys():
+                raise UserError(
+                    f"expected what a step found in line {number} of {self.path}, found {text[:60]!r}: take the file "
+                    "from where it is whole, or delete the line to find it again"
+                )
+            found.append(line)
+        return found
 
     @property
     def pictures(self) -> dict[str, dict[str, Any]]:
@@ -67,16 +81,24 @@ class Kept:
         if not path.is_file():
             return {}
         with reading(path):
-            found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-            return found
+            text = path.read_text(encoding="utf-8")
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise UserError(f"expected labels, units and folds of pictures in {path}, found no JSON: {_AGAIN}")
+        return found
 
     @property
     def _table(self) -> Path:
         return self.path.with_name(f"{self.path.stem}_pictures.json")
 
     def identities(self) -> dict[str, str]:
-        """The identity of each step whose results are here, by name."""
-        return {line["step"]: line["identity"] for line in self.lines}
+        """The identity of each step all of whose results are here, by name."""
+        lines = self.lines
+        there = Counter(line["step"] for line in lines)
+        return {line["step"]: line["identity"] for line in lines if there[line["step"]] == line["of"]}
 
     def add_probe(self, step: str, identity: str, seconds: float, output: Path) -> None:
         """Append what a probe found: a line for each of its networks.
@@ -98,12 +120,12 @@ class Kept:
                     "pictures or volumes away"
                 )
         table, order = _pictures(next(iter(found.values())))
-        self._add_pictures(name, table)
         lines = [
             {
                 "step": step,
                 "identity": identity,
                 "pictures": name,
+                "pictures_sha256": _digest(table),
                 "network": network,
                 "seed": seed,
                 **_code(),
@@ -114,21 +136,50 @@ class Kept:
             }
             for network, runs in found.items()
         ]
-        self._append(lines)
+        with self._alone():
+            self._add_pictures(name, table)
+            self._append(lines)
 
     def add_pretraining(self, step: str, identity: str, seconds: float, output: Path) -> None:
-        """Append what became of a pre-training."""
+        """Append what became of a pre-training.
+
+        Raises:
+            UserError: it was trained on other slices than an earlier one of the same selection.
+        """
         losses = [round(float(line["loss"]), 4) for line in read_log(output) if "loss" in line]
         config = json.loads((output / "config.json").read_text(encoding="utf-8"))
-        line = {"step": step, "identity": identity, **_code(), "seconds": round(seconds, 1), "loss": losses}
+        settings = config["settings"]
+        line = {
+            "step": step,
+            "identity": identity,
+            **_code(),
+            "seconds": round(seconds, 1),
+            "loss": losses,
+            "selection": settings["selection"],
+            "slices_sha256": slices_digest(Path(settings["dataset_dir"]), settings["selection"]),
+        }
         told = names(PretrainingSettings, "identity", "setting")  # no path: it may hold a name
-        self._append(
-            [line | {"settings": {name: config["settings"][name] for name in told if name in config["settings"]}}]
-        )
+        with self._alone():
+            for old in self.lines:
+                if old.get("selection") == line["selection"] and old["slices_sha256"] != line["slices_sha256"]:
+                    raise UserError(
+                        f"expected {step} on the slices of {line['selection']} that {old['step']} in {self.path} was "
+                        "trained on, found others: name the same volumes with --data, or another file with --keep"
+                    )
+            self._append([line | {"settings": {name: settings[name] for name in told if name in settings}}])
 
     def runs(self, line: Mapping[str, Any]) -> list[Predictions]:
-        """The test predictions of a network, fold by fold."""
-        table = self.pictures[line["pictures"]]
+        """The test predictions of a network, fold by fold.
+
+        Raises:
+            UserError: the table of its pictures is not the one that it was kept with.
+        """
+        table = self.pictures.get(line["pictures"], {})
+        if _digest(table) != line["pictures_sha256"]:
+            raise UserError(
+                f"expected labels, units and folds of {line['pictures']} in {self._table} as {line['step']} was kept "
+                f"with, found others: {_AGAIN}"
+            )
         found = []
         for folds, p in zip(table["folds"], line["p"], strict=True):
             values = np.asarray(p, float)
@@ -143,13 +194,22 @@ class Kept:
                 )
         return found
 
-    def _append(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other process writes here, and keep the others out."""
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            old = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        new = "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines)
+            file = self.path.with_name(f".{self.path.name}.lock").open("w")
+        with file:
+            lock(file, self.path.parent, wait=True)
+            yield
+
+    def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        steps = {line["step"] for line in lines}
+        old = [line for line in self.lines if line["step"] not in steps]  # not what is left of a damaged file
+        whole = [*old, *({**line, "of": len(lines)} for line in lines)]
         with atomic_write(self.path) as file:
-            file.write(old + new)
+            file.writelines(f"{json.dumps(line, separators=(',', ':'))}\n" for line in whole)
 
     def _add_pictures(self, name: str, table: Mapping[str, Any]) -> None:
         tables = self.pictures
@@ -159,10 +219,18 @@ class Kept:
                 "results of this experiment under another name"
             )
         if name not in tables:
-            with writing(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._table) as file:
                 file.write(json.dumps({**tables, name: table}, separators=(",", ":")) + "\n")
+
+
+def slices_digest(reduced: Path, selection: str) -> str:
+    """16 hex digits of the slices of a selection, with their pixels as the manifest has them."""
+    return SliceSelectionDataset(reduced, selection).identity()[:16]
+
+
+def _digest(table: Mapping[str, Any]) -> str:
+    """16 hex digits of labels, units and folds of a set of pictures."""
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _pictures(found: FinishedRuns) -> tuple[dict[str, Any], dict[str, int]]:

@@ -9,3 +9,4 @@ BUNDLES = ROOT / "bundles"
 EXPERIMENTS = ROOT / "scripts" / "experiments"
 STAGES = ("reduce", "pretrain", "evaluate")
 ALL = "all"  # in settings: of every data set, method or task
+RANDOM = "random"  # the weights of a seed before they are trained

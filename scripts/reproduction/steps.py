@@ -31,11 +31,11 @@ from lessismore_transforms.options import names
 from lessismore_transforms.pretraining.settings import PretrainingSettings
 from reproduction.arms import METHODS, REMEDIES, Pretraining, Reduction
 from reproduction.experiment import Experiment, settings_of
-from reproduction.places import BUNDLES
+from reproduction.places import BUNDLES, RANDOM
 
 # Of a run: its network, and what a training can go on from; importing them from there would import torch.
 MODEL, LAST = "model.safetensors", Path("checkpoints", "last.pt")
-SCRATCH, RANDOM, BASELINES = "scratch", "random", "baselines"
+SCRATCH, BASELINES = "scratch", "baselines"
 PROBE_PAGE = "probe.html"  # written last
 # What says where and how fast a step runs, not what comes out of it.
 _FREE = {
@@ -58,6 +58,7 @@ class Step:
         resumable: whether it takes --resume True where there is a checkpoint in `output`.
         needs: names of the steps whose output it reads.
         data: names of the data sets that it reads.
+        content: what the command does not tell of what it reads, and what it makes depends on.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Step:
     resumable: bool = False
     needs: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    content: str = ""
 
     @property
     def kind(self) -> str:
@@ -98,7 +100,7 @@ class Book:
         self._identities: dict[str, str] = {}
         for step in self.steps:
             self._settings[step.name] = settings = _portable(step.command, places)
-            known = json.dumps([settings, [self._identities[need] for need in step.needs]])
+            known = json.dumps([settings, [self._identities[need] for need in step.needs], step.content])
             self._identities[step.name] = hashlib.sha256(known.encode()).hexdigest()[:16]
 
     def log(self, step: Step) -> Path:
@@ -325,11 +327,12 @@ def _runs(
             **_encoder(experiment, folder, pretraining, epoch),
             **settings_of(experiment.evaluate_settings, task),
         }
-        if pretraining is None:
+        as_released = "evaluate" in experiment.as_released
+        if pretraining is None and not as_released:  # the released code freezes every encoder
             settings.pop("frozen_epochs", None)  # random features are not worth keeping
         yield Step(
             f"evaluate/{task}/{output.name}/{name}",
-            _bundle(TASKS[task].bundle, "evaluate" in experiment.as_released, settings),
+            _bundle(TASKS[task].bundle, as_released, settings),
             output / name,
             (output / name / METRICS_FILE,),
             resumable=True,
@@ -378,7 +381,8 @@ def _probe(
 ) -> Step:
     output = probe_folder(folder, name, networks)
     options = dict(experiment.probes[name])
-    flags = ["--labels", str(label_table(folder, name))] if options.pop("labels", None) else []
+    labels = options.pop("labels", None)
+    flags = ["--labels", str(label_table(folder, name))] if labels else []
     if "bundle" in options:
         flags += ["--bundle", str(BUNDLES / options.pop("bundle"))]
     for option, value in options.items():
@@ -398,6 +402,7 @@ def _probe(
             name,
             *(() if needs else [each for each in experiment.data_names if f"{{{each}}}" in str(experiment.baselines)]),
         ),
+        content=json.dumps(labels) if labels else "",
     )
 
 

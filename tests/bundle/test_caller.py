@@ -35,3 +35,24 @@ def test_a_trainer_of_a_parser_alone(small_data: Path, tmp_path: Path) -> None:
     trainer.run()
     assert trainer.state.iteration == 2
     assert (tmp_path / "run" / "backbone.safetensors").is_file()
+
+
+def test_a_configuration_is_kept_as_it_was_written() -> None:
+    """MONAI makes `::` of the `#` in references; what else has two colons stays."""
+    parser = ConfigParser(
+        {
+            "imports": ["$import lessismore_transforms.bundle as lm"],
+            "train": {"steps": [1, 2, 3, 4]},
+            "every_second": "$@train#steps[::2]",
+            "steps": "@train#steps",
+            "note": "of std::vector, by @somebody::else",
+            "bundle_root": ".",
+            "kept": "$lm.configuration()",
+        }
+    )
+    kept = parser.get_parsed_content("kept")
+    assert parser.get_parsed_content("every_second") == [1, 3]
+    assert kept["every_second"] == "$@train#steps[::2]"
+    assert kept["steps"] == "@train#steps"
+    assert kept["note"] == "of std::vector, by @somebody::else"
+    assert "bundle_root" not in kept

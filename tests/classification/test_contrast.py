@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import norm, t
 
 from lessismore_transforms.classification.contrast import Contrast, contrast
+from lessismore_transforms.classification.crossed import Variance, total
 from lessismore_transforms.classification.metrics import auc
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.statistics import resampled
@@ -61,7 +62,7 @@ def test_the_variance_is_of_paired_networks_and_of_the_units_of_each_task() -> N
         both.append(n / (n - 1) * (np.mean([np.var(row) for row in each]) - mean) / 3 / 4)
     assert found.value == pytest.approx(scores.mean(), abs=1e-12)
     spread, rest = float(np.var(scores, ddof=1)), max(0.0, sum(of_units) - sum(both))
-    assert spread / 4 > sum(both)  # else the units alone would be taken
+    assert spread / 4 > sum(both)
     assert found.error == pytest.approx(math.sqrt(spread / 4 + rest), abs=1e-12)
     assert (found.networks, found.of_networks) == (4, pytest.approx(spread))
     assert found.of_units == pytest.approx(rest)
@@ -96,15 +97,53 @@ def test_arms_without_partners_and_few_seeds() -> None:
     assert one.error > 0
 
 
+def test_networks_that_differ_by_chance_too_little_count_as_what_units_make_them() -> None:
+    """Their spread is 0, yet networks drawn with other units would differ."""
+    first, second = world(np.random.default_rng(3), 24, 3, (1.0, 0.6))
+    values, free = resampled([*first, *second], auc, samples=40, seed=0)
+    each = values[:3] - values[3:]
+    scale = free.units / free.free
+    of_mean = scale * float(np.var(each.mean(axis=0)))
+    both = (scale * float(np.mean([np.var(row) for row in each])) - of_mean) / 2
+    found = contrast([[first, second]], (1, -1), auc, samples=40)
+    calm = contrast([[[first[0]] * 3, [second[0]] * 3]], (1, -1), auc, samples=40)
+    assert calm.of_networks == pytest.approx(0, abs=1e-12)  # the same network thrice shares all of it
+    assert calm.error**2 == pytest.approx(calm.of_units)
+    assert calm.freedom == pytest.approx(calm.freedom_of_units)
+    assert found.of_networks / 3 >= both > 0
+    assert found.of_units == pytest.approx(of_mean - both)
+
+
 def test_equivalence_and_the_number_of_networks_by_hand() -> None:
-    found = Contrast(0.01, 0.004, 50, 6, of_networks=0.0006, of_units=0.00002)
+    found = Contrast(0.01, 0.004, 50, 6, of_networks=0.0006, of_units=0.00002, freedom_of_units=40)
     assert found.p_equivalent(0.02) == pytest.approx(t.sf(2.5, 50))  # (0.02 - 0.01) / 0.004
     assert found.p_equivalent(0.005) > 0.8
-    needed = found.networks_for(0.02)
-    assert needed is not None
-    seen = (norm.ppf(0.975) + norm.ppf(0.8)) * np.sqrt(found.of_networks / np.arange(1, 100) + found.of_units)
-    assert needed == 1 + int(np.argmax(seen <= 0.02))
+    for needed in range(3, 100):  # by Student's quantiles, which more networks make smaller too
+        networks = 0.0006 / needed
+        freedom = (networks + 0.00002) ** 2 / (networks**2 / (needed - 1) + 0.00002**2 / 40)
+        if (t.ppf(0.975, freedom) + t.ppf(0.8, freedom)) * math.sqrt(networks + 0.00002) <= 0.02:
+            break
+    normal = 0.0006 / ((0.02 / (norm.ppf(0.975) + norm.ppf(0.8))) ** 2 - 0.00002)
+    assert found.networks_for(0.02) == needed > normal
     assert found.networks_for(0.01) is None  # the units alone hide it
+
+
+@pytest.mark.parametrize("networks", [2, 3, 6])
+def test_a_test_errs_as_rarely_as_it_says_whatever_outweighs(networks: int) -> None:
+    """Normal parts, whose variance is drawn as it is estimated: units outweigh networks, and the reverse."""
+    rng, number = np.random.default_rng(7), 20000
+    for of_networks, of_units, of_both in ((0.0, 1.0, 1.0), (1.0, 1.0, 0.2), (5.0, 0.1, 0.1), (1.0, 0.1, 1.0)):
+        spread = (of_networks + of_both) * rng.chisquare(networks - 1, number) / (networks - 1)
+        units = (of_units + of_both / networks) * rng.chisquare(60, number) / 60
+        both = units * (of_both / networks) / (of_units + of_both / networks)
+        found = rng.normal(0, math.sqrt((of_networks + of_both) / networks + of_units), number)
+        parts = [
+            total([Variance(max(each / networks, share), networks - 1), Variance(unit - share, 60)])
+            for each, unit, share in zip(spread, units, both, strict=True)
+        ]
+        values, freedoms = (np.array(each) for each in zip(*parts, strict=True))
+        wrong = float(np.mean(np.abs(found) > t.ppf(0.975, freedoms) * np.sqrt(values)))
+        assert wrong < {2: 0.125, 3: 0.08, 6: 0.06}[networks]
 
 
 @pytest.mark.parametrize("gains", [(0.8, 0.8), (1.0, 0.6)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -274,7 +275,7 @@ def test_a_network_is_not_scored_on_what_it_was_trained_on_or_on_other_classes()
         check_trained(header | {"classes": ["b", "a"]}, known, "model")
 
 
-def test_pictures_whose_digests_begin_alike_are_not_taken_for_each_other() -> None:
+def test_pictures_whose_digests_begin_alike_are_not_taken_for_each_other(caplog: pytest.LogCaptureFixture) -> None:
     """The first 8 hex digits of the digests of these two are equal; 1 in 27 evaluations of OrganSMNIST has such two."""
     one, other = (np.array([[number >> 16, number >> 8 & 255, number & 255]], np.uint8) for number in (65787, 39740))
     one, other = (np.concatenate([np.zeros((1, 1), np.uint8), each], axis=1) for each in (one, other))
@@ -289,6 +290,12 @@ def test_pictures_whose_digests_begin_alike_are_not_taken_for_each_other() -> No
     with pytest.raises(ValueError, match="1 of 5 val pictures are among those that model was trained on"):
         check_trained(header, same, "model")
     assert new.identity() != same.identity()
+    with caplog.at_level(logging.WARNING):
+        check_trained({"classes": ["a", "b"], "splits": known.splits()}, known, "model")  # the same splits
+        assert not caplog.messages
+        check_trained({"classes": ["a", "b"], "splits": known.splits()}, same, "model")  # shared weights do not tell
+    (said,) = caplog.messages
+    assert said.startswith("it could not be checked whether model was trained on pictures that it is now scored on")
     with pytest.raises(
         ValueError, match="tells which pictures it was trained on, found that of an earlier version in m"
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -73,8 +74,99 @@ def test_an_array_shares_the_folders_out(tmp_path: Path, commands: dict[str, str
         f"lessismore reduce out/links/{job} --output_dir out/{job} --workers 8 --threshold 6" for job in (0, 1)
     ]
     third = {**commands, "SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "9"}
+    (tmp_path / "data" / "download.json").touch()
     done = call("reduce.sbatch", tmp_path / "data", "other", cwd=tmp_path, env=third)
     assert (done.returncode, "nothing to do" in done.stdout) == (0, True)
+    assert "that are no scans by their names, left out: 1\n" in done.stdout
+
+
+def links_of(out: Path) -> dict[str, list[str]]:
+    """The folders of each job."""
+    return {str(job): sorted(link.name for link in (out / "links" / str(job)).glob("*")) for job in range(2)}
+
+
+def test_a_patient_stays_with_his_job(tmp_path: Path, commands: dict[str, str]) -> None:
+    for name in ("b", "c", "e"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+
+    def submit(task: int, low: int, count: int, **more: str) -> subprocess.CompletedProcess[str]:
+        slurm = {
+            "SLURM_ARRAY_TASK_ID": str(task),
+            "SLURM_ARRAY_TASK_MIN": str(low),
+            "SLURM_ARRAY_TASK_COUNT": str(count),
+        }
+        return call("reduce.sbatch", tmp_path / "data", "out", cwd=tmp_path, env={**commands, **slurm, **more})
+
+    assert submit(1, 1, 2).returncode == 0
+    assert links_of(tmp_path / "out") == {"0": ["b", "e"], "1": ["c"]}
+    (tmp_path / "data" / "a").mkdir()  # the first by name
+    assert submit(2, 2, 1).returncode == 0  # the second job alone
+    assert links_of(tmp_path / "out") == {"0": ["b", "e"], "1": ["a", "c"]}
+    assert (tmp_path / "calls").read_text().splitlines()[1] == (
+        "lessismore reduce out/links/1 --output_dir out/1 --workers 8"
+    )
+    done = submit(3, 1, 4)  # of a larger array
+    assert done.returncode == 2
+    assert "expected a job out of 1 to 2, among which" in done.stderr
+    assert "found job 3: submit --array=1-2, or name another OUT" in done.stderr
+    moved = tmp_path / "moved"
+    (tmp_path / "data").rename(moved)
+    (tmp_path / "data").symlink_to(moved)
+    assert submit(1, 1, 2).returncode == 0
+    assert links_of(tmp_path / "out") == {"0": ["b", "e"], "1": ["a", "c"]}
+    assert {path.resolve() for path in (tmp_path / "out" / "links").glob("?/?")} == {moved / name for name in "abce"}
+
+
+def test_jobs_that_begin_at_once_share_out_the_same(tmp_path: Path, commands: dict[str, str]) -> None:
+    for number in range(40):
+        (tmp_path / "data" / f"{number:02d}").mkdir(parents=True)
+    line = ["bash", str(CLUSTER / "reduce.sbatch"), "data", "out"]
+    jobs = [
+        subprocess.Popen(line, cwd=tmp_path, env={**commands, "SLURM_ARRAY_TASK_ID": str(task)})
+        for task in (1, 2, 1, 2)
+    ]
+    assert [job.wait(timeout=60) for job in jobs] == [0] * 4
+    found = links_of(tmp_path / "out")
+    assert (len(found["0"]), len(found["1"])) == (20, 20)
+    assert len({*found["0"], *found["1"]}) == 40
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "1.2.840.17", "IM0001", "slice.PNG"])
+def test_scans_beside_the_folders_are_refused(name: str, tmp_path: Path, commands: dict[str, str]) -> None:
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "data" / name).touch()
+    task = {**commands, "SLURM_ARRAY_TASK_ID": "1"}
+    done = call("reduce.sbatch", tmp_path / "data", "out", cwd=tmp_path, env=task)
+    assert done.returncode == 2
+    assert (
+        f"expected a folder for each patient in {tmp_path / 'data'}, found the file {name} beside them" in done.stderr
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_unfinished_outputs_are_not_trained_on(tmp_path: Path, commands: dict[str, str]) -> None:
+    def refused(out: str) -> str:
+        done = call("pretrain.sbatch", "b", out, "run", cwd=tmp_path, env=commands)
+        assert done.returncode == 2
+        assert not (tmp_path / "calls").exists()
+        return done.stderr
+
+    (tmp_path / "none").mkdir()
+    assert "expected an output of reduce, or a folder of those of an array, found none in none: fix OUT" in refused(
+        "none"
+    )
+    for path in ("out/links/0/a", "out/links/1/b", "out/0/manifest.json"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    assert "found that out/1 is not: let it end" in refused("out")  # not begun
+    (tmp_path / "out" / "1" / "parts").mkdir(parents=True)
+    (tmp_path / "out" / "1" / "parts" / "settings.json").touch()
+    (tmp_path / "out" / "1" / "manifest.json").touch()  # of an earlier run: it is reduced again
+    assert "found that out/1 is not: let it end" in refused("out")
+    assert "found that out/1 is not: let it end" in refused("out/1")
+    shutil.rmtree(tmp_path / "out" / "1" / "parts")
+    assert call("pretrain.sbatch", "b", "out", "run", cwd=tmp_path, env=commands).returncode == 0
+    assert "--dataset_dir ['out/0','out/1']" in (tmp_path / "calls").read_text()
 
 
 def test_a_training_takes_all_outputs_and_goes_on(tmp_path: Path, commands: dict[str, str]) -> None:

@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pandas as pd
 import pytest
 
+from lessismore_transforms.atomic import holding
 from lessismore_transforms.cli.main import main
-from lessismore_transforms.downloads import data_sets
+from lessismore_transforms.downloads import data_sets, idc
 from lessismore_transforms.downloads.data_sets import DATA_SETS, DataSet, RemoteFile, data_set_of
 from lessismore_transforms.downloads.download import download
 from lessismore_transforms.downloads.https import Client
 from lessismore_transforms.downloads.settings import DownloadSettings
-from lessismore_transforms.errors import UserError
+from lessismore_transforms.errors import OutputError, UserError
 
 
 class Shelf(Client):
@@ -103,6 +105,43 @@ def test_what_cannot_be_got(name: str, sentence: str, tmp_path: Path, capsys: py
     assert len(said) == 1
     assert sentence in said[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_each_choice_of_patients_stays_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.DataFrame({"PatientID": ["a", "b"], "SeriesInstanceUID": ["1", "2"], "instanceCount": 1,
+                         "series_size_MB": 1.0, "license_short_name": ["CC BY 3.0", "CC BY 4.0"]})  # fmt: skip
+    monkeypatch.setattr(idc, "open_client", lambda: None)
+    monkeypatch.setattr(idc, "choose", lambda _, __, ___, ids: idc.Choice(rows[rows["PatientID"].isin(ids)]))
+    monkeypatch.setattr(idc, "transfer", lambda *_: None)
+    for patient in ("b", "a", "a"):
+        download(DownloadSettings("lidc", tmp_path / "out", ids=(patient,), yes=True), lambda _: False)
+    record = json.loads((tmp_path / "out" / "download.json").read_text())
+    assert (record["series"], record["licence"]) == (["1", "2"], "CC BY 3.0, CC BY 4.0")
+
+
+def test_one_download_at_a_time(shelf: Path, tmp_path: Path) -> None:
+    settings = DownloadSettings("covid-ct", tmp_path / "out", yes=True)
+    with holding(tmp_path / "out"), pytest.raises(OutputError, match=r"another run is writing into .*out: wait for it"):
+        download(settings, lambda _: False, client_of=lambda _: Shelf(shelf))
+    assert list((tmp_path / "out").iterdir()) == []
+    download(settings, lambda _: False, client_of=lambda _: Shelf(shelf))
+
+
+def test_a_set_that_another_run_began_meanwhile(shelf: Path, tmp_path: Path) -> None:
+    def confirm(_: str) -> bool:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "download.json").write_text('{"name": "colorectal"}')
+        return True
+
+    with pytest.raises(UserError, match="found one with colorectal in"):
+        download(DownloadSettings("covid-ct", tmp_path / "out"), confirm, client_of=lambda _: Shelf(shelf))
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["download.json"]
+
+
+def test_a_size_for_a_set_without_sizes(tmp_path: Path) -> None:
+    for name in ("covid-ct", "lidc"):
+        with pytest.raises(UserError, match=f"expected --size for a MedMNIST set, found it for {name}: leave it out"):
+            download(DownloadSettings(name, tmp_path / "out", size=28, yes=True), lambda _: True)
 
 
 def test_folders_of_others(shelf: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Server(ThreadingHTTPServer):
         self.etag = '"one"'
         self.break_after = 0  # bytes after which each transfer breaks off
         self.breaks = 0  # how many do
+        self.tells_size = True
         self.asked: list[str | None] = []
 
     @property
@@ -57,10 +58,14 @@ class Handler(BaseHTTPRequestHandler):
         fresh = self.headers.get("If-Range") in (None, self.server.etag)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges and fresh else 0
         if start >= len(CONTENT):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        if self.server.tells_size:
+            self.send_header("Content-Length", str(len(CONTENT) - start))
         self.send_header("ETag", self.server.etag)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
@@ -155,6 +160,40 @@ def test_a_part_that_is_too_long_begins_anew(server: Server, tmp_path: Path) -> 
     assert client(server).fetch(file(server), tmp_path / "data.bin") == SUM
 
 
+def test_a_part_that_is_whole_is_taken(server: Server, tmp_path: Path) -> None:
+    part = tmp_path / "data.bin.part"
+    part.write_bytes(CONTENT)
+    about = {"url": f"http://{server.host}/file", "etag": server.etag}
+    part.with_name("data.bin.part.json").write_text(json.dumps(about))
+    assert client(server).fetch(file(server), tmp_path / "data.bin") == SUM
+    assert server.asked == [f"bytes={len(CONTENT)}-"]
+    assert [each.name for each in tmp_path.iterdir()] == ["data.bin"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [(-1, "found more than 10,239,999: it was changed"), (1, "found 10,240,000: it was cut short")],
+)
+def test_a_known_size_is_checked_where_the_server_tells_none(
+    server: Server, tmp_path: Path, more: int, sentence: str
+) -> None:
+    server.tells_size = False
+    with pytest.raises(UserError, match=sentence):
+        client(server).fetch(file(server, size=len(CONTENT) + more), tmp_path / "data.bin")
+    assert not (tmp_path / "data.bin").exists()
+    (tmp_path / "data.bin").write_bytes(b"short")
+    with pytest.raises(UserError, match=r"expected 10,240,000 bytes of data\.bin, found 5: .* it was deleted"):
+        client(server).fetch(file(server, size=len(CONTENT)), tmp_path / "data.bin")
+    assert client(server).fetch(file(server, size=len(CONTENT)), tmp_path / "data.bin") == SUM
+
+
+def test_a_folder_in_the_place_of_a_file(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data.bin").mkdir()
+    with pytest.raises(UserError, match=r"expected a file at .*data\.bin, found a folder: move it away"):
+        client(server).fetch(file(server), tmp_path / "data.bin")
+    assert server.asked == []
+
+
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
 def test_a_wrong_sum_is_refused(server: Server, tmp_path: Path, kind: str) -> None:
     with pytest.raises(UserError, match=r"expected (SHA-256|MD5) 0+ of data.bin, found .* it was deleted"):
@@ -172,6 +211,13 @@ def test_a_redirect_that_leaves_the_hosts_is_refused(server: Server, tmp_path: P
     with pytest.raises(UserError, match=r"found one that leads to .*get the file from .*/page by hand"):
         client(server).fetch(file(server, f"/to/{target}"), tmp_path / "data.bin")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redirect_to_no_address(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"leads to no address \(Invalid IPv6 URL\): get the file from .*/page by hand"):
+        client(server).fetch(file(server, "/to/http://[x/"), tmp_path / "data.bin")
+    with pytest.raises(UserError, match=r"leads to no address"):
+        client(server).check("https://[x/")
 
 
 def test_a_redirect_within_the_hosts_is_followed(server: Server, tmp_path: Path) -> None:

@@ -447,6 +447,35 @@ def test_volumes_are_drawn_equally_often_and_no_batch_holds_a_slice_twice(sizes:
             assert size == len(times)
 
 
+@pytest.mark.parametrize(("together", "batch_size"), [(2, 8), (4, 8), (5, 10), (3, 12)])
+def test_a_batch_takes_of_some_volumes_and_all_come_equally_often(together: int, batch_size: int) -> None:
+    sizes = [4, 9, 40, 5, 22]
+    volumes = np.repeat(np.arange(5), sizes)
+    order = Balanced(volumes, np.arange(80), batch_size, seed=3, volumes_per_batch=together)
+    for epoch in range(30):
+        drawn = order.draw(epoch)
+        batches = drawn[: len(drawn) // batch_size * batch_size].reshape(-1, batch_size)
+        for batch in batches:
+            counts = np.bincount(volumes[batch], minlength=5)
+            assert np.count_nonzero(counts) == together
+            assert set(counts[counts > 0].tolist()) == {batch_size // together}
+            assert len({*batch.tolist()}) == batch_size
+        taken = np.array([np.unique(volumes[batch]).tolist() for batch in batches])  # (batches, together)
+        assert np.ptp(np.bincount(taken.ravel(), minlength=5)) <= 1
+
+
+def test_all_volumes_per_batch_is_a_turn_of_its_own_and_an_impossible_number_is_refused() -> None:
+    volumes, clusters = np.repeat(np.arange(3), 4), np.arange(12)
+    assert Balanced(volumes, clusters, 6, 1, 3).draw(2).tolist() == Balanced(volumes, clusters, 6, 1).draw(2).tolist()
+    for wrong in (0, -3, 4, 6, 2.0, True):
+        with pytest.raises(UserError, match=rf"divide a batch of 6 evenly, and at most 3 volumes, found {wrong}:"):
+            Balanced(volumes, clusters, 6, 1, wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="found a volume with 4"):
+        Balanced(volumes, clusters, 5, 1, 1)
+    with pytest.raises(UserError, match="volumes_per_batch with balance, found it without"):
+        PretrainingSettings(dataset_dir="out", volumes_per_batch=3)
+
+
 def test_within_a_volume_all_slices_and_copies_are_as_likely() -> None:
     order = balanced([2, 5], batch_size=4, copies=3)
     times = sum(np.bincount(order.draw(epoch), minlength=21) for epoch in range(3000))

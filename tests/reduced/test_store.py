@@ -12,9 +12,10 @@ from lessismore_transforms.phantom import phantom_scan, write_nifti
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection
-from lessismore_transforms.reduced.store import fill_store, last_dataset_dir
+from lessismore_transforms.reduced.store import changed_stores, fill_store, last_dataset_dir
 from lessismore_transforms.reduction.target import Target
 
 
@@ -70,3 +71,19 @@ def test_an_odd_line_of_the_log_tells_nothing(tmp_path: Path, line: str) -> None
     (tmp_path / "run.jsonl").write_text(f"{line}\n")
     with pytest.raises(ManifestError, match="does not tell where the volumes are"):
         last_dataset_dir(tmp_path)
+
+
+def test_changed_pixels_of_the_store_are_found(small_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reduce_dataset(small_data, out, workers=0)
+    selection, lacking = select(out, Target.of(threshold=0), "all")
+    assert lacking
+    assert changed_stores(Manifest.read(out)) == []
+    fill_store(out, selection)
+    assert changed_stores(Manifest.read(out)) == []
+    first, second, *_ = sorted((out / "store").glob("*.npy"))
+    pixels = np.load(first)
+    pixels[-1, 3, 4] ^= 1
+    np.save(first, pixels)
+    second.unlink()
+    assert sorted(changed_stores(Manifest.read(out))) == [f"store/{first.name}", f"store/{second.name}"]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import reproduce_paper
+from reproduction import kept as kept_module
 from reproduction.arms import Reduction
 from reproduction.evidence import Evidence, write_evidence
 from reproduction.experiment_file import read_experiment
 from reproduction.kept import Kept
 from reproduction.labels import write_labels
 from reproduction.places import EXPERIMENTS
+from reproduction.steps import Book, all_steps
 
 from lessismore_transforms.classification.metrics import METRICS, auc
 from lessismore_transforms.classification.predictions import Predictions
@@ -38,6 +41,8 @@ SMALL: dict[str, Any] = {
     },
     "table_samples": 40,
 }
+
+SPREAD = {"reductions": {**SMALL["reductions"], "SparK": ["ALL+spread"]}, "questions": {}}
 
 
 def experiment_file(folder: Path, **changes: Any) -> Path:
@@ -72,14 +77,26 @@ def test_labels_that_are_none(label: str) -> None:
 
 def test_the_evidence_experiment_is_what_was_registered() -> None:
     experiment = read_experiment(EXPERIMENTS / "evidence.json")
-    assert len(experiment.pretrainings) == 21 * len(experiment.pretrain_seeds)
+    assert len(experiment.pretrainings) == 7 * len(experiment.pretrain_seeds)
     assert len(experiment.pretrain_seeds) >= 6
     assert set(experiment.probes) == {"COVID-CT", "IQ-OTH", "Head-CT", "SIIM"}
     assert [question.name for question in experiment.all_questions] == [
         "HASH-6 - ALL", "HASH-6 - EveryN", "mask - ALL", "rotate - HASH-6", "(HASH-6 - ALL), SimCLR - SparK",
     ]  # fmt: skip
     for name, settings in experiment.pretrain_settings.items():
-        assert name != "all" or settings["balance"] is True
+        assert name != "all" or (settings["balance"], settings["volumes_per_batch"]) == (True, 8)
+
+
+def test_what_the_controls_share_with_the_experiment_is_run_once() -> None:
+    both = [read_experiment(EXPERIMENTS / f"{name}.json") for name in ("evidence", "evidence_controls")]
+    known: list[dict[str, str]] = []
+    for experiment in both:
+        steps = all_steps(experiment, Path("/exp"), {})
+        known.append({step.name: Book(Path("/exp"), steps, {}).identity(step) for step in steps})
+    shared = [name for name in known[0] if name in known[1]]
+    assert all(known[0][name] == known[1][name] for name in shared)
+    arms = {name.rpartition("_seed")[0] for name in shared if name.startswith("pretrain/")}
+    assert arms == {f"pretrain/CT_{method}_{label}" for method in ("SimCLR", "SparK") for label in ("ALL", "HASH-6")}
 
 
 @pytest.mark.parametrize(
@@ -88,15 +105,48 @@ def test_the_evidence_experiment_is_what_was_registered() -> None:
         ({"reductions": {"SimCLR": ["ALL"]}}, "found SparK in one of the two only"),
         ({"reductions": {**SMALL["reductions"], "SparK": ["ALL+mask"]}}, "methods with negatives for ALL.mask"),
         ({"probes": {"Heads": {"label": "a"}}}, "the closest one is 'labels'"),
-        ({"probes": {"Heads": {"labels": {"no": "("}}}}, "expected a regular expression for the paths of 'no'"),
+        (
+            {"probes": {"Heads": {"labels": {"no": "(", "yes": "b"}}}},
+            "expected a regular expression for the paths of 'no'",
+        ),
         ({"questions": {"less": {"plus": [["SimCLR", "HASH-6"]]}}}, "expected the question 'less' to be"),
         (
-            {"questions": {"less": {"plus": [["BYOL", "ALL"]], "minus": []}}},
+            {"questions": {"less": {"plus": [["BYOL", "ALL"]], "minus": [["SparK", "ALL"]]}}},
             "arms of the experiment in the question 'les",
         ),
         ({"followed": [["SparK", "HASH-3"]]}, "in followed"),
         ({"checkpoint_steps": []}, "expected max_steps and checkpoint_steps for the arms that are followed"),
         ({"margin": 1}, "expected margin to be a number"),
+        ({"margin": 0.0}, "a margin above 0 and below 1, found 0:"),
+        ({"questions": {"less": None}}, "expected the question 'less' to be"),
+        ({"questions": {"less": {"plus": None, "minus": []}}}, "write arms on both sides"),
+        ({"questions": {"less": {"plus": [], "minus": [["SimCLR", "ALL"]]}}}, "write arms on both sides"),
+        ({"questions": {"less": {"plus": [["SimCLR", "ALL"]] * 2, "minus": [["SparK", "ALL"]]}}}, "found 2 and 1"),
+        ({"questions": {"less": {"plus": [["SimCLR", "ALL"]], "minus": [["SimCLR", "ALL"]]}}}, "and none in both"),
+        ({"pretrain_datasets": ["CT", "MR"]}, "expected one of pretrain_datasets with probes, found 2"),
+        ({"checkpoint_steps": [8]}, "below max_steps 8, the end, found 8"),
+        ({"followed": [], "max_steps": None}, "beside max_steps, found none"),
+        ({"probes": {"all": {}}}, "for probes, other than those of tasks and other data, found 'all'"),
+        ({"probes": {"CT": {}}}, "found 'CT': rename it"),
+        ({"probes": {"a/b": {}}}, "found 'a/b': rename it"),
+        ({"probes": {"Heads": {"labels": ["a", "b"]}}}, "labels of Heads to be two classes or more"),
+        ({"probes": {"Heads": {"labels": {"no": "a"}}}}, "labels of Heads to be two classes or more"),
+        ({"probes": {"Heads": {**SMALL["probes"]["Heads"], "bundle": "slice_classification"}}}, "found both: drop one"),
+        ({"probes": {"Heads": {"bundle": "slice_clasification"}}}, "the closest one is "),
+        ({"probes": {"Heads": {"repeats": "x"}}}, "expected repeats of Heads in probes to be a number, found 'x'"),
+        ({"probes": {"Heads": {"repeats": True}}}, "to be a number, found True"),
+        ({"probes": {"Heads": {"repeats": 0}}}, "probes of Heads: expected repeats of 1 or more, found 0"),
+        ({"probes": {"Heads": {"fractions": [2]}}}, "probes of Heads: expected fractions above 0 and up to 1, found 2"),
+        ({"probes": {"Heads": {"window": 40}}}, "expected window of Heads in probes to be a text, found 40"),
+        ({"probes": {"Heads": {"protocol": "fold"}}}, "to be auto or official or folds, found 'fold'"),
+        ({"baselines": {"random": "resnet18"}}, "a name other than 'random'"),
+        ({"baselines": {"imagenet": None}}, "a name other than 'random' and a network, found 'imagenet': None"),
+        ({"reductions": {**SMALL["reductions"], "SimCLR": ["ALL", "HASH-06"]}}, "found 'HASH-06'"),
+        ({**SPREAD, "pretrain_settings": {"all": {"balance": True}}}, "ALL.spread of SparK without balance"),
+        (
+            {"pretrain_settings": {"SimCLR": {"near_copies": "keep"}}},
+            "near_copies, which the .* in a reduction, such as",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -132,6 +182,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.commands: list[tuple[str, ...]] = []
+        self.slices: dict[str, str] = {}  # by selection, where they are not the usual ones
 
     def __call__(self, command: Sequence[str], log: Path) -> int:
         self.commands.append(tuple(command))
@@ -150,6 +201,7 @@ class Stub:
             output = Path(options["--output_dir"])
             touch(output / "backbone.safetensors", "")
             settings = {"batch_size": 2, "dataset_dir": str(output), "output_dir": str(output), "seed": 0}
+            settings["selection"] = options["--selection"]
             touch(output / "config.json", json.dumps({"settings": settings}))
             touch(output / LOG, '{"loss": 2.5, "step": 1}\n{"loss": 1.25, "step": 8}\n')
         return 0
@@ -194,6 +246,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     stub = Stub()
     monkeypatch.setattr(reproduce_paper, "run", stub)
     monkeypatch.setattr(reproduce_paper, "interruptible", lambda: None)
+    monkeypatch.setattr(kept_module, "slices_digest", lambda reduced, name: stub.slices.get(name, name))
     return stub
 
 
@@ -262,6 +315,73 @@ def test_what_was_kept_of_other_settings_is_refused(
     assert "expected results of these settings in" in capsys.readouterr().err
 
 
+def test_other_labels_by_paths_are_another_probe(place: Path, stub: Stub, capsys: Any) -> None:
+    assert drive(place, "exp", pretrain_seeds=[0]) == 0
+    swapped = {"Heads": {**SMALL["probes"]["Heads"], "labels": {"no": "^b", "yes": "^a"}}}
+    assert drive(place, "exp2", pretrain_seeds=[0], probes=swapped) == 2
+    assert "found those of others for probe/Heads/" in capsys.readouterr().err
+
+
+def test_a_pretraining_on_other_slices_fails_and_the_others_go_on(place: Path, stub: Stub, capsys: Any) -> None:
+    assert drive(place, "exp", pretrain_seeds=[0]) == 0
+    stub.slices["HASH-6"] = "others"
+    assert drive(place, "exp2", pretrain_seeds=[0, 1]) == 1
+    captured = capsys.readouterr()
+    assert "expected pretrain/CT_SimCLR_HASH-6_seed1 on the slices of HASH-6 that pretrain/CT_S" in captured.err
+    kept = Kept(place / "kept" / "small.jsonl")
+    assert "pretrain/CT_SimCLR_ALL_seed1" in kept.identities()
+    assert "pretrain/CT_SimCLR_HASH-6_seed1" not in kept.identities()
+
+
+def test_a_step_of_which_a_line_was_lost_is_run_again(place: Path, stub: Stub) -> None:
+    assert drive(place, "exp", pretrain_seeds=[0]) == 0
+    kept = Kept(place / "kept" / "small.jsonl")
+    lines = kept.path.read_text().splitlines(keepends=True)
+    kept.path.write_text("".join(line for line in lines if '"network":"random"' not in line))
+    stub.commands.clear()
+    assert drive(place, "exp2", pretrain_seeds=[0]) == 0
+    assert [command[1] for command in stub.commands] == ["reduce", "select", "run", "probe"]
+    assert len(kept.lines) == len(lines)
+    assert kept.identities().keys() == {json.loads(line)["step"] for line in lines}
+
+
+def test_a_damaged_table_of_pictures_is_said(place: Path, stub: Stub, capsys: Any) -> None:
+    assert drive(place, "exp", pretrain_seeds=[0]) == 0
+    kept = Kept(place / "kept" / "small.jsonl")
+    table = kept.path.with_name("small_pictures.json")
+    whole = json.loads(table.read_text())
+    turned = [1 - label for label in whole["Heads"]["labels"]]
+    for text in (json.dumps({"Heads": {**whole["Heads"], "labels": turned}}), "{}", '{"Heads": {"lab', "[]"):
+        table.write_text(text)
+        assert drive(place, "exp", pretrain_seeds=[0]) == 2
+        assert "expected labels, units and folds of " in capsys.readouterr().err
+    table.write_text(json.dumps(whole))
+    kept.path.write_text(kept.path.read_text() + '{"step": "pre')
+    assert drive(place, "exp", pretrain_seeds=[0]) == 2
+    assert "expected what a step found in line 15 of" in capsys.readouterr().err
+
+
+def test_two_that_keep_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_module, "slices_digest", lambda reduced, selection: "same")
+    for name in range(16):
+        touch(tmp_path / str(name) / LOG, "")
+        touch(tmp_path / str(name) / "config.json", json.dumps({"settings": {"dataset_dir": "x", "selection": "ALL"}}))
+    with ThreadPoolExecutor(8) as pool:  # each with a file of its own, as processes have
+        for _ in pool.map(
+            lambda name: Kept(tmp_path / "k" / "all.jsonl").add_pretraining(f"{name}", "", 1.0, tmp_path / f"{name}"),
+            range(16),
+        ):
+            pass
+    assert sorted(int(line["step"]) for line in Kept(tmp_path / "k" / "all.jsonl").lines) == list(range(16))
+
+
+def test_two_names_of_one_folder_are_refused(place: Path, stub: Stub, capsys: Any) -> None:
+    arguments = [str(experiment_file(place)), "--output_dir", str(place / "exp")]
+    data = [part for name in ("CT", "Heads") for part in ("--data", f"{name}={place / 'ct'}")]
+    assert reproduce_paper.main([*arguments, *data]) == 2
+    assert "expected another folder for each name of --data, found one for two" in capsys.readouterr().err
+
+
 def test_what_was_kept_gives_the_predictions_again(place: Path, stub: Stub) -> None:
     assert drive(place, "exp", pretrain_seeds=[0]) == 0
     kept = Kept(place / "kept" / "small.jsonl")
@@ -288,6 +408,6 @@ def test_questions_are_answered_by_pairs_of_seeds(place: Path, stub: Stub) -> No
     assert both.value == pytest.approx(np.mean(by_seed) - np.mean(control), abs=1e-3)
     assert less.value > 0.1  # as planted
     text = write_evidence(experiment, evidence.kept)
-    assert "p (Holm)" in text
+    assert "both p have Holm" in text
     for suffix in (".txt", "_contrasts.png", "_steps.png"):
         assert (place / "kept" / f"small{suffix}").stat().st_size > 100

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,17 @@ from warm_python import warm_run
 
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.classification.preprocessing import Prepare
+from lessismore_transforms.classification.settings import ClassificationSettings
 from lessismore_transforms.cli.main import main
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.embed import prepare
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.sharing.bundle_folder import large_files_text
-from lessismore_transforms.sharing.facts import sha256
+from lessismore_transforms.sharing.classifier import _length, is_classification
+from lessismore_transforms.sharing.encoder import _chosen, _draw
+from lessismore_transforms.sharing.facts import recorded_paths, sha256
+from lessismore_transforms.sharing.proof import prove_private
+from lessismore_transforms.sharing.share import _give_name
 from lessismore_transforms.weights.backbones import build_backbone, read_metadata
 
 PICTURE = np.random.default_rng(3).integers(0, 256, (50, 40), np.uint8)
@@ -151,6 +159,23 @@ def test_no_file_holds_a_path(encoder: Path, classifier: Path, place: Path) -> N
         assert not [path for path in texts if str(place) in path.read_text()]
         with safe_open(folder / "models" / "model.safetensors", "pt") as file:
             assert str(place) not in json.dumps(file.metadata())
+    with zipfile.ZipFile(classifier / "models" / "model.ts") as archive:
+        code = {name: archive.read(name) for name in archive.namelist() if "/code/" in name}
+    assert any(b"def forward" in text for text in code.values())
+    assert not [name for name, text in code.items() if str(Path(torch.__file__).parent).encode() in text]
+
+
+def test_nothing_tells_which_pictures_a_classifier_was_trained_on(classifier: Path, place: Path) -> None:
+    own = read_metadata(place / "EVAL" / "run_00" / "model.safetensors")
+    shared = read_metadata(classifier / "models" / "model.safetensors")
+    told = own.pop("trained_on_sha256")
+    assert shared == own
+    digests = {told[start : start + 64] for start in range(0, len(told), 64)}
+    assert len(digests) > 4
+    content = b"".join(path.read_bytes() for path in classifier.rglob("*") if path.is_file())
+    assert not [each for each in digests if each.encode() in content]
+    card = (classifier / "docs" / "README.md").read_text()
+    assert "| checksums of the training pictures | left out of the weights: whoever has a picture" in card
 
 
 def test_the_training_of_a_shared_bundle_runs_with_the_settings_of_the_run(encoder: Path, tmp_path: Path) -> None:
@@ -192,6 +217,7 @@ def test_a_hub_folder_loads_in_timm_and_torchvision(place: Path, tmp_path: Path,
     assert (told["input_size"], told["crop_pct"], told["crop_mode"]) == ((3, 32, 32), 1.0, "squash")
     assert list(told["mean"]) == pytest.approx(list(header["mean"]) * 3)
     assert "license" not in (folder / "config.json").read_text()  # timm's own, of ImageNet weights
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "README.md").stat().st_mode
     front = (folder / "README.md").read_text().split("---\n")[1]
     assert 'license: other\nlicense_name: "Ask us first"\nlibrary_name: timm\n' in front
 
@@ -235,8 +261,13 @@ def test_what_only_a_person_can_state_is_asked_for(
     assert f"expected a new folder, found {out}" in refused(capsys, run, "--output_dir", out, *STATED)
     said = refused(capsys, run, "--output_dir", tmp_path / "a b", *STATED)
     assert "letters, digits and _, found 'a b'" in said
-    said = refused(capsys, run, "--output_dir", tmp_path / "x", *STATED, "--url", "http://example.org")
-    assert "begins with https://, found 'http://example.org'" in said
+    for url in ("http://example.org", "https://", "https://a b.org", 'https://x.org/"', "https://me:key@x.org/w",
+                "https://x.org/w?token=1", "https://x.org:port/", "https://[::1/w", "https://x.org/\nw"):  # fmt: skip
+        said = refused(capsys, run, "--output_dir", tmp_path / "x", *STATED, "--url", url)
+        assert f"https://HOST/PATH without a user, a query or blanks, found {url!r}: fix --url" in said
+    for option in ("--title", "--author", "--license", "--data", "--cite", "--changes"):
+        said = refused(capsys, run, "--output_dir", tmp_path / "x", *STATED, option, "one\nlicense: mit")
+        assert f"one line of plain text for {option}, found 'one\\nlicense: mit': fix it" in said
 
 
 def test_a_pre_training_that_did_not_finish(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,6 +310,13 @@ def test_data_and_evaluations_of_other_runs(
     line = ["reduce", str(small_data), "--output_dir", str(other), "--workers", "0", "--no_report", "--threshold", "2"]
     assert main(line) == 0
     assert "expected the data that" in refused(capsys, *given, "--dataset_dir", other)
+    changed = Path(shutil.copytree(place / "OUT", tmp_path / "changed"))
+    (first, *_) = sorted((changed / "store").glob("*.npy"))
+    pixels = np.load(first)
+    pixels[0, 0, 0] ^= 1
+    np.save(first, pixels)
+    said = refused(capsys, *given, "--dataset_dir", changed)
+    assert f"found 1 file changed since they were written, first store/{first.name}: put them back, or" in said
     evaluation = shutil.copytree(place / "EVAL", tmp_path / "EVAL", ignore=shutil.ignore_patterns("checkpoints"))
     record = json.loads((evaluation / "run_00" / "metrics.json").read_text())
     record["weights"]["id"] = "0" * 16
@@ -293,11 +331,16 @@ def test_a_classification_whose_parts_do_not_fit(
     given = (run, "--output_dir", tmp_path / "new", *STATED)
     assert "which holds run_00: name one" in refused(capsys, run.parent, *given[1:])
     assert "--evaluation for a pre-training" in refused(capsys, *given, "--evaluation", run.parent)
+    said = refused(capsys, *given, "--data", f"see {tmp_path / 'COVID'}")  # where its record says that its data are
+    assert "expected no path of this machine in" in said
     path, text = run / "metrics.json", (run / "metrics.json").read_text()
     for change, sentence in (
         ({"best_epoch": 9}, "with the best epoch of metrics.json 9, found"),
         ({"classes": ["a", "b"]}, "with the classes of metrics.json"),
         ({"test": {"auc": 0.123, "accuracy": 0.5}}, "metrics.json and predictions.csv of the same run"),
+        ({"counts": {"train": 3}}, "found one without counts.val: evaluate again"),
+        ({"confusion": None, "val": []}, "found one without confusion.test: evaluate again"),
+        ({"epochs": "2"}, "found one without epochs: evaluate again"),
     ):
         path.write_text(json.dumps(json.loads(text) | change))
         assert sentence in refused(capsys, *given)
@@ -309,3 +352,107 @@ def test_a_path_in_what_is_stated_is_refused(place: Path, tmp_path: Path, capsys
     run = place / "EVAL" / "run_00"
     said = refused(capsys, run, "--output_dir", tmp_path / "new", *STATED, "--data", f"see {run.resolve()}")
     assert "expected no path of this machine in" in said
+
+
+def test_the_name_of_a_runs_folder_is_in_no_picture(place: Path, tmp_path: Path) -> None:
+    drawn = []
+    for name in ("RUN", "somebody"):
+        copy = tmp_path / name
+        copy.mkdir()
+        shutil.copyfile(place / "RUN" / "log.jsonl", copy / "log.jsonl")
+        _draw(copy, tmp_path / f"{name}.png")
+        drawn.append((tmp_path / f"{name}.png").read_bytes())
+    assert drawn[0] == drawn[1]
+
+
+def test_a_record_that_lacks_something(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = (run, "--output_dir", tmp_path / "new", *STATED)
+    path, text = run / "config.json", (run / "config.json").read_text()
+    for name, value in (
+        ("processes", "many"), ("torch", None), ("plan", []), ("settings.batch_size", None), ("settings.selection", 3),
+        ("settings.dataset_dir", None), ("trainer", "none"),
+    ):  # fmt: skip
+        content = json.loads(text)
+        inner, _, last = name.rpartition(".")
+        (content[inner] if inner else content)[last] = value
+        path.write_text(json.dumps(content))
+        said = refused(capsys, *given)
+        assert f"expected the record of a pre-training in {path}, found one without {name}" in said
+    for damaged in ("[]", "{", "[" * 100_000):
+        path.write_text(damaged)
+        assert str(path) in refused(capsys, *given)
+    path.write_text(text)
+    weights = run / "backbone.safetensors"
+    with safe_open(weights, "pt") as file:
+        header = file.metadata()
+    header.pop("image_size")
+    save_file(load_file(weights), weights, header)
+    assert "found a header without image_size: put the file" in refused(capsys, *given)
+
+
+def test_which_of_the_data_were_taken_stays_known(place: Path, run: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(place / "OUT", tmp_path / "OUT"))
+    assert main(["select", str(out), "--threshold", "6", "--name", "again"]) == 0
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["selection"] = "again"
+    (run / "config.json").write_text(json.dumps(config))
+    assert share(run, "--output_dir", tmp_path / "new", "--dataset_dir", out, *STATED) == 0
+    assert json.loads((tmp_path / "new" / "configs" / "train.json").read_text())["selection"] == "again"
+    assert "| `selection` | `again` |" in (tmp_path / "new" / "docs" / "README.md").read_text()
+    chosen = _chosen({"selection": "default", "split": "/home/somebody/table.csv:train"})
+    assert chosen == {"selection": "default", "split": "table.csv:train"}
+
+
+def test_what_a_run_is_is_told_by_what_it_holds(place: Path, tmp_path: Path) -> None:
+    for name, source, expected in (("run_1", "RUN", False), ("mine", "EVAL/run_00", True)):
+        (tmp_path / name).mkdir()
+        shutil.copyfile(place / source / "config.json", tmp_path / name / "config.json")
+        assert is_classification(tmp_path / name) is expected
+    assert _length({"epochs": None, "penalty": 10.0}) == (
+        "a logistic regression on features of the frozen encoder, penalty 10.0"
+    )
+
+
+def test_two_shares_at_once(tmp_path: Path) -> None:
+    for name in ("empty", "full"):
+        place, folder = tmp_path / "place", tmp_path / name
+        place.mkdir(exist_ok=True)
+        folder.mkdir()
+        if name == "full":
+            (folder / "theirs").touch()
+        with pytest.raises(UserError, match=f"expected a new folder, found {folder}: name another one, or delete it"):
+            _give_name(place, folder)
+        assert place.is_dir()
+
+
+def test_paths_of_a_record(tmp_path: Path) -> None:
+    given = {"dataset_dir": ["/a/b", "c"], "labels": "/d/table.csv", "task": "Own", "seed": 3, "pretrained": None}
+    found = recorded_paths(given, ClassificationSettings, tmp_path / "EVAL" / "run_00")
+    assert found == sorted(
+        ["/a/b", "/d/table.csv", *(str(base / "c") for base in (Path.cwd(), tmp_path, tmp_path / "EVAL"))]
+    )
+
+
+def test_paths_are_found_whole_and_in_weights(tmp_path: Path) -> None:
+    facts: Any = SimpleNamespace(private=["/data", "/workspace/data", "/home/somebody"])
+    (tmp_path / "a.json").write_text('"/workspace/data/my_ct_encoder" /data2 x/data https://data.org /home/somebody2')
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"from": "data"})
+    prove_private(tmp_path, facts)
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"from": "/data/lidc"})
+    with pytest.raises(UserError, match=r"no path of this machine in a\.safetensors, found /data: leave"):
+        prove_private(tmp_path, facts)
+    (tmp_path / "a.safetensors").unlink()
+    for text, path in (
+        ("file:///data/x", "/data"),
+        ('"a\\n/home/somebody/x"', "/home/somebody"),
+        ("at /data.", "/data"),
+    ):
+        (tmp_path / "a.md").write_text(text)
+        with pytest.raises(UserError, match=rf"no path of this machine in a\.md, found {path}: leave"):
+            prove_private(tmp_path, facts)
+    (tmp_path / "a.md").unlink()
+    with zipfile.ZipFile(tmp_path / "a.ts", "w") as archive:
+        archive.writestr("a/data/0", "/data")  # numbers
+        archive.writestr("a/code/b.py", "# /data/x.py")
+    with pytest.raises(UserError, match=r"no path of this machine in a\.ts, found /data: leave"):
+        prove_private(tmp_path, facts)

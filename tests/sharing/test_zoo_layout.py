@@ -1,26 +1,25 @@
 """A shared bundle in the model zoo's layout, models/NAME, under the checks of its continuous integration.
 
-They are those of ci/verify_bundle.py in Project-MONAI/model-zoo, mode full, by the functions of MONAI that it calls.
+They are those of `zoo_checks`; test_every_bundle.py has the same for each bundle.
 """
 
 from __future__ import annotations
 
 import functools
 import http.server
-import json
 import shutil
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import jsonschema
 import pytest
 import torch
 import yaml
 from helpers import in_bundle
 from monai.apps import download_url
-from monai.bundle import ckpt_export, load, verify_metadata, verify_net_in_out
+from monai.bundle import load
+from zoo_checks import check_as_the_zoo
 
 from lessismore_transforms.sharing.bundle_folder import LARGE, LARGE_FILES
 from lessismore_transforms.sharing.facts import sha256
@@ -86,27 +85,7 @@ def test_the_address_is_the_one_that_is_stated(encoder: Path, classifier: Path) 
 
 @each_kind
 def test_the_checks_of_the_zoo(bundle: Path, tmp_path: Path) -> None:
-    for name in ("LICENSE", "configs/metadata.json", "models/model.pt", "configs/inference.json"):
-        assert (bundle / name).is_file(), name
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-    assert metadata["version"] in metadata["changelog"]
-    jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))
-    meta, config = (str(bundle / "configs" / f"{name}.json") for name in ("metadata", "inference"))
-    verify_metadata(meta_file=meta, filepath=str(bundle / "eval" / "schema.json"))
-    verify_net_in_out(net_id="network_def", meta_file=meta, config_file=config, bundle_root=str(bundle), device="cpu")
-    ckpt_export(
-        net_id="network_def",
-        filepath=str(tmp_path / "verify_model.ts"),
-        ckpt_file=str(bundle / "models" / "model.pt"),
-        meta_file=meta,
-        config_file=config,
-        bundle_root=str(bundle),
-    )
-    assert (tmp_path / "verify_model.ts").stat().st_size > 1_000_000
-    for path in bundle.rglob("*.json"):
-        if path.name != "schema.json":
-            lines = path.read_text().splitlines()
-            assert {(len(line) - len(line.lstrip())) % 4 for line in lines} == {0}, path
+    check_as_the_zoo(bundle, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["encoder"])

@@ -141,7 +141,7 @@ def steps(plan: Plan) -> list[str]:
     else:
         lines += [
             f"- lessismore_transforms/classification/tasks.py: a row for {plan.title}, with bundle={plan.name!r}",
-            "- scripts/listing.py: pictures, labels, splits and patients",
+            "- scripts/examples.py: pictures, labels, splits and patients",
             f"- configs/*.json, scripts/settings.py: classes and settings that are still those of {plan.like.name}",
             "- tests/bundles/test_listings.py: tests of what it lists",
         ]

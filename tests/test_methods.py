@@ -82,7 +82,7 @@ def test_each_classification_bundle_is_in_one_row() -> None:
     assert {name for name, task in TASKS.items() if task.paper} == {row.task for row in paper_rows(4)}
     for name, task in TASKS.items():
         folder = BUNDLES / task.bundle
-        assert f'"{name}",' in (folder / "scripts" / "listing.py").read_text()
+        assert f'"{name}",' in (folder / "scripts" / "examples.py").read_text()
         assert ("fold" in json.loads((folder / "configs" / "train.json").read_text())) == task.folds
         metadata = json.loads((folder / "configs" / "metadata.json").read_text())
         assert metadata["network_data_format"]["outputs"]["pred"]["num_channels"] == task.classes

@@ -20,6 +20,7 @@ from lessismore_transforms.classification.preprocessing import Prepare
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.precision import pick_device
 from lessismore_transforms.weights.backbones import load_strictly, read_metadata, read_tensors, to_encoder, weights_id
+from lessismore_transforms.weights.layouts import or_the_bundle
 from lessismore_transforms.wording import plural
 
 CSV, JSON = "predictions.csv", "predictions.json"
@@ -57,7 +58,8 @@ def load_trained(network: Classifier, weights: Path | str, device: torch.device 
     """
     place = pick_device(device)
     if not Path(weights).is_file():
-        raise UserError(f"expected a trained classifier at {weights}, found none: give --weights {_TRAINED}")
+        advice = f"give --weights {_TRAINED}{or_the_bundle(Path(weights))}"
+        raise UserError(f"expected a trained classifier at {weights}, found none: {advice}")
     load_strictly(network, read_tensors(weights), f"a classifier of {network.classes} classes", weights)
     return to_encoder(network, str(place))
 

@@ -75,7 +75,12 @@ def must_exist(path: Path) -> None:
         UserError: there is no such file.
     """
     if not path.is_file():
-        raise UserError(f"expected a file of weights at {path}, found none; fix the path")
+        raise UserError(f"expected a file of weights at {path}, found none; fix the path{or_the_bundle(path)}")
+
+
+def or_the_bundle(path: Path) -> str:
+    """The advice, where a path is that of a bundle's own weights, to say from another folder where the bundle is."""
+    return ", or name the bundle's folder by --bundle_root" if path.parent.name == "models" else ""
 
 
 class _PassedOver:

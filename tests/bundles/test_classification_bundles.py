@@ -196,7 +196,7 @@ def test_the_inferences_differ_in_the_place_of_the_data_and_in_what_they_tell_ap
         assert content["defaults"].get("window") == ("brain" if bundle == BRAIN else None)
         assert content["defaults"].items() <= contents(bundle, "train.json").items()
     for bundle in set(bundles("classification")) - {BRAIN, "slice_classification"}:
-        listing = sys.modules[f"{bundle_scripts(bundle).__name__}.listing"]
+        listing = sys.modules[f"{bundle_scripts(bundle).__name__}.examples"]
         assert contents(bundle)["defaults"]["classes"] == list(listing.CLASSES)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import BUNDLES, bundles
+from helpers import BUNDLES, bundle_scripts, bundles
 
 OF_DATA = {  # what a data set decides
     "run_index", "fold", "folds", "repeat", "validation", "split_seed", "protocol", "grouped", "head",
@@ -89,6 +89,15 @@ def test_the_trainings_of_classifiers_differ_in_their_data_alone() -> None:
         assert set(re.findall(r"@(?:settings\.)?(\w+)", " ".join(listing.values()))) <= content.keys()
         rest.append(kept)
     assert all(content == rest[0] for content in rest)
+
+
+@pytest.mark.parametrize("bundle", bundles())
+def test_no_file_of_a_bundle_hides_what_its_scripts_offer(bundle: str) -> None:
+    """`scripts.listing` would be the module to Python 3.13, and the function of that name to those before."""
+    folder = BUNDLES / bundle / "scripts"
+    if folder.is_dir():
+        files = {path.stem for path in folder.glob("[a-z]*.py")}
+        assert not files & set(bundle_scripts(bundle).__all__)
 
 
 def test_batch_norms_of_several_gpus() -> None:

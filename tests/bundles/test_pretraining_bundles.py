@@ -151,6 +151,10 @@ def test_weights_of_coloured_pictures_see_colour(place: Path) -> None:
 
 MISTAKES = [
     ({"pretrained": "{place}/none.pt"}, "expected a file of weights at {place}/none.pt, found none; fix the path"),
+    (
+        {"pretrained": "models/model.pt"},
+        "expected a file of weights at models/model.pt, found none; fix the path, or name",
+    ),
     ({"pretrained": "{place}/none.safetensors"}, "expected a file of weights at {place}/none.safetensors, found none"),
     ({"backbone": "resnet34"}, "expected the 216 tensors of resnet34 (pooled), found 120 of them in {place}/r18"),
     ({"backbone": "resnet19"}, "expected a classification model of torchvision, found 'resnet19'; similar names are"),

@@ -233,13 +233,13 @@ def test_handlers_of_the_other_method_are_named(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize("like", bundles("classification"))
 def test_a_new_classification_bundle(like: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made(tmp_path, "chest_classification", "--title", "Chest", "--like", like)
-    assert "scripts/listing.py" in capsys.readouterr().out
+    assert "scripts/examples.py" in capsys.readouterr().out
     check_files(folder)
     for path in folder.glob("configs/*.json"):
         assert like not in path.read_text()
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     assert (metadata["name"], metadata["version"]) == ("Chest classification", "0.1.0")
-    compile((folder / "scripts" / "listing.py").read_text(), "listing.py", "exec")
+    compile((folder / "scripts" / "examples.py").read_text(), "examples.py", "exec")
     assert "docs/data_license.txt" in unwritten(folder)
 
 

@@ -52,6 +52,10 @@ def test_trained_weights_fill_the_network_strictly(model: Path, tmp_path: Path) 
             assert not loaded.training
     with pytest.raises(ValueError, match=r"expected a trained classifier at .*nowhere.pt, found none: give --weights"):
         load_trained(trained, tmp_path / "nowhere.pt", "cpu")
+    with pytest.raises(
+        ValueError, match=r"found none: give --weights .*, or name the bundle's folder by --bundle_root$"
+    ):
+        load_trained(trained, "models/model.pt", "cpu")  # the default, from another folder than the bundle's
     with pytest.raises(ValueError, match=r"tensors of a classifier of 2 classes, found 120 .* \(3, 512\) instead of"):
         load_trained(build_classifier("resnet18", 2), model, "cpu")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .listing import listing
+from .examples import listing
 from .settings import Settings
 
 __all__ = ["Settings", "listing"]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .listing import listing
+from .examples import listing
 
 __all__ = ["listing"]

@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     _refuse_absent(to_do, data)
     _write_labels(experiment, folder, data, to_do)
     failed = _keep_all(chosen, book, kept)  # of a run that was stopped before it kept them
-    failed |= _work(to_do, chosen, steps, book, kept)
+    failed |= _work(to_do, chosen, steps, book, kept, failed)
     _say_failures(failed)
     if not options.only or any(name == "table" or name.startswith(("evaluate", "probe")) for name in options.only):
         _conclude(experiment, folder, failed, kept)
@@ -127,25 +127,34 @@ def _spared(steps: Sequence[Step], book: Book, kept: Kept) -> set[str]:
     spared = {step.name for step in steps if step.name in there and step.name.startswith("probe/")}
     for step in reversed(steps):
         users = [other.name for other in steps if step.name in other.needs]
-        if users and all(name in spared for name in users):
+        if users and all(name in spared for name in users) and (step.name in there or not _is_kept(step, steps)):
             spared.add(step.name)
     return spared
 
 
+def _is_kept(step: Step, steps: Sequence[Step]) -> bool:
+    """Whether what a step finds is kept: probes, and the trainings that they are of."""
+    probed = any(each.name.startswith("probe/") and step.name in each.needs for each in steps)
+    return step.name.startswith("probe/") or (step.name.startswith("pretrain/") and probed)
+
+
 def _keep(step: Step, book: Book, kept: Kept) -> None:
     """Keep what a step found, once."""
-    if not book.done(step) or step.name in kept.identities():
+    if not book.done(step) or step.name in kept.identities() or not _is_kept(step, book.steps):
         return
-    if step.name.startswith("probe/"):
-        kept.add_probe(step.name, book.identity(step), book.seconds(step), step.output)
-    elif step.name.startswith("pretrain/") and any(each.name.startswith("probe/") for each in book.steps):
-        kept.add_pretraining(step.name, book.identity(step), book.seconds(step), step.output)
+    add = kept.add_probe if step.name.startswith("probe/") else kept.add_pretraining
+    add(step.name, book.identity(step), book.seconds(step), step.output)
 
 
 def _keep_all(steps: Sequence[Step], book: Book, kept: Kept) -> dict[str, tuple[str, Path]]:
-    """Keep what steps found; returns of those whose results cannot be kept why, and the log."""
+    """Keep what steps found; returns of those whose results cannot be kept why, and the log.
+
+    What is made from such a step is not kept either.
+    """
     failed: dict[str, tuple[str, Path]] = {}
     for step in steps:
+        if any(name in failed for name in step.needs):
+            continue
         try:
             _keep(step, book, kept)
         except UserError as error:
@@ -274,17 +283,25 @@ class _Progress:
 
 
 def _work(
-    to_do: Sequence[Step], chosen: Sequence[Step], steps: Sequence[Step], book: Book, kept: Kept
+    to_do: Sequence[Step],
+    chosen: Sequence[Step],
+    steps: Sequence[Step],
+    book: Book,
+    kept: Kept,
+    refused: Mapping[str, tuple[str, Path]],
 ) -> dict[str, tuple[str, Path]]:
-    """Run steps one after the other; returns of those that failed why, and the log."""
+    """Run steps one after the other; returns of those that failed why, and the log.
+
+    What is made from steps whose results were refused, or could not be kept, is left out.
+    """
     done = f"{len(chosen) - len(to_do)} of {counted(len(chosen), 'step')} {plural(len(chosen), 'is', 'are')} done"
     print(f"{done}; logs: {book.folder / 'steps'}", flush=True)
-    by_name, failed = {step.name: step for step in steps}, dict[str, tuple[str, Path]]()
+    by_name, failed = {step.name: step for step in steps}, dict(refused)
     progress = _Progress(len(to_do))
     for number, step in enumerate(to_do):
         progress.start(step, book.expected_seconds(to_do[number:]))
         log = book.log(step)
-        if lacking := [name for name in step.needs if not book.done(by_name[name])]:
+        if lacking := [name for name in step.needs if name in failed or not book.done(by_name[name])]:
             failed[step.name] = f"it needs {lacking[0]}, which is not done", book.log(by_name[lacking[0]])
             progress.end("is left out")
             continue

@@ -13,6 +13,7 @@ from lessismore_transforms.pretraining.indicators import NEAR_BITS
 from lessismore_transforms.wording import percent
 
 FULL = "all parts"
+REFUSED = " (cannot be trained in such batches)"
 FEW, MANY = 0.1, 1.0  # exact copies per picture
 
 
@@ -110,11 +111,20 @@ def _verdict(about: Mapping[str, Any]) -> str:
     found = _as_exact(about, about["negatives"][0])
     if about["data"]["patients"] == 1:
         return "There is one patient, so what is far cannot be told: audit slices of several."
+    if about["remedies"]:
+        return (
+            f"The configuration has {' and '.join(about['remedies'])}, which keeps near copies from each other; these "
+            "numbers are of a training without."
+        )
     if not found:
         return "No encoder tells patients apart under these views: give one that was trained, by --models."
-    low, high = min(each["low"] for each in found), max(each["high"] for each in found)
     told = " or ".join(with_interval(each, "") for each in found)
     amount = f"To its loss, the slices of a volume together are as {told} exact copies per picture and batch"
+    if all(model.get("untrained") for model in about["models"]):
+        return f"{amount}. That is to random weights: for a verdict give an encoder that was trained, by --models."
+    if any(each["low"] is None for each in found):
+        return f"{amount}. There is no interval, as too few patients are left when one is taken out."
+    low, high = min(each["low"] for each in found), max(each["high"] for each in found)
     if high < FEW:
         return f"{amount}: too few to matter. Expect shorter epochs of a reduction, not better encoders."
     if low >= MANY:
@@ -132,10 +142,12 @@ def _of_selections(about: Mapping[str, Any]) -> list[str]:
         return []
     left = [(row["selection"], _as_exact(about, row)) for row in about["negatives"][1:]]
     told = [f"{name} {' or '.join(with_interval(each, '') for each in found)}" for name, found in left if found]
-    return [f"Selections leave of it: {'; '.join(told)}."] if told else []
+    short = [row["selection"] for row in about["negatives"] if row["slices"] < about["batches"]["batch_size"]]
+    own = f"{', '.join(short)}: fewer slices than negatives, so that pictures meet themselves, which is not counted."
+    return [*([f"Selections leave of it: {'; '.join(told)}."] if told else []), *([own] if short else [])]
 
 
 def _as_exact(about: Mapping[str, Any], row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What a selection's negatives are in exact copies, to the encoders that the verdict rests on."""
     told = [row["as_exact_copies"][name] for name in judges(about)]
-    return [each for each in told if each["value"] is not None and each["low"] is not None]
+    return [each for each in told if each["value"] is not None]

@@ -115,8 +115,8 @@ def likelihood(copies: Ints, draws: Draws) -> Likelihood:
         draws: how those are drawn.
     """
     per_picture = float(draws.weight @ (draws.per_other * copies))
-    none = _none_of(copies[:, None], draws.pool[:, None], draws.drawn) @ draws.chance
-    return Likelihood(per_picture / (draws.batch_size - 1), per_picture, 1 - float(draws.weight @ none))
+    some = (1 - _none_of(copies[:, None], draws.pool[:, None], draws.drawn)) @ draws.chance
+    return Likelihood(per_picture / (draws.batch_size - 1), per_picture, min(1.0, float(draws.weight @ some)))
 
 
 def _check(n: int, batch_size: int) -> None:

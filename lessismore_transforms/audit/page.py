@@ -14,7 +14,7 @@ from PIL import Image
 
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.audit import charts
-from lessismore_transforms.audit.answer import FULL, answer, batches_of, find, near_bits, with_interval
+from lessismore_transforms.audit.answer import FULL, REFUSED, answer, batches_of, find, near_bits, with_interval
 from lessismore_transforms.audit.measure import ALIGNED_CROP, HASH, LOSS, SSIM, WHOLE
 from lessismore_transforms.audit.neighbours import NEXT, OTHER, at_bits
 from lessismore_transforms.audit.rates import ceiling
@@ -107,7 +107,7 @@ def _negatives(about: Mapping[str, Any]) -> str:
         told = [row["as_exact_copies"][name] for name in names]
         rows.append(
             [
-                f"<b>{escape(row['selection'])}</b>",
+                f"<b>{escape(row['selection'])}</b>" + (REFUSED if row["refused"] else ""),
                 escape(row["target"]),
                 count(row["slices"]),
                 percent(near["share"]),

@@ -13,7 +13,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +23,25 @@ from lessismore_transforms import __version__
 from lessismore_transforms.analysis.group_intervals import Estimate
 from lessismore_transforms.analysis.models import Model, load_models
 from lessismore_transforms.atomic import atomic_write, finite, write_json, writing
-from lessismore_transforms.audit.answer import FULL, batches_of, find, near_bits, with_interval
+from lessismore_transforms.audit.answer import FULL, REFUSED, batches_of, find, near_bits, with_interval
 from lessismore_transforms.audit.compared import Chunks, Variant
 from lessismore_transforms.audit.measure import LOSS, Distances, measure
 from lessismore_transforms.audit.negatives import Draws, balanced, copies_at, likelihood, shuffled
 from lessismore_transforms.audit.neighbours import NEXT, OTHER, Neighbours, at_bits, find_neighbours
 from lessismore_transforms.audit.page import write_page
 from lessismore_transforms.audit.parts_of_views import parts_of
-from lessismore_transforms.audit.rates import Rate, collisions, rates
+from lessismore_transforms.audit.rates import Rate, rates
 from lessismore_transforms.audit.settings import AuditSettings
 from lessismore_transforms.audit.source import Source, open_source
 from lessismore_transforms.audit.view_pair import read_views
-from lessismore_transforms.audit.within_volumes import collisions_within, exact_copies
+from lessismore_transforms.audit.within_volumes import collisions_within, exact_copies, strangers
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.pretraining.balance import Balanced
 from lessismore_transforms.training.precision import pick_device
 from lessismore_transforms.wording import aligned, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AUDIT, RATES, PAIRS = "audit.json", "rates.csv", "pairs.csv"
 _EXAMPLES = 4
@@ -53,6 +57,11 @@ def audit(settings: AuditSettings) -> Path:
         OutputError: the folder cannot be written.
     """
     views = read_views(settings.views, settings.image_size)
+    if views.queue and settings.batch_size is None:
+        raise UserError(
+            f"expected --batch_size for a method with a queue, whose negatives are the queue, found none: give its "
+            f"length and one more, {views.queue + 1}"
+        )
     batch_size = settings.batch_size or views.batch_size
     if batch_size is None or batch_size < 2:
         raise UserError(f"expected a batch of 2 pictures or more, found {batch_size}: give --batch_size, such as 128")
@@ -60,6 +69,8 @@ def audit(settings: AuditSettings) -> Path:
     together = (settings.volumes_per_batch or views.volumes_per_batch) if balance else None
     if settings.volumes_per_batch and not balance:
         raise UserError("expected --balance with --volumes_per_batch, found none: give both, or drop it")
+    if views.queue and balance:
+        raise UserError("expected shuffled batches for a method with a queue, found balanced ones: audit it without")
     batches = {"batch_size": batch_size, "balance": balance, "volumes_per_batch": together}
     source = open_source(settings.dataset_dir, settings.slices, seed=settings.seed)
     seen = source.seen
@@ -85,13 +96,14 @@ def audit(settings: AuditSettings) -> Path:
         "data": _data(source, neighbours),
         "method": views.method,
         "has_negatives": views.has_negatives,
+        "remedies": list(views.remedies),
         "views": [dataclasses.asdict(kind) for kind in views.kinds],
         "parts": list(parts_of(views.kinds)),
         "models": [{"name": model.name, **model.origin} for model in models],
         "kinds": _kinds(neighbours),
         "rates": {name: [_plain(rate) for rate in each] for name, each in of_variants.items()},
         "batches": batches,
-        "negatives": _negatives(source, batches, settings.bits, _worths(source, found[0], models, directions)),
+        "negatives": _negatives(source, batches, settings.bits, _worths(source, models, directions)),
     }
     write_json(settings.output_dir / AUDIT, finite(about))
     _write_rates(settings.output_dir / RATES, of_variants)
@@ -152,18 +164,16 @@ def _kinds(neighbours: Neighbours) -> list[dict[str, Any]]:
 
 
 def _worths(
-    source: Source, found: Sequence[Distances], models: Sequence[Model], directions: Sequence[Tensor]
+    source: Source, models: Sequence[Model], directions: Sequence[Tensor]
 ) -> dict[str, Callable[[NDArray[np.bool_], Draws], Estimate]]:
     """For each encoder what a selection's negatives are worth in exact copies, under all parts of the views."""
     seen = source.seen
     members = [rows.astype(np.int64) for rows in seen.groupby("volume", sort=False).indices.values()]
     patients = seen["patient"].to_numpy()
 
-    def worth(model: Model, views: Tensor) -> Callable[[NDArray[np.bool_], Draws], Estimate]:
-        (loss,) = (each for each in found if (each.comparison, each.measure) == (LOSS, model.name))
-        control = collisions(loss)[:, -1]  # another patient's slice
-        second = 1 + len(views) // 2  # after the slices and the first views of all variants
-        within = collisions_within(views[1], views[second], members)
+    def worth(views: Tensor) -> Callable[[NDArray[np.bool_], Draws], Estimate]:
+        first, second = views[1], views[1 + len(views) // 2]  # under all parts, after the slices
+        within, control = collisions_within(first, second, members), strangers(first, second, patients)
 
         def of(kept: NDArray[np.bool_], draws: Draws) -> Estimate:
             spread = np.zeros((2, len(kept)))
@@ -173,7 +183,7 @@ def _worths(
 
         return of
 
-    return {model.name: worth(model, views) for model, views in zip(models, directions, strict=True)}
+    return {model.name: worth(views) for model, views in zip(models, directions, strict=True)}
 
 
 def _negatives(
@@ -186,9 +196,10 @@ def _negatives(
     rows = []
     for (name, target), kept in source.kept.items():
         slices = source.slices[kept]
-        draws = shuffled(len(slices), batches["batch_size"])
+        draws, refused = shuffled(len(slices), batches["batch_size"]), ""
         if batches["balance"]:
             draws = balanced(slices["volume"].to_numpy(), batches["batch_size"], batches["volumes_per_batch"])
+            refused = _refused(slices["volume"], batches)
         within = copies_at(slices).cumsum(axis=1)  # (n, 65)
         near = [{"bits": bits, **likelihood(within[:, bits], draws)._asdict()} for bits in range(most + 1)]
         rows.append(
@@ -197,6 +208,7 @@ def _negatives(
                 "target": target,
                 "slices": int(kept.sum()),
                 "batch_size": draws.batch_size,
+                "refused": refused,
                 "near": near,
                 "same_volume": likelihood(within[:, 64], draws)._asdict(),
                 "as_exact_copies": {
@@ -206,6 +218,16 @@ def _negatives(
             }
         )
     return rows
+
+
+def _refused(volumes: pd.Series[str], batches: Mapping[str, Any]) -> str:
+    """Why a training would not draw such batches of these slices; empty where it would."""
+    member = np.unique(volumes, return_inverse=True)[1].astype(np.int64)
+    try:
+        Balanced(member, np.arange(len(member)), batches["batch_size"], 0, batches["volumes_per_batch"])
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _plain(rate: Rate) -> dict[str, Any]:
@@ -272,7 +294,7 @@ def summary(about: Mapping[str, Any]) -> str:
         told = [row["as_exact_copies"][name] for name in names]
         rows.append(
             [
-                row["selection"],
+                row["selection"] + (REFUSED if row["refused"] else ""),
                 f"{row['slices']:,}",
                 percent(near["share"]),
                 f"{near['per_picture']:.2f}",

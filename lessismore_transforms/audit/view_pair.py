@@ -17,6 +17,8 @@ from lessismore_transforms.pretraining.views import View
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
+_USUAL = {"sampling": "random", "near_copies": "keep"}
+_MOCO_QUEUE = 65536
 _DO = "give the train.json of a pre-training bundle, or RUN/config.json"
 
 
@@ -30,6 +32,8 @@ class ViewPair:
         method: name of the method; empty where it does not tell.
         balance: whether volumes take turns in the batches.
         volumes_per_batch: how many share a batch then; none for all.
+        queue: keys in the queue of negatives; 0 where there is none.
+        remedies: settings by which the training keeps near copies from each other, as texts.
     """
 
     kinds: tuple[View, View]
@@ -37,6 +41,8 @@ class ViewPair:
     method: str
     balance: bool = False
     volumes_per_batch: int | None = None
+    queue: int = 0
+    remedies: tuple[str, ...] = ()
 
     @property
     def has_negatives(self) -> bool:
@@ -70,7 +76,17 @@ def read_views(files: Sequence[Path], image_size: int | None = None) -> ViewPair
         str(method),
         parser.get("balance") is True,
         together if is_number(together, int) else None,
+        _queue(parser),
+        tuple(f"{name} {parser.get(name)}" for name, usual in _USUAL.items() if parser.get(name, usual) != usual),
     )
+
+
+def _queue(parser: ConfigParser) -> int:
+    """The length of the queue; that of MoCo's released code where the configuration leaves it open."""
+    if "queue_length" not in parser.get():
+        return 0
+    found = parser.get("queue_length")
+    return found if is_number(found, int) else _MOCO_QUEUE
 
 
 def _parser(files: Sequence[Path]) -> ConfigParser:

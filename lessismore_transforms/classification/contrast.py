@@ -84,8 +84,9 @@ class Contrast:
         """How many networks of each arm make this difference detectable; None where no number does.
 
         The variances are taken for the true ones; fewer networks than `crossed.LEAST_NETWORKS` are never enough.
+        None of one network, whose variance nobody knows.
         """
-        if self._detectable(_MOST) > difference:
+        if self.networks == 1 or self._detectable(_MOST) > difference:
             return None
         numbers = range(LEAST_NETWORKS, _MOST + 1)
         return numbers[bisect_left(numbers, True, key=lambda number: self._detectable(number) <= difference)]

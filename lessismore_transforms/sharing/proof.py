@@ -110,7 +110,8 @@ def prove_private(folder: Path, facts: Facts) -> None:
 def _pattern(path: str) -> re.Pattern[str]:
     """Finds a path and what lies below it; a short one, as /data, not as a part of another path or address."""
     before = r"(?:(?<![\w./-])|(?<=//))" if len(Path(path).parts) < 3 else ""
-    return re.compile(rf"{before}{re.escape(path)}(?![\w-])")
+    forms = dict.fromkeys((path, json.dumps(path)[1:-1]))  # as it is, and as JSON writes it
+    return re.compile(rf"{before}(?:{'|'.join(map(re.escape, forms))})(?![\w-])")
 
 
 def _texts(path: Path) -> Iterator[str]:

@@ -47,11 +47,20 @@ class Evidence:
 
     @cached_property
     def seeds(self) -> list[int]:
-        """The seeds of which all arms were probed on all pictures."""
+        """The seeds of which all arms were trained, and probed on all pictures."""
         arms = [*dict.fromkeys(each.arm for each in self.experiment.pretrainings), RANDOM]
         wanted = [(name, arm) for name in self.pictures for arm in arms]
-        seeds = self.experiment.pretrain_seeds
+        trained = self.kept.identities()
+        lacking = {each.seed for each in self.experiment.pretrainings if f"pretrain/{each.name}" not in trained}
+        seeds = [seed for seed in self.experiment.pretrain_seeds if seed not in lacking]
         return [seed for seed in seeds if all((*each, seed) in self.runs for each in wanted)]
+
+    @property
+    def code(self) -> list[str]:
+        """The versions of the code that these networks come from."""
+        names = {each.arm for each in self.experiment.pretrainings} | {RANDOM, *self.experiment.baselines}
+        lines = [line for line in self.kept.lines if line.get("network") in names]
+        return list(dict.fromkeys(line.get("commit", line["version"]) for line in lines))
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -83,7 +92,7 @@ def write_evidence(experiment: Experiment, kept: Kept) -> str:
     evidence = Evidence(experiment, kept)
     if not evidence.seeds:
         return "no seed of pre-training is complete yet: there is nothing to compare"
-    path = kept.path.with_suffix("")
+    path = kept.path.with_name(experiment.name)  # several experiments may keep their results in one file
     text = "\n\n".join((_arms_text(evidence), *_questions_text(evidence)))
     with atomic_write(path.with_name(f"{path.name}.txt")) as file:
         file.write(f"{experiment.title}\n\n{text}\n")
@@ -122,12 +131,13 @@ def _arms_text(evidence: Evidence) -> str:
         rows.append([name, *(f"{value:.3f}" for value in values), f"{statistics.fmean(values):.3f}", ""])
     sets = [f"{name}: {_size(evidence, name)}" for name in evidence.pictures]
     seeds = f"{counted(len(evidence.seeds), 'seed')} of each arm: {', '.join(map(str, evidence.seeds))}"
-    code = dict.fromkeys(line.get("commit", line["version"]) for line in evidence.kept.lines)
+    if len(evidence.seeds) < len(experiment.pretrain_seeds):
+        seeds = f"Interim, {seeds} (of {len(experiment.pretrain_seeds)})"
     return "\n".join(
         (
             aligned(rows, left=1),
             "",
-            f"{seeds}. {'; '.join(sets)}. Code: {', '.join(code)}.",
+            f"{seeds}. {'; '.join(sets)}. Code: {', '.join(evidence.code)}.",
             f"In brackets: {100 * _LEVEL:.0f} % interval over seeds and units. +-: standard deviation of the mean over "
             "sets, between seeds.",
         )
@@ -167,10 +177,10 @@ def _questions_text(evidence: Evidence) -> list[str]:
     return [
         aligned(rows, left=1),
         f"Differences of AUC, arms paired by seed, with {100 * _LEVEL:.0f} % intervals over seeds and units. Tested is "
-        "the mean over the sets only, by the contrasts that the experiment's file named; both p have Holm's correction "
-        f"for them. p (within {margin}): of two one-sided tests that the difference is {margin} or more either way; "
-        "below 0.05 the arms are equal in that sense. detectable: with a power of 80 %. seeds for it: as many make "
-        f"{margin} detectable with these pictures. There is no p for fewer than three seeds.",
+        "the mean over the sets only, by the contrasts that the experiment's file named; each kind of p has Holm's "
+        f"correction for them. p (within {margin}): of two one-sided tests that the difference is {margin} or more "
+        "either way; below 0.05 the arms are equal in that sense. detectable: with a power of 80 %. seeds for it: as "
+        f"many make {margin} detectable with these pictures. There is no p for fewer than three seeds.",
     ]
 
 

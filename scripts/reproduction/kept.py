@@ -273,7 +273,7 @@ def _scores(found: FinishedRuns, order: Mapping[str, int]) -> list[Any]:
 
 def _code() -> dict[str, str]:
     """The version of the code, and its commit where it is a checkout."""
-    ask: Sequence[str] = ("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
+    ask: Sequence[str] = ("git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty")
     try:
         commit = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

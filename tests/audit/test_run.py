@@ -219,6 +219,35 @@ def test_settings_that_make_no_sense(
     assert sentence in capsys.readouterr().err
 
 
+def test_a_queue_wants_its_length_and_no_balance(
+    changing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moco = BUNDLES / "ct_moco_pretraining" / "configs" / "train.json"
+    assert main(["audit", str(changing), "--views", str(moco), "--output_dir", str(tmp_path / "AUDIT")]) == 2
+    assert "whose negatives are the queue, found none: give its length and one more" in capsys.readouterr().err
+    assert audit(changing, moco, tmp_path / "AUDIT", "--batch_size", "9", "--balance") == 2
+    assert "expected shuffled batches for a method with a queue" in capsys.readouterr().err
+
+
+def test_batches_that_a_training_refuses_and_remedies_are_said(
+    changing: Path, simclr_views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overlay = tmp_path / "mask.json"
+    overlay.write_text(json.dumps({"near_copies": "mask", "balance": True, "batch_size": 30}))
+    assert read_views([simclr_views, overlay]).remedies == ("near_copies mask",)
+    assert audit(changing, simclr_views, tmp_path / "AUDIT", "--views", simclr_views, overlay, "--batch_size", 30) == 0
+    about = json.loads((tmp_path / "AUDIT" / "audit.json").read_text())
+    assert about["batches"] == {"batch_size": 30, "balance": True, "volumes_per_batch": None}
+    everything, hash3 = about["negatives"]
+    assert everything["refused"] == ""
+    assert "expected 6 slices or more of every volume for balance" in hash3["refused"]
+    assert "hash3 (cannot be trained in such batches)" in capsys.readouterr().out
+    page = (tmp_path / "AUDIT" / "audit.html").read_text(encoding="utf-8")
+    assert "The configuration has near_copies mask, which keeps near copies from each other" in page
+    for row in about["negatives"]:
+        assert all(0 <= near["at_least_one"] <= 1 for near in row["near"])
+
+
 def test_an_output_that_lacks_slices(
     changing: Path, simclr_views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

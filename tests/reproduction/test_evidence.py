@@ -330,7 +330,23 @@ def test_a_pretraining_on_other_slices_fails_and_the_others_go_on(place: Path, s
     assert "expected pretrain/CT_SimCLR_HASH-6_seed1 on the slices of HASH-6 that pretrain/CT_S" in captured.err
     kept = Kept(place / "kept" / "small.jsonl")
     assert "pretrain/CT_SimCLR_ALL_seed1" in kept.identities()
-    assert "pretrain/CT_SimCLR_HASH-6_seed1" not in kept.identities()
+    assert not [name for name in kept.identities() if "_HASH-6_seed1" in name]  # nor its probes, nor SparK's
+    assert drive(place, "exp2", pretrain_seeds=[0, 1]) == 1
+    assert not [name for name in kept.identities() if "_HASH-6_seed1" in name]
+    assert "1 seed of each arm: 0" in capsys.readouterr().out
+
+
+def test_a_seed_without_its_trainings_is_trained_again_before_it_counts(place: Path, stub: Stub) -> None:
+    assert drive(place, "exp", pretrain_seeds=[0]) == 0
+    kept = Kept(place / "kept" / "small.jsonl")
+    lines = kept.path.read_text().splitlines(keepends=True)
+    kept.path.write_text("".join(line for line in lines if '"step":"pretrain/CT_SimCLR_ALL_seed0"' not in line))
+    experiment = read_experiment(experiment_file(place, pretrain_seeds=[0]))
+    assert Evidence(experiment, kept).seeds == []
+    stub.commands.clear()
+    assert drive(place, "exp2", pretrain_seeds=[0]) == 0
+    assert [command[1] for command in stub.commands] == ["reduce", "select", "run"]
+    assert Evidence(experiment, kept).seeds == [0]
 
 
 def test_a_step_of_which_a_line_was_lost_is_run_again(place: Path, stub: Stub) -> None:
@@ -408,6 +424,6 @@ def test_questions_are_answered_by_pairs_of_seeds(place: Path, stub: Stub) -> No
     assert both.value == pytest.approx(np.mean(by_seed) - np.mean(control), abs=1e-3)
     assert less.value > 0.1  # as planted
     text = write_evidence(experiment, evidence.kept)
-    assert "both p have Holm" in text
+    assert "each kind of p has Holm" in text
     for suffix in (".txt", "_contrasts.png", "_steps.png"):
         assert (place / "kept" / f"small{suffix}").stat().st_size > 100

@@ -214,7 +214,8 @@ READ = """
 import sys
 from lessismore_transforms.volumes import find_volumes, read_slices
 (volume,) = find_volumes(sys.argv[1]).volumes
-print([int(each.hu[0, 0]) for each in read_slices(volume, sys.argv[1])], sorted({"pydicom", "nibabel"} & {*sys.modules}))
+print([int(each.hu[0, 0]) for each in read_slices(volume, sys.argv[1])])
+print(sorted({"pydicom", "nibabel"} & {*sys.modules}))
 """
 
 
@@ -222,7 +223,7 @@ def test_pictures_are_read_without_the_libraries_of_other_formats(tmp_path: Path
     for index in (0, 1):
         picture(tmp_path / f"LIDC-IDRI-0001_{index}.png", 7 + index)
     done = subprocess.run([sys.executable, "-c", READ, tmp_path], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[7, 8] []"
+    assert done.stdout.split("\n")[:2] == ["[7, 8]", "[]"]
 
 
 def test_a_pattern_whose_index_is_no_number_is_told(tmp_path: Path) -> None:

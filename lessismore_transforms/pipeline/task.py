@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lessismore_transforms.atomic import remove_temporaries, writing
 from lessismore_transforms.errors import RunError
@@ -88,7 +89,7 @@ def _check_names(found: Found, names: list[tuple[str, int]]) -> None:
 def png_stem(volume: Volume, name: str, first: int, index: int) -> str:
     """The name of a slice's PNG file, from the released name of its volume and the number of its first slice."""
     if volume.format == "images":
-        return f"{name}{PurePosixPath(volume.slice_path(index)).stem}"
+        return f"{name}{_stem(volume.slice_path(index))}"
     return f"{name}_{first + index}"
 
 
@@ -97,12 +98,12 @@ def _released_names(found: Found, patients: list[str]) -> list[tuple[str, int]]:
 
     DICOM slices are numbered through the whole data set, files by volume and slice.
     """
-    stems: Counter[str] = Counter()
-    if any(volume.format == "images" for volume in found.volumes):
-        stems.update(PurePosixPath(item.path).stem for volume in found.volumes for item in volume.slices)
+    pictures = any(volume.format == "images" for volume in found.volumes)
+    stems = [[_stem(item.path) for item in volume.slices] if pictures else [] for volume in found.volumes]
+    times = Counter(stem for of_volume in stems for stem in of_volume)
     names: list[tuple[str, int]] = []
     dicom_slices = files = 0
-    for volume, patient in zip(found.volumes, patients, strict=True):
+    for volume, patient, of_volume in zip(found.volumes, patients, stems, strict=True):
         first, name = 0, re.sub(r"[^A-Za-z0-9.-]", "_", patient)
         if volume.format == "dicom":
             first = dicom_slices
@@ -111,7 +112,12 @@ def _released_names(found: Found, patients: list[str]) -> list[tuple[str, int]]:
             files += 1
             name = f"{name}_{files}"
         else:  # pictures keep their names, which are unique only with their folder
-            unique = all(stems[PurePosixPath(item.path).stem] == 1 for item in volume.slices)
+            unique = all(times[stem] == 1 for stem in of_volume)
             name = "" if unique else f"{volume.volume}_"
         names.append((name, first))
     return names
+
+
+def _stem(path: str) -> str:
+    """A file's name without its suffix; pathlib takes ten times as long."""
+    return posixpath.splitext(posixpath.basename(path))[0]

@@ -93,8 +93,10 @@ def parse_finite(text: str) -> float:
     return value
 
 
-def _in_one_line(cells: Iterable[str]) -> list[str]:
+def _in_one_line(cells: Sequence[str]) -> Sequence[str]:
     r"""Cells of a table with `\x..` for each control character, so that every reader finds the same rows."""
+    if "".join(cells).isprintable():
+        return cells
     return [text if text.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], text) for text in cells]
 
 

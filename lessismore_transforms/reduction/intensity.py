@@ -206,6 +206,8 @@ def _stretch(voxels: Voxels, pixels: Pixels, low: float, high: float, floor: flo
     bottom, top = max(float(low), floor), max(high, floor)
     if bottom >= top:
         pixels[...] = 0
+    elif epsilon == 0 and voxels.dtype == np.uint8 and (bottom, top) == (0, 255):  # stretched already
+        pixels[...] = voxels
     elif epsilon == 0 and voxels.dtype.kind in "iu" and top - bottom <= _FLOAT32_RANGE and bottom.is_integer():
         _stretch_whole(voxels, voxels.dtype.type(bottom), np.float32(top - bottom), pixels)
     else:

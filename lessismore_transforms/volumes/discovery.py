@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lessismore_transforms.errors import UserError, VolumeError, reading
-from lessismore_transforms.volumes import dicom, images, itk_files, nifti
+from lessismore_transforms.volumes import images, itk_files, nifti
 from lessismore_transforms.volumes.label_maps import why_label_name
 from lessismore_transforms.volumes.tree import list_files
 from lessismore_transforms.volumes.volume import MEMORY_MB, Crc32, Skipped, Slice, Volume, most_pixels, volume_id
 from lessismore_transforms.wording import counted, printable
+
+if TYPE_CHECKING:
+    from lessismore_transforms.volumes.dicom import Header
 
 # Never images: listed as skipped without a look inside.
 _OTHER_SUFFIXES = {
@@ -26,7 +29,7 @@ _OTHER_SUFFIXES = {
 }  # fmt: skip
 _HEADERS_PER_TASK = 128
 
-Map = Callable[[Callable[[Sequence[str]], list[dicom.Header | Skipped]], Sequence[Sequence[str]]], Iterable[Any]]
+Map: TypeAlias = "Callable[[Callable[[Sequence[str]], list[Header | Skipped]], Sequence[Sequence[str]]], Iterable[Any]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,11 @@ def find_volumes(
     skipped = [item for item in skipped if item.path not in beside]
     candidates = by_kind["dicom"]
     tasks = [candidates[start : start + _HEADERS_PER_TASK] for start in range(0, len(candidates), _HEADERS_PER_TASK)]
-    headers: list[dicom.Header] = []
+    headers: list[Header] = []
     for result in (item for results in map_headers(partial(_headers, root=root), tasks) for item in results):
-        (headers if isinstance(result, dicom.Header) else skipped).append(result)
+        (skipped if isinstance(result, Skipped) else headers).append(result)
     for more, left_out in (
-        dicom.build_volumes(headers, stored=stored),
+        _dicom_volumes(headers, stored=stored),
         images.find(by_kind["images"], root, compiled, stored=stored),
     ):
         volumes.extend(more)
@@ -108,8 +111,21 @@ def find_volumes(
     return Found(volumes, skipped)
 
 
-def _headers(paths: Sequence[str], root: Path) -> list[dicom.Header | Skipped]:
+# pydicom, which takes a fifth of a second to import, is imported where there are DICOM files.
+
+
+def _headers(paths: Sequence[str], root: Path) -> list[Header | Skipped]:
+    from lessismore_transforms.volumes import dicom
+
     return [header for path in paths for header in dicom.read_headers(path, root)]
+
+
+def _dicom_volumes(headers: list[Header], *, stored: bool) -> tuple[list[Volume], list[Skipped]]:
+    if not headers:
+        return [], []
+    from lessismore_transforms.volumes import dicom
+
+    return dicom.build_volumes(headers, stored=stored)
 
 
 def _told_apart(volumes: list[Volume]) -> list[Volume]:
@@ -157,7 +173,7 @@ def checksum(volume: Volume, root: str | Path) -> str:
     return str(crc)
 
 
-_READERS = {"dicom": dicom.read, "nifti": nifti.read, "itk": itk_files.read, "images": images.read}
+_READERS = {"nifti": nifti.read, "itk": itk_files.read, "images": images.read}
 
 
 def read_slices(
@@ -182,4 +198,8 @@ def read_slices(
             f"{printable(volume.path)}: a slice of {rows:,} x {columns:,} pixels needs more than the {memory_mb} MB "
             f"that reading may take: copy it again if its {counted(count, 'slice')} are smaller, or raise the limit"
         )
+    if volume.format == "dicom":
+        from lessismore_transforms.volumes import dicom
+
+        return dicom.read(volume, Path(root), crc or Crc32())
     return _READERS[volume.format](volume, Path(root), crc or Crc32())

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
@@ -67,6 +66,8 @@ def canonical_orientation(affine: Array) -> Orientation:
     Raises:
         UserError: the affine is not finite or collapses an axis.
     """
+    from nibabel.orientations import io_orientation  # which pictures need not wait for
+
     affine = np.asarray(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise UserError(f"expected a finite 4 x 4 affine, found {affine.tolist()}: repair the image's geometry")

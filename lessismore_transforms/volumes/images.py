@@ -6,6 +6,7 @@ Such pictures hold grey values, no HU and no geometry: positions are slice numbe
 from __future__ import annotations
 
 import io
+import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -71,15 +72,16 @@ def find(
     patients: dict[tuple[str, str], str] = {}
     skipped = []
     for path in sorted(paths):
-        name = PurePosixPath(path)
-        match = next(filter(None, (pattern.fullmatch(name.stem) for pattern in patterns)), None)
+        folder, name = posixpath.split(path)
+        stem = posixpath.splitext(name)[0]
+        match = next(filter(None, (pattern.fullmatch(stem) for pattern in patterns)), None)
         if match is None or match["index"] is None:
             skipped.append(Skipped(path, "its name fits no slice pattern: name one with --pattern"))
             continue
         if not match["index"].isdecimal():
             skipped.append(Skipped(path, "what its slice pattern takes for the number is none: name another --pattern"))
             continue
-        group = str(name.parent), name.stem[: match.start("index")].rstrip("_-")
+        group = folder or ".", stem[: match.start("index")].rstrip("_-")
         groups[group].append((int(match["index"]), path))
         patients[group] = match.groupdict().get("patient") or file_patient(_key(group))
     volumes: list[Volume] = []
@@ -91,7 +93,7 @@ def find(
                 skipped.append(Skipped(path, f"has the same slice number as {printable(first)}, which was kept"))
                 continue
             try:
-                sizes[picture_size(root / path)].append((index, path))
+                sizes[picture_size(f"{root}/{path}")].append((index, path))
             except Exception as error:  # decoders raise many kinds on damaged files
                 skipped.append(Skipped(path, why_unreadable(error)))
         parts = sorted(sizes.items(), key=lambda part: (-len(part[1]), part[0]))
@@ -112,7 +114,7 @@ def _build(key: str, patient: str, members: list[tuple[int, str]], size: tuple[i
     notes = ["2-D images: grey values for HU, slice numbers for positions"]
     if missing:
         notes.append(f"{missing} slice {plural(missing, 'number is', 'numbers are')} missing")
-    folders = Counter(str(PurePosixPath(path).parent) for _, path in members)
+    folders = Counter(posixpath.dirname(path) or "." for _, path in members)
     return Volume(
         volume=volume_id(key),
         patient=patient,
@@ -131,10 +133,12 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
     """The slices of `volume` as grey values; a slice that cannot be read comes with the reason."""
     for index, stored in enumerate(volume.slices):
         try:
-            data = (root / stored.path).read_bytes()
+            with io.FileIO(f"{root}/{stored.path}") as file:
+                data = file.read()
             crc.update(data)
-            grey = read_grey_png(data)
-            hu, _ = to_hu(read_grey(io.BytesIO(data)) if grey is None else grey)
+            hu = read_grey_png(data)  # 8 bit, which would be widened only to be made 8 bit again
+            if hu is None:
+                hu, _ = to_hu(read_grey(io.BytesIO(data)))
             if hu.shape != volume.shape[1:]:
                 raise UserError("a picture of another size than when it was found: run again")
         except Exception as error:  # one bad file must not lose the volume; image decoders raise many kinds

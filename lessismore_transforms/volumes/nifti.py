@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from isal import igzip
-from nibabel.imageglobals import LoggingOutputSuppressor
-from nibabel.nifti1 import Nifti1Header
-from nibabel.nifti2 import Nifti2Header
 
 from lessismore_transforms.errors import VolumeError
 from lessismore_transforms.volumes.geometry import Array
@@ -21,7 +18,6 @@ from lessismore_transforms.volumes.voxel_stream import Voxels, stream, why_no_vo
 from lessismore_transforms.wording import printable
 
 SUFFIXES = (".nii", ".nii.gz")
-_KINDS = {348: Nifti1Header, 540: Nifti2Header}  # by the number that the header begins with, its own length
 _DAMAGED = "damaged NIfTI header: copy the file again, or write it anew"
 
 
@@ -74,14 +70,20 @@ def read(volume: Volume, root: Path, crc: Crc32) -> Iterator[Slice]:
 
 def _read_header(path: Path) -> _Header:
     """The header alone: nibabel's own way of opening a file would read extensions of any claimed length."""
+    # Here, as folders without NIfTI files would wait for this import (and that of pydicom, which it brings).
+    from nibabel.imageglobals import LoggingOutputSuppressor
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    kinds = {348: Nifti1Header, 540: Nifti2Header}  # by the number that the header begins with, its own length
     packed = path.suffix.lower() == ".gz"
     with path.open("rb") as file, warnings.catch_warnings(), LoggingOutputSuppressor():
         warnings.simplefilter("ignore")  # header oddities that do not touch geometry or voxels
         source = igzip.GzipFile(fileobj=file, mode="rb") if packed else file
         start = source.read(540)
         claimed = {int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")}
-        length = next(size for size in _KINDS if size in claimed)
-        header = _KINDS[length](start[:length])
+        length = next(size for size in kinds if size in claimed)
+        header = kinds[length](start[:length])
         if header["magic"].item().rstrip(b"\0")[:3] not in (b"n+1", b"n+2"):
             raise ValueError  # a header of a pair of files, whose voxels are elsewhere
         shape = tuple(map(int, header.get_data_shape()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -24,24 +26,23 @@ _MOST_EXPANSION = 1032  # of deflate
 _MORE_PICTURES = "an animation or several pictures in one file, not a slice: save each as a file of its own"
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: str | Path) -> tuple[int, int]:
     """Rows and columns of a picture; for PNG from its header alone, as a folder may hold half a million of them.
 
     Raises:
         Exception: it cannot be read; `why_unreadable` says why.
     """
-    with path.open("rb") as file:
-        start = file.read(29)
-        if len(start) == 29 and start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
-            columns, rows, bits, colour, _, _, interlaced = struct.unpack(">2I5B", start[16:])
-            stored = rows * math.ceil(columns * bits * _CHANNELS.get(colour, 1) / 8)
-            if not interlaced and stored > _MOST_EXPANSION * path.stat().st_size:
-                raise UserError(f"its header promises {rows} x {columns} pixels, more than it can hold: copy it again")
-            _check_size(rows, columns)
-            return rows, columns
-        file.seek(0)
-        with open_picture(file) as image:
-            return image.height, image.width
+    with io.FileIO(path) as file:
+        start, size = file.read(29), os.fstat(file.fileno()).st_size
+    if len(start) == 29 and start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
+        columns, rows, bits, colour, _, _, interlaced = struct.unpack(">2I5B", start[16:])
+        stored = rows * math.ceil(columns * bits * _CHANNELS.get(colour, 1) / 8)
+        if not interlaced and stored > _MOST_EXPANSION * size:
+            raise UserError(f"its header promises {rows} x {columns} pixels, more than it can hold: copy it again")
+        _check_size(rows, columns)
+        return rows, columns
+    with open_picture(Path(path)) as image:
+        return image.height, image.width
 
 
 def read_grey(file: BinaryIO) -> Array:

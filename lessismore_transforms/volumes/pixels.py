@@ -60,6 +60,8 @@ def to_pixels(
 
 def padding_voxels(ct_slice: Slice) -> int:
     """Number of voxels below -1024 HU, which no tissue and no air has."""
+    if ct_slice.hu.dtype == np.uint8:
+        return 0
     lowest = ct_slice.ends[0] if ct_slice.ends else ct_slice.hu.min()
     return int(np.count_nonzero(ct_slice.hu < AIR_HU)) if lowest < AIR_HU else 0
 
@@ -69,7 +71,9 @@ def _clipped(ct_slice: Slice, volume_format: str) -> NDArray[np.uint8]:
 
 
 def _released(ct_slice: Slice, volume_format: str) -> NDArray[np.uint8]:
-    if volume_format == "images" and 0 <= ct_slice.hu.min() <= ct_slice.hu.max() <= 255:
+    if volume_format == "images" and (
+        ct_slice.hu.dtype == np.uint8 or 0 <= ct_slice.hu.min() <= ct_slice.hu.max() <= 255
+    ):
         return np.ascontiguousarray(ct_slice.hu, dtype=np.uint8)  # pictures are taken as they are
     hu = released_hu(ct_slice.hu, *ct_slice.rescale) if volume_format == "dicom" else ct_slice.hu
     return min_max_uint8(hu, epsilon=_RELEASED_EPSILON.get(volume_format, 0.0))

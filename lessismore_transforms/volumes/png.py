@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 from lessismore_transforms.reduction.compiled import compiled
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PLAIN = (8, 0, 0, 0, 0)  # bit depth, colour type grey, deflate, adaptive filters, not interlaced
+_CHUNK, _CHECKSUM = struct.Struct(">I4s"), struct.Struct(">I")
 _MOST_PIXELS = 2**26  # beyond, Pillow checks for decompression bombs
 
 
@@ -38,14 +39,14 @@ def read_grey_png(data: bytes) -> npt.NDArray[np.uint8] | None:
         size = height * (width + 1)  # a byte before each row names its filter
         if tuple(kind) != _PLAIN or not 0 < width * height <= _MOST_PIXELS:
             return None
-        inflate = isal_zlib.decompressobj()
+        inflate = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_ZLIB)
         rows = inflate.decompress(packed, size + 1)
-    except (struct.error, isal_zlib.IsalError):  # type: ignore[misc]  # isal's stub has an instance here
+    except (struct.error, igzip_lib.IsalError):  # type: ignore[misc]  # isal's stub has an instance here
         return None
     if len(rows) != size or not inflate.eof:
         return None
     image = np.empty((height, width), np.uint8)
-    return image if _unfilter(np.frombuffer(rows, np.uint8).reshape(height, width + 1), image) else None
+    return image if unfilter(np.frombuffer(rows, np.uint8).reshape(height, width + 1), image) else None
 
 
 def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
@@ -55,18 +56,17 @@ def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
     header, packed, place = b"", [], len(_SIGNATURE)
     view = memoryview(data)
     while True:
-        length, kind = struct.unpack_from(">I4s", data, place)
+        length, kind = _CHUNK.unpack_from(data, place)
         stop = place + 8 + length
-        (checksum,) = struct.unpack_from(">I", data, stop)
+        (checksum,) = _CHECKSUM.unpack_from(data, stop)
         if checksum != isal_zlib.crc32(view[place + 4 : stop]):
             return None
-        content = view[place + 8 : stop]
         if (kind == b"IHDR") != (place == len(_SIGNATURE)):
             return None
-        if kind == b"IHDR":
-            header = bytes(content)
-        elif kind == b"IDAT":
-            packed.append(content)
+        if kind == b"IDAT":
+            packed.append(view[place + 8 : stop])
+        elif kind == b"IHDR":
+            header = data[place + 8 : stop]
         elif kind == b"IEND":
             return header, b"".join(packed)
         elif not kind[0] & 0x20 or kind == b"acTL":  # a critical chunk, or an animation
@@ -75,7 +75,7 @@ def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 @compiled()
-def _unfilter(rows: npt.NDArray[np.uint8], image: npt.NDArray[np.uint8]) -> bool:
+def unfilter(rows: npt.NDArray[np.uint8], image: npt.NDArray[np.uint8]) -> bool:
     """Undo the filters of the rows (H, 1 + W) into the image (H, W); False for a filter that does not exist."""
     height, width = image.shape
     above = np.zeros(width, np.uint8)

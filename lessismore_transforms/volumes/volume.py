@@ -170,7 +170,8 @@ class Slice:
 
     Args:
         index: canonical index in the volume; slices come in the order they are stored.
-        hu: (rows, columns) in HU, int16, int32 or float32, finite, canonical orientation; may be a view.
+        hu: (rows, columns) in HU, int16, int32 or float32, or uint8 for the grey values of an 8-bit picture; finite,
+            canonical orientation; may be a view.
         rescale: slope and intercept that took the stored values to HU.
         replaced: number of NaN or infinite voxels that were set to the slice's lowest finite value.
         reason: why the slice could not be read; `hu` is then empty.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -206,6 +208,22 @@ def test_image_modes_sizes_and_repeats(tmp_path: Path) -> None:
     assert stack(found, tmp_path)[:, 0, 0].tolist() == [50, 60, 90, 100]
     assert found.skipped[0].path == "a/s3.jpg"
     assert "same slice number as a/s003.png" in found.skipped[0].reason
+
+
+READ = """
+import sys
+from lessismore_transforms.volumes import find_volumes, read_slices
+(volume,) = find_volumes(sys.argv[1]).volumes
+print([int(each.hu[0, 0]) for each in read_slices(volume, sys.argv[1])])
+print(sorted({"pydicom", "nibabel"} & {*sys.modules}))
+"""
+
+
+def test_pictures_are_read_without_the_libraries_of_other_formats(tmp_path: Path) -> None:
+    for index in (0, 1):
+        picture(tmp_path / f"LIDC-IDRI-0001_{index}.png", 7 + index)
+    done = subprocess.run([sys.executable, "-c", READ, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[7, 8]", "[]"]
 
 
 def test_a_pattern_whose_index_is_no_number_is_told(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def test_what_the_controls_share_with_the_experiment_is_run_once() -> None:
     known: list[dict[str, str]] = []
     for experiment in both:
         steps = all_steps(experiment, Path("/exp"), {})
-        known.append({step.name: Book(Path("/exp"), steps, {}).identity(step) for step in steps})
+        book = Book(Path("/exp"), steps, {})
+        known.append({step.name: book.identity(step) for step in steps})
     shared = [name for name in known[0] if name in known[1]]
     assert all(known[0][name] == known[1][name] for name in shared)
     arms = {name.rpartition("_seed")[0] for name in shared if name.startswith("pretrain/")}

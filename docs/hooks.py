@@ -24,6 +24,7 @@ PACKAGE = "lessismore_transforms"
 COMMAND = f"python -m {PACKAGE}"
 TEXTS = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 TUTORIAL = ROOT / "docs" / "tutorial"
+EVIDENCE = ROOT / "docs" / "evidence"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -75,6 +76,8 @@ def _elsewhere() -> dict[Path, str]:
     found = {ROOT / source: target for source, target in TEXTS.items()}
     found |= {TUTORIAL / "README.md": "tutorial/index.md"}
     found |= {picture: f"tutorial/{picture.name}" for picture in sorted(TUTORIAL.glob("*.png"))}
+    shown = [*EVIDENCE.glob("*.png"), *EVIDENCE.glob("*.txt")]
+    found |= {each: f"evidence/{each.name}" for each in sorted(shown)}
     for bundle in _bundles():
         found[bundle / "docs" / "README.md"] = f"bundles/{bundle.name}.md"
         found |= {picture: f"bundles/{picture.name}" for picture in sorted((bundle / "docs").glob("*.png"))}

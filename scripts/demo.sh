@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 install_project
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # threads of tiny networks wait for each other, where others compute most
 
 folder="${1:-demo}"
 rm -rf "$folder/analysis" "$folder/out" "$folder/probe_out" "$folder/run" "$folder/covid" "$folder/finetuned" "$folder/scratch"

@@ -138,7 +138,8 @@ def read_finished_runs(folder: Path | str) -> FinishedRuns:
         itself = (folder / METRICS_FILE).is_file()
     if not paths:
         hint = f"name its parent {folder.parent}" if itself else "fix the path"
-        raise UserError(f"expected an evaluation, the folder that holds run_00 and so on, found {folder}; {hint}")
+        found = f"{folder}" if folder.exists() else f"nothing at {folder}"
+        raise UserError(f"expected an evaluation, the folder that holds run_00 and so on, found {found}; {hint}")
     if not finished:
         raise UserError(
             f"expected a finished run in {folder}, found {', '.join(path.name for path in paths)} without "

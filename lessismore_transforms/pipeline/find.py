@@ -11,6 +11,7 @@ from lessismore_transforms.pipeline.executors import map_all
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.volumes import Found, find_volumes
+from lessismore_transforms.volumes.images import NO_PATTERN
 from lessismore_transforms.wording import bounded, plural
 
 _LONGEST = 300  # characters of a path, or of a reason, that stands in a sentence
@@ -46,5 +47,7 @@ def find(dataset_dir: Path, settings: Settings, workers: int = 0, scheduler: str
             raise RunError(f"{expected}: the folder holds no files")
         first, more = found.skipped[0], len(found.skipped) - 1
         skipped = f"{bounded(first.path, _LONGEST)} ({bounded(first.reason, _LONGEST)})"
-        raise RunError(f"{expected}: skipped {skipped} and {more} more {plural(more, 'file')}")
+        named = first.reason == NO_PATTERN
+        hint = "; single pictures need no reduction: give their folder to a pre-training" if named else ""
+        raise RunError(f"{expected}: skipped {skipped} and {more} more {plural(more, 'file')}{hint}")
     return found

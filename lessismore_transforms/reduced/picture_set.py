@@ -27,6 +27,7 @@ from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint
 from lessismore_transforms.reduced.picture_list import list_split, read_rows
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
+from lessismore_transforms.volumes import itk_files, nifti
 from lessismore_transforms.volumes.pictures import PictureHeader, read_header, read_image
 from lessismore_transforms.wording import counted, plural
 
@@ -58,11 +59,14 @@ class PictureSet:
 
     Raises:
         ManifestError: the folder holds no pictures.
-        UserError: a picture cannot be read, grey and colour are mixed, or the split is no list of pictures there.
+        UserError: a picture cannot be read, grey and colour are mixed, the split is no list of pictures there, or there
+            is none and volumes lie beside the pictures.
     """
 
     def __init__(self, folder: str | Path, split: str | Path | None = None, channels: int | None = None) -> None:
         self.folder = Path(folder)
+        if split is None:
+            _refuse_volumes(self.folder)
         self.listed = list_split(self.folder, split)
         self._split = None if split is None else str(split)
         scanned = _in_order(_scan, self._places(), self.folder, "look")
@@ -220,6 +224,17 @@ class PictureSet:
 
     def _places(self) -> list[Path]:
         return [self.folder / path for path in self.listed.paths]
+
+
+def _refuse_volumes(folder: Path) -> None:
+    """Volumes are no pictures: leaving them out would train on the rest without a word."""
+    suffixes = (*nifti.SUFFIXES, *itk_files.SUFFIXES)
+    found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(suffixes))
+    if found:
+        raise UserError(
+            f"expected pictures, or the output of a reduction, found {counted(len(found), 'volume')} in {folder}, such "
+            f"as {found[0].relative_to(folder)}: `reduce {folder} --output_dir OUT` makes slices of them; then name OUT"
+        )
 
 
 def is_reduction(folder: str | Path) -> bool:

@@ -31,6 +31,7 @@ from lessismore_transforms.volumes.volume import (
 from lessismore_transforms.wording import plural, printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+NO_PATTERN = "its name fits no slice pattern: name one with --pattern"
 
 # Matched against the file name without its suffix. `index` orders the slices; everything before it names the volume.
 PATTERNS = {
@@ -76,7 +77,7 @@ def find(
         stem = posixpath.splitext(name)[0]
         match = next(filter(None, (pattern.fullmatch(stem) for pattern in patterns)), None)
         if match is None or match["index"] is None:
-            skipped.append(Skipped(path, "its name fits no slice pattern: name one with --pattern"))
+            skipped.append(Skipped(path, NO_PATTERN))
             continue
         if not match["index"].isdecimal():
             skipped.append(Skipped(path, "what its slice pattern takes for the number is none: name another --pattern"))

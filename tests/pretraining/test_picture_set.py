@@ -385,3 +385,15 @@ def test_samplings_of_pictures(tmp_path: Path) -> None:
     for epoch in range(4):
         first = order.draw(epoch)[:3]
         assert len({number // 2 for number in first}) == 3  # one of each pair in each batch
+
+
+@pytest.mark.parametrize("name", ["a/ct.nii.gz", "ct.nrrd", "CT.MHA"])
+def test_volumes_beside_pictures_are_refused_as_they_would_be_left_out(tmp_path: Path, name: str) -> None:
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png")
+    assert len(PictureSet(tmp_path)) == 1
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"found 1 volume in .*, such as {name}: `reduce .* --output_dir OUT` makes"):
+        open_dataset(tmp_path)
+    (tmp_path / "list.txt").write_text("a.png\n")
+    assert len(PictureSet(tmp_path, "list.txt")) == 1  # a list names what is meant

@@ -74,6 +74,7 @@ def execute(kind: str, code: str, folder: Path) -> tuple[int, str]:
     line = ["bash", "-euo", "pipefail", "-c", code] if kind == "bash" else [sys.executable, "-c", code]
     first = str(Path(sys.executable).parent)  # `python` and `lessismore` of this very environment
     environment = {**os.environ, "PATH": os.pathsep.join([first, os.environ.get("PATH", "")]), "MPLBACKEND": "Agg"}
+    environment.setdefault("OMP_NUM_THREADS", "1")  # as the page advises
     printed = []
     with subprocess.Popen(line, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

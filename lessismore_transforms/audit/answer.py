@@ -10,7 +10,7 @@ from lessismore_transforms.audit.measure import LOSS
 from lessismore_transforms.audit.neighbours import NEXT, OTHER, at_bits
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.pretraining.indicators import NEAR_BITS
-from lessismore_transforms.wording import percent
+from lessismore_transforms.wording import counted, percent
 
 FULL = "all parts"
 REFUSED = " (cannot be trained in such batches)"
@@ -47,7 +47,7 @@ def batches_of(about: Mapping[str, Any]) -> str:
     if not batches["balance"]:
         return f"batches of {size}"
     together = batches["volumes_per_batch"]
-    return f"batches of {size}, {'all' if together is None else together} volumes in turn"
+    return f"batches of {size}, {'all volumes' if together is None else counted(together, 'volume')} in turn"
 
 
 def answer(about: Mapping[str, Any]) -> list[str]:

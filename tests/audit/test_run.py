@@ -233,16 +233,17 @@ def test_batches_that_a_training_refuses_and_remedies_are_said(
     changing: Path, simclr_views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overlay = tmp_path / "mask.json"
-    overlay.write_text(json.dumps({"near_copies": "mask", "balance": True, "batch_size": 30}))
+    overlay.write_text(json.dumps({"near_copies": "mask", "balance": True, "volumes_per_batch": 5, "batch_size": 30}))
     assert read_views([simclr_views, overlay]).remedies == ("near_copies mask",)
     assert audit(changing, simclr_views, tmp_path / "AUDIT", "--views", simclr_views, overlay, "--batch_size", 30) == 0
     about = json.loads((tmp_path / "AUDIT" / "audit.json").read_text())
-    assert about["batches"] == {"batch_size": 30, "balance": True, "volumes_per_batch": None}
+    assert about["batches"] == {"batch_size": 30, "balance": True, "volumes_per_batch": 5}
     everything, hash3 = about["negatives"]
     assert everything["refused"] == ""
     assert "expected 6 slices or more of every volume for balance" in hash3["refused"]
     assert "hash3 (cannot be trained in such batches)" in capsys.readouterr().out
     page = (tmp_path / "AUDIT" / "audit.html").read_text(encoding="utf-8")
+    assert "batches of 30, 5 volumes in turn" in page
     assert "The configuration has near_copies mask, which keeps near copies from each other" in page
     for row in about["negatives"]:
         assert all(0 <= near["at_least_one"] <= 1 for near in row["near"])

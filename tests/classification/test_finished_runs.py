@@ -165,12 +165,12 @@ def test_networks_scored_again_have_weights_of_their_own(tmp_path: Path) -> None
 
 def test_what_is_no_evaluation(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
-    for folder, words in (
-        (tmp_path / "none", "fix the path"),
-        (tmp_path, "fix the path"),
-        (run, f"name its parent {tmp_path / 'a'}"),
+    for folder, found in (
+        (tmp_path / "none", f"nothing at {tmp_path / 'none'}; fix the path"),
+        (tmp_path, f"{tmp_path}; fix the path"),
+        (run, f"{run}; name its parent {tmp_path / 'a'}"),
     ):
-        with pytest.raises(ValueError, match=f"folder that holds run_00 and so on, found {folder}; {words}"):
+        with pytest.raises(ValueError, match=f"folder that holds run_00 and so on, found {found}"):
             read_finished_runs(folder)
     (tmp_path / "b" / "run_00").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"finished run in .*b, found run_00 without metrics.json; let one finish"):

@@ -115,7 +115,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
         ([one, "--samples", "0"], "1000 is usual"),
         ([one, "--output", "table.xlsx"], "expected a file that ends in .csv, .md, .html, found table.xlsx"),
         ([one, "--output", tmp_path / "no" / "t.md"], f"expected a folder for t.md, found none at {tmp_path / 'no'}"),
-        ([tmp_path / "x"], f"found {tmp_path / 'x'}; fix the path"),
+        ([tmp_path / "x"], f"found nothing at {tmp_path / 'x'}; fix the path"),
     ):
         assert main(["table", *map(str, arguments)]) == 2
         out, err = capsys.readouterr()

@@ -138,25 +138,20 @@ def _is_kept(step: Step, steps: Sequence[Step]) -> bool:
     return step.name.startswith("probe/") or (step.name.startswith("pretrain/") and probed)
 
 
-def _keep(step: Step, book: Book, kept: Kept) -> None:
-    """Keep what a step found, once."""
-    if not book.done(step) or step.name in kept.identities() or not _is_kept(step, book.steps):
-        return
-    add = kept.add_probe if step.name.startswith("probe/") else kept.add_pretraining
-    add(step.name, book.identity(step), book.seconds(step), step.output)
-
-
 def _keep_all(steps: Sequence[Step], book: Book, kept: Kept) -> dict[str, tuple[str, Path]]:
-    """Keep what steps found; returns of those whose results cannot be kept why, and the log.
+    """Keep what steps found, once; returns of those whose results cannot be kept why, and the log.
 
     What is made from such a step is not kept either.
     """
-    failed: dict[str, tuple[str, Path]] = {}
+    there, failed = kept.identities(), dict[str, tuple[str, Path]]()
     for step in steps:
-        if any(name in failed for name in step.needs):
+        if step.name in there or any(name in failed for name in step.needs):
             continue
+        if not _is_kept(step, book.steps) or not book.done(step):
+            continue
+        add = kept.add_probe if step.name.startswith("probe/") else kept.add_pretraining
         try:
-            _keep(step, book, kept)
+            add(step.name, book.identity(step), book.seconds(step), step.output)
         except UserError as error:
             failed[step.name] = f"{error}", book.log(step)
     return failed

@@ -59,8 +59,8 @@ def audit(settings: AuditSettings) -> Path:
     views = read_views(settings.views, settings.image_size)
     if views.queue and settings.batch_size is None:
         raise UserError(
-            f"expected --batch_size for a method with a queue, whose negatives are the queue, found none: give its "
-            f"length and one more, {views.queue + 1}"
+            "expected --batch_size for a method with a queue, whose negatives are the queue, found none: give its "
+            "length and one more"
         )
     batch_size = settings.batch_size or views.batch_size
     if batch_size is None or batch_size < 2:

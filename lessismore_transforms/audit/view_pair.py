@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 _USUAL = {"sampling": "random", "near_copies": "keep"}
-_MOCO_QUEUE = 65536
 _DO = "give the train.json of a pre-training bundle, or RUN/config.json"
 
 
@@ -32,7 +31,7 @@ class ViewPair:
         method: name of the method; empty where it does not tell.
         balance: whether volumes take turns in the batches.
         volumes_per_batch: how many share a batch then; none for all.
-        queue: keys in the queue of negatives; 0 where there is none.
+        queue: whether the negatives are a queue; its length is in the plan of a training, not always in here.
         remedies: settings by which the training keeps near copies from each other, as texts.
     """
 
@@ -41,7 +40,7 @@ class ViewPair:
     method: str
     balance: bool = False
     volumes_per_batch: int | None = None
-    queue: int = 0
+    queue: bool = False
     remedies: tuple[str, ...] = ()
 
     @property
@@ -76,17 +75,9 @@ def read_views(files: Sequence[Path], image_size: int | None = None) -> ViewPair
         str(method),
         parser.get("balance") is True,
         together if is_number(together, int) else None,
-        _queue(parser),
+        "queue_length" in parser.get(),
         tuple(f"{name} {parser.get(name)}" for name, usual in _USUAL.items() if parser.get(name, usual) != usual),
     )
-
-
-def _queue(parser: ConfigParser) -> int:
-    """The length of the queue; that of MoCo's released code where the configuration leaves it open."""
-    if "queue_length" not in parser.get():
-        return 0
-    found = parser.get("queue_length")
-    return found if is_number(found, int) else _MOCO_QUEUE
 
 
 def _parser(files: Sequence[Path]) -> ConfigParser:

@@ -129,10 +129,9 @@ def contrast(
     parts = [_of_task(arms, weights, metric, samples, seed + number) for number, arms in enumerate(tasks)]
     scores = np.mean([part[0] for part in parts], axis=0)  # (R,)
     shares = [part[1] / len(tasks) ** 2 for part in parts]
-    units = sum(shares)
+    units, free = total([Variance(share, part[3]) for share, part in zip(shares, parts, strict=True)])
     both = sum(part[2] for part in parts) / len(tasks) ** 2
     value = float(scores.mean())
-    free = units**2 / sum(share**2 / part[3] for share, part in zip(shares, parts, strict=True)) if units > 0 else 1.0
     if networks == 1:
         return Contrast(value, math.sqrt(units), free, 1, math.nan, units, free)
     of_networks = max(float(np.var(scores, ddof=1)) / networks, both)

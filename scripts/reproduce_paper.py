@@ -11,18 +11,16 @@ import argparse
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from reproduction.experiment import Experiment, tiny
 from reproduction.experiment_file import read_experiment
 from reproduction.kept import Kept
 from reproduction.labels import write_labels
-from reproduction.processes import interruptible, last_error, run
-from reproduction.steps import LAST, Book, Step, all_steps, label_table
+from reproduction.processes import interruptible
+from reproduction.steps import Book, Step, all_steps, label_table
+from reproduction.work import Failures, work
 
 from lessismore_transforms.atomic import TEMPORARY, writing
 from lessismore_transforms.classification.tasks import TASKS
@@ -64,6 +62,14 @@ def _parser() -> Parser:
         help="where the results of probes are kept, in a small form without weights (default: "
         "EXP/tables/EXPERIMENT.jsonl); what stands there is not run again, in another EXP either",
     )
+    parser.add_argument(
+        "--at_once",
+        metavar="N",
+        type=_count,
+        default=1,
+        help="run so many steps side by side: small trainings leave most of a GPU idle; on a CPU at most the number of "
+        "cores, with OMP_NUM_THREADS=1 (default: 1)",
+    )
     parser.add_argument("--dry_run", action="store_true", help="only show the commands that would run")
     parser.add_argument(
         "--only",
@@ -81,6 +87,12 @@ def _named(text: str) -> tuple[str, Path]:
     if not (name and equals and folder):
         raise argparse.ArgumentTypeError(f"expected NAME=DIR, found {text!r}")
     return name, Path(folder).resolve()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -104,7 +116,14 @@ def _run(options: argparse.Namespace) -> int:
     _refuse_absent(to_do, data)
     _write_labels(experiment, folder, data, to_do)
     failed = _keep_all(chosen, book, kept)  # of a run that was stopped before it kept them
-    failed |= _work(to_do, chosen, steps, book, kept, failed)
+    failed |= work(
+        to_do,
+        chosen,
+        book,
+        keep=lambda step: _keep_all([step], book, kept),
+        refused=failed,
+        at_once=options.at_once,
+    )
     _say_failures(failed)
     if not options.only or any(name == "table" or name.startswith(("evaluate", "probe")) for name in options.only):
         _conclude(experiment, folder, failed, kept)
@@ -138,12 +157,12 @@ def _is_kept(step: Step, steps: Sequence[Step]) -> bool:
     return step.name.startswith("probe/") or (step.name.startswith("pretrain/") and probed)
 
 
-def _keep_all(steps: Sequence[Step], book: Book, kept: Kept) -> dict[str, tuple[str, Path]]:
+def _keep_all(steps: Sequence[Step], book: Book, kept: Kept) -> Failures:
     """Keep what steps found, once; returns of those whose results cannot be kept why, and the log.
 
     What is made from such a step is not kept either.
     """
-    there, failed = kept.identities(), dict[str, tuple[str, Path]]()
+    there, failed = kept.identities(), Failures()
     for step in steps:
         if step.name in there or any(name in failed for name in step.needs):
             continue
@@ -257,64 +276,6 @@ def _write_tiny_data(data: Mapping[str, Path], wanted: set[str]) -> None:
         write_demo_data(partial, patients=2, size=64, seed=100 * number)
         with writing(folder):
             partial.rename(folder)
-
-
-@dataclass
-class _Progress:
-    """Says what is done, and how long it has taken."""
-
-    total: int
-    begin: float = field(default_factory=time.monotonic)
-    number: int = 0
-
-    def start(self, step: Step, expected: float | None) -> None:
-        self.number += 1
-        elapsed = timedelta(seconds=round(time.monotonic() - self.begin))
-        left = "" if expected is None else f", about {timedelta(seconds=round(expected))} left"
-        print(f"[{self.number}/{self.total}, {elapsed}{left}] {step.name} ", end="", flush=True)
-
-    def end(self, words: str) -> None:
-        print(words, flush=True)
-
-
-def _work(
-    to_do: Sequence[Step],
-    chosen: Sequence[Step],
-    steps: Sequence[Step],
-    book: Book,
-    kept: Kept,
-    refused: Mapping[str, tuple[str, Path]],
-) -> dict[str, tuple[str, Path]]:
-    """Run steps one after the other; returns of those that failed why, and the log.
-
-    What is made from steps whose results were refused, or could not be kept, is left out.
-    """
-    done = f"{len(chosen) - len(to_do)} of {counted(len(chosen), 'step')} {plural(len(chosen), 'is', 'are')} done"
-    print(f"{done}; logs: {book.folder / 'steps'}", flush=True)
-    by_name, failed = {step.name: step for step in steps}, dict(refused)
-    progress = _Progress(len(to_do))
-    for number, step in enumerate(to_do):
-        progress.start(step, book.expected_seconds(to_do[number:]))
-        log = book.log(step)
-        if lacking := [name for name in step.needs if name in failed or not book.done(by_name[name])]:
-            failed[step.name] = f"it needs {lacking[0]}, which is not done", book.log(by_name[lacking[0]])
-            progress.end("is left out")
-            continue
-        begin = time.monotonic()
-        book.write(step, finished=False)
-        code = run(step.full_command(), log)
-        seconds = time.monotonic() - begin
-        if code == 0:
-            book.write(step, finished=True, seconds=seconds)
-        if code or not book.done(step):
-            failed[step.name] = f"{last_error(log)} (exit code {code})", log
-            progress.end("failed")
-            continue
-        if step.name.startswith("evaluate"):  # thrice the size of the network, and of no use any more
-            shutil.rmtree(step.output / LAST.parent, ignore_errors=True)
-        failed |= _keep_all([step], book, kept)
-        progress.end("failed" if step.name in failed else f"{seconds:.1f} s")
-    return failed
 
 
 def _say_failures(failed: Mapping[str, tuple[str, Path]]) -> None:

@@ -1,4 +1,4 @@
-"""Run commands one after the other, each in a process of its own that need not import torch and MONAI again.
+"""Run commands, each in a process of its own that need not import torch and MONAI again.
 
 A fork server imports them once. It has no threads and never touches a GPU, so its children are as good as new.
 """
@@ -28,14 +28,10 @@ _PRELOAD = [
 ]
 
 
-def run(command: Sequence[str], log: Path) -> int:
-    """Run `python -m COMMAND`, what it prints goes into a file; returns its exit code, negative for a signal.
-
-    Whoever interrupts this process interrupts the command, which may save its state and is waited for; whoever does
-    so twice does not wait.
+def start(command: Sequence[str], log: Path) -> Any:
+    """Start `python -m COMMAND`, what it prints goes into a file; returns its process.
 
     Raises:
-        KeyboardInterrupt: this process was interrupted (SIGINT, or SIGTERM where `interruptible` was called).
         OutputError: the log cannot be written.
     """
     with writing(log):
@@ -43,17 +39,28 @@ def run(command: Sequence[str], log: Path) -> int:
         log.write_bytes(b"")
     process = _context().Process(target=_run_module, args=(tuple(command), str(log)))
     process.start()
-    try:
+    return process
+
+
+def wait_for_any(processes: Sequence[Any]) -> list[Any]:
+    """Wait until a process has ended; returns those that have, each with its `exitcode`, negative for a signal."""
+    ended = set(wait([process.sentinel for process in processes])) if processes else set()
+    found = [process for process in processes if process.sentinel in ended]
+    for process in found:
         process.join()
-    except KeyboardInterrupt:
+    return found
+
+
+def end_all(processes: Sequence[Any]) -> None:
+    """Interrupt processes, which may save their state, and wait for them; another interrupt does not wait."""
+    for process in processes:
         _ask_to_end(process.pid)
-        try:
+    try:
+        for process in processes:
             process.join()
-        except KeyboardInterrupt:
+    except KeyboardInterrupt:
+        for process in processes:
             process.kill()
-        raise
-    code: int = process.exitcode
-    return code
 
 
 def interruptible() -> None:

@@ -77,6 +77,12 @@ class Step:
         kind, name, *_ = self.name.split("/")
         return f"{kind}/{name.split('_')[1]}" if kind == "pretrain" else f"{kind}/{name}"
 
+    @property
+    def place(self) -> str:
+        """Where it writes, which no other step may do at the same time: selections share the store of a `reduce`."""
+        parts = self.name.split("/")
+        return "/".join(parts[:2]) if parts[0] == "reduce" else self.name
+
     def full_command(self) -> tuple[str, ...]:
         """What follows `python -m` now: goes on from a checkpoint if there is one."""
         resume = self.resumable and (self.output / LAST).is_file()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reproduce_paper
+from replaced_processes import replace_processes
 from reproduction import kept as kept_module
 from reproduction.arms import Reduction
 from reproduction.evidence import Evidence, write_evidence
@@ -245,8 +246,7 @@ def touch(path: Path, text: str) -> None:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     stub = Stub()
-    monkeypatch.setattr(reproduce_paper, "run", stub)
-    monkeypatch.setattr(reproduce_paper, "interruptible", lambda: None)
+    replace_processes(monkeypatch, stub)
     monkeypatch.setattr(kept_module, "slices_digest", lambda reduced, name: stub.slices.get(name, name))
     return stub
 

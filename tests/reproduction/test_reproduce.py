@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import reproduce_paper
 from helpers import ROOT
+from replaced_processes import replace_processes
 from reproduction import steps
 from reproduction.arms import Reduction
 from reproduction.experiment import STAGES, Experiment, tiny
@@ -360,8 +361,7 @@ class Stub:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     stub = Stub()
-    monkeypatch.setattr(reproduce_paper, "run", stub)
-    monkeypatch.setattr(reproduce_paper, "interruptible", lambda: None)
+    replace_processes(monkeypatch, stub)
     return stub
 
 
@@ -683,7 +683,7 @@ def environment() -> dict[str, str]:
 
 
 def test_the_whole_way_on_synthetic_data(tmp_path: Path) -> None:
-    """Demo data, reduce, select, pre-train, fine-tune, table; interrupted once."""
+    """Demo data, reduce, select, pre-train, fine-tune, table; interrupted once, then two steps at a time."""
     path = experiment_file(tmp_path, tasks=["Brain"], reductions=["HASH-6"], runs=1)
     script = ROOT / "scripts" / "reproduce_paper.py"
     line = [sys.executable, str(script), str(path), "--output_dir", str(tmp_path / "exp"), "--tiny"]
@@ -697,7 +697,7 @@ def test_the_whole_way_on_synthetic_data(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
     assert errors == "interrupted: run the same command again to go on\n"
-    done = subprocess.run(line, stdout=subprocess.PIPE, timeout=300, check=False, **options)
+    done = subprocess.run([*line, "--at_once", "2"], stdout=subprocess.PIPE, timeout=300, check=False, **options)
     assert done.returncode == 0, done.stderr
     assert not re.search(r"\b0 of \d+ steps are done", done.stdout)
     found = json.loads(

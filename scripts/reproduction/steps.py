@@ -177,8 +177,8 @@ class Book:
 def all_steps(experiment: Experiment, folder: Path, data: Mapping[str, Path]) -> list[Step]:
     """All steps of an experiment, each after those that it needs.
 
-    Pre-trainings of one seed, each with its probes, come before the next seed's, so that what is there when time is up
-    is a smaller experiment.
+    Pre-trainings of one seed, each with its probes, come before the next seed's, and so do fine-tunings, so that what
+    is there when time is up is a smaller experiment.
 
     Args:
         experiment: what is asked for.
@@ -314,7 +314,7 @@ def _evaluate_steps(experiment: Experiment, folder: Path, data: Mapping[str, Pat
     for task in experiment.tasks:
         if experiment.scratch:
             yield from _runs(experiment, folder, task, _place(data, task), None, None)
-        for pretraining in experiment.pretrainings:
+        for pretraining in sorted(experiment.pretrainings, key=lambda each: experiment.pretrain_seeds.index(each.seed)):
             for epoch in experiment.epochs:
                 yield from _runs(experiment, folder, task, _place(data, task), pretraining, epoch)
 

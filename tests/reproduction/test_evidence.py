@@ -88,17 +88,23 @@ def test_the_evidence_experiment_is_what_was_registered() -> None:
         assert name != "all" or (settings["balance"], settings["volumes_per_batch"]) == (True, 8)
 
 
-def test_what_the_controls_share_with_the_experiment_is_run_once() -> None:
-    both = [read_experiment(EXPERIMENTS / f"{name}.json") for name in ("evidence", "evidence_controls")]
+@pytest.mark.parametrize(
+    ("name", "shared_arms"),
+    [
+        ("evidence_controls", {"SimCLR_ALL", "SimCLR_HASH-6", "SparK_ALL", "SparK_HASH-6"}),
+        ("evidence_finetuning", {"SimCLR_ALL", "SimCLR_HASH-6"}),
+    ],
+)
+def test_what_others_share_with_the_experiment_is_run_once(name: str, shared_arms: set[str]) -> None:
     known: list[dict[str, str]] = []
-    for experiment in both:
-        steps = all_steps(experiment, Path("/exp"), {})
+    for each in ("evidence", name):
+        steps = all_steps(read_experiment(EXPERIMENTS / f"{each}.json"), Path("/exp"), {})
         book = Book(Path("/exp"), steps, {})
         known.append({step.name: book.identity(step) for step in steps})
     shared = [name for name in known[0] if name in known[1]]
     assert all(known[0][name] == known[1][name] for name in shared)
     arms = {name.rpartition("_seed")[0] for name in shared if name.startswith("pretrain/")}
-    assert arms == {f"pretrain/CT_{method}_{label}" for method in ("SimCLR", "SparK") for label in ("ALL", "HASH-6")}
+    assert arms == {f"pretrain/CT_{arm}" for arm in shared_arms}
 
 
 @pytest.mark.parametrize(

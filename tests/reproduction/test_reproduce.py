@@ -636,6 +636,14 @@ def test_a_checkpoint_whose_runs_are_not_finished_does_not_count(place: Path, st
     assert [each.epochs for each in outcomes(experiment, place / "exp")] == [(8, 8)]
 
 
+def test_fine_tunings_go_seed_by_seed(place: Path, stub: Stub) -> None:
+    assert drive(place, pretrain_seeds=[1, 0], runs=1) == 0
+    pretrained = [command[command.index("--pretrained") + 1] for command in stub.commands if "--pretrained" in command]
+    assert [Path(each).parent.name for each in pretrained] == [
+        "LIDC_SwAV_ALL_seed1", "LIDC_SwAV_HASH-6_seed1", "LIDC_SwAV_ALL_seed0", "LIDC_SwAV_HASH-6_seed0",
+    ]  # fmt: skip
+
+
 def test_several_pretrainings_tell_how_much_the_seed_matters(place: Path, stub: Stub) -> None:
     stub.auc = {"seed1": 0.5}
     assert drive(place, pretrain_seeds=[0, 1], reductions=["ALL"]) == 0

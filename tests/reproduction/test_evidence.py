@@ -92,6 +92,7 @@ def test_the_evidence_experiment_is_what_was_registered() -> None:
     ("name", "shared_arms"),
     [
         ("evidence_controls", {"SimCLR_ALL", "SimCLR_HASH-6", "SparK_ALL", "SparK_HASH-6"}),
+        ("evidence_methods", {"SimCLR_ALL", "SimCLR_HASH-6", "SparK_ALL", "SparK_HASH-6"}),
         ("evidence_finetuning", {"SimCLR_ALL", "SimCLR_HASH-6"}),
     ],
 )

@@ -26,10 +26,17 @@ def dataset_dir(setup: Setup) -> Path:
         return setup.slices
     out = setup.work / "phantoms"
     if not (out / "store" / "index.csv").is_file():  # written last
-        volumes = setup.work / "volumes"
-        _write_phantoms(volumes, setup.sizes)
-        reduce_dataset(volumes, out, Settings(Target.of(method="all")), workers=0)
+        reduce_dataset(phantom_volumes(setup), out, Settings(Target.of(method="all")), workers=0)
     return out
+
+
+def phantom_volumes(setup: Setup) -> Path:
+    """A folder of phantoms, written once."""
+    folder, done = setup.work / "volumes", setup.work / "volumes_written"
+    if not done.is_file():
+        _write_phantoms(folder, setup.sizes)
+        done.touch()
+    return folder
 
 
 def _write_phantoms(folder: Path, sizes: Sizes) -> None:

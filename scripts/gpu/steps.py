@@ -23,6 +23,7 @@ STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "measure_deepnet": ("measures", ("deepnet",)),
     "measure_dhash": ("measures", ("hashes",)),
     "projection": ("projection", ("hours",)),
+    "side_by_side": ("side_by_side", ("side_by_side",)),
     "finetune": ("commands", ("finetune",)),
     **{f"variants_{name}": ("training", ("fp16", "compiled")) for name in _TRAINED if name != "swav"},
 }

@@ -61,6 +61,8 @@ def test_a_dry_run_of_all_steps(tmp_path: Path) -> None:
     found = dry_run(tmp_path)
     assert list(found) == list(STEPS)
     assert not any(step["failed"] for step in found.values())
+    same = values(found["side_by_side"], "side_by_side")
+    assert same["the same, largest relative difference of 4 first losses"] == "0.00e+00"
     assert values(found["finetune"], "finetune")["finished"] == "run_00"
 
 

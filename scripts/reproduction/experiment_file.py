@@ -13,12 +13,31 @@ from lessismore_transforms.errors import UserError
 from reproduction.checks import check
 from reproduction.experiment import TINY, Experiment
 
+_BASE = "base"
+
 
 def read_experiment(path: Path) -> Experiment:
     """Read and check an experiment.
 
+    With `base`, the name of a file beside it, a file holds only what it changes: settings join those of the base,
+    anything else takes the place of what the base has, and null drops it.
+
     Raises:
         UserError: the file cannot be read, or holds something unknown.
+    """
+    content = _read(path)
+    try:
+        return _checked(path.stem, content)
+    except ValueError as error:
+        raise UserError(f"{path.name}: {error}") from error
+
+
+def _read(path: Path, *above: str) -> dict[str, Any]:
+    """What a file holds, over what the experiment holds that it is based on, if it names one.
+
+    Args:
+        path: the file.
+        above: names of files that are based on it.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -27,10 +46,25 @@ def read_experiment(path: Path) -> Experiment:
         raise UserError(f"expected an experiment, such as {', '.join(known)}, found {path}: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"expected an experiment in {path}, found a {type(content).__name__}: write {{...}}")
-    try:
-        return _checked(path.stem, content)
-    except ValueError as error:
-        raise UserError(f"{path.name}: {error}") from error
+    if _BASE not in content:
+        return content
+    base = content.pop(_BASE)
+    if not isinstance(base, str) or Path(base).name != base or base in (path.name, *above):
+        raise UserError(
+            f"{path.name}: expected {_BASE} to be the name of another experiment beside it, found {base!r}: name one"
+        )
+    below = _read(path.with_name(base), path.name, *above)
+    over = {
+        name: _over(below.get(name), value) if name.endswith("_settings") else value for name, value in content.items()
+    }
+    return {name: value for name, value in {**below, **over}.items() if value is not None}
+
+
+def _over(below: Any, above: Any) -> Any:
+    """A dictionary over another, name by name; anything else takes its place, and is refused later if it is wrong."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {**below, **{name: _over(below.get(name), value) for name, value in above.items()}}
 
 
 def _checked(name: str, content: Mapping[str, Any]) -> Experiment:

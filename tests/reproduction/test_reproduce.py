@@ -137,6 +137,42 @@ def test_a_mistake_in_an_experiment_is_one_sentence(tmp_path: Path, changes: dic
         read_experiment(experiment_file(tmp_path, **changes))
 
 
+def test_an_experiment_holds_what_it_changes_of_another(tmp_path: Path) -> None:
+    settings = {"all": {"batch_size": 8, "backbone": "resnet18"}, "SwAV": {"large_size": 64}}
+    experiment_file(tmp_path, pretrain_settings=settings, contrasts=[["ALL", "HASH-6"]])
+    changes = {
+        "pretrain_settings": {"all": {"batch_size": 4}, "MoCoV2": {"image_size": 32}},
+        "contrasts": None,
+        "runs": 9,
+    }
+    for base, name in (("experiment", "child"), ("child", "grandchild")):
+        content = {
+            "base": f"{base}.json",
+            **(changes if name == "child" else {"max_epochs": 7, "checkpoint_epochs": None}),
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    base, child = (read_experiment(tmp_path / f"{name}.json") for name in ("experiment", "child"))
+    assert child == replace(
+        base,
+        name="child",
+        runs=9,
+        contrasts=(),
+        pretrain_settings={
+            "all": {"batch_size": 4, "backbone": "resnet18"}, "SwAV": {"large_size": 64}, "MoCoV2": {"image_size": 32},
+        },
+    )  # fmt: skip
+    grandchild = read_experiment(tmp_path / "grandchild.json")
+    assert grandchild == replace(child, name="grandchild", max_epochs=7, checkpoint_epochs=())
+
+
+@pytest.mark.parametrize("base", ["child.json", "../experiment.json", "other.json", 3, None])
+def test_a_base_that_is_none(tmp_path: Path, base: object) -> None:
+    (tmp_path / "child.json").write_text(json.dumps({"base": base}))
+    (tmp_path / "other.json").write_text(json.dumps({"base": "child.json"}))
+    with pytest.raises(UserError, match="expected base to be the name of another experiment beside it"):
+        read_experiment(tmp_path / "child.json")
+
+
 def test_a_file_that_is_no_experiment(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     for name in ("broken.json", "absent.json"):

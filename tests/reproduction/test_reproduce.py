@@ -140,20 +140,14 @@ def test_a_mistake_in_an_experiment_is_one_sentence(tmp_path: Path, changes: dic
 def test_an_experiment_holds_what_it_changes_of_another(tmp_path: Path) -> None:
     settings = {"all": {"batch_size": 8, "backbone": "resnet18"}, "SwAV": {"large_size": 64}}
     experiment_file(tmp_path, pretrain_settings=settings, contrasts=[["ALL", "HASH-6"]])
-    changes = {
-        "pretrain_settings": {"all": {"batch_size": 4}, "MoCoV2": {"image_size": 32}},
-        "contrasts": None,
-        "runs": 9,
-    }
-    for base, name in (("experiment", "child"), ("child", "grandchild")):
-        content = {
-            "base": f"{base}.json",
-            **(changes if name == "child" else {"max_epochs": 7, "checkpoint_epochs": None}),
-        }
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    base, child = (read_experiment(tmp_path / f"{name}.json") for name in ("experiment", "child"))
-    assert child == replace(
-        base,
+    given = {"all": {"batch_size": 4}, "MoCoV2": {"image_size": 32}}
+    child = {"base": "experiment.json", "pretrain_settings": given, "contrasts": None, "runs": 9}
+    (tmp_path / "child.json").write_text(json.dumps(child))
+    grandchild = {"base": "child.json", "max_epochs": 7, "checkpoint_epochs": None}
+    (tmp_path / "grandchild.json").write_text(json.dumps(grandchild))
+    found = read_experiment(tmp_path / "child.json")
+    assert found == replace(
+        read_experiment(tmp_path / "experiment.json"),
         name="child",
         runs=9,
         contrasts=(),
@@ -161,8 +155,8 @@ def test_an_experiment_holds_what_it_changes_of_another(tmp_path: Path) -> None:
             "all": {"batch_size": 4, "backbone": "resnet18"}, "SwAV": {"large_size": 64}, "MoCoV2": {"image_size": 32},
         },
     )  # fmt: skip
-    grandchild = read_experiment(tmp_path / "grandchild.json")
-    assert grandchild == replace(child, name="grandchild", max_epochs=7, checkpoint_epochs=())
+    further = read_experiment(tmp_path / "grandchild.json")
+    assert further == replace(found, name="grandchild", max_epochs=7, checkpoint_epochs=())
 
 
 @pytest.mark.parametrize("base", ["child.json", "../experiment.json", "other.json", 3, None])

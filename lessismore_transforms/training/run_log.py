@@ -49,7 +49,6 @@ class RunLog:
         trainer: what the trainer was put together from, for config.json.
         found: plain values that were found out before the first step, for config.json and the first line.
         says: a sentence about them that is printed at the start, empty for none.
-        result: name of the file of the encoder, which is told at the end; empty for none.
 
     Raises:
         UserError: the interval is below 1.
@@ -73,7 +72,7 @@ class RunLog:
         self.settings, self.configuration = dict(settings), dict(configuration or {})
         self.trainer: dict[str, Any] = {}
         self.found: dict[str, Any] = {}
-        self.says = self.result = ""
+        self.says = ""
         self._losses: torch.Tensor | None = None
         self._count = 0
         self._file: IO[str] | None = None
@@ -219,8 +218,7 @@ class RunLog:
         if self._bar is not None:
             self._bar.close()
         if reason is None:
-            encoder = f", the encoder is {self.folder / self.result}" if self.result else ""
-            print(f"finished step {step} of {self.plan.steps}: the results are in {self.folder}{encoder}", flush=True)
+            print(f"finished step {step} of {self.plan.steps}: the results are in {self.folder}", flush=True)
         self._writer.close()
         self._file.close()
 

@@ -32,9 +32,9 @@ _SAID_S = 10.0  # seconds between two lines on the screen, where it shows no bar
 class RunLog:
     """Write a line of log.jsonl, and its numbers to TensorBoard, every few steps.
 
-    A line holds step, epoch, the mean loss since the line before, learning rate and images per second, and the numbers
-    that monitors and probes left in `engine.state.health` and `engine.state.probe`. A resumed run drops the lines
-    that are newer than its checkpoint. Only process 0 writes.
+    A line holds step, epoch (of the set, also where the plan counts steps), the mean loss since the line before,
+    learning rate and images per second, and the numbers that monitors and probes left in `engine.state.health` and
+    `engine.state.probe`. A resumed run drops the lines that are newer than its checkpoint. Only process 0 writes.
 
     Args:
         folder: of the run.
@@ -134,9 +134,10 @@ class RunLog:
         seconds, iterations = (now - then for now, then in zip(self._since, self._began, strict=True))
         left = seconds / iterations * (self.plan.iterations - engine.state.iteration)
         step = engine.state.iteration // self.plan.accumulation
+        epoch = "" if self.plan.by_steps else f", epoch {engine.state.epoch:,}"  # there a setting's epoch is a share
         print(
-            f"step {step:,} of {self.plan.steps:,}, epoch {engine.state.epoch:,}: loss {loss:.4f}, learning rate "
-            f"{rate:.3g}, {speed:,.0f} pictures/s, {duration(left)} left",
+            f"step {step:,} of {self.plan.steps:,}{epoch}: loss {loss:.4f}, learning rate {rate:.3g}, "
+            f"{speed:,.0f} pictures/s, {duration(left)} left",
             flush=True,
         )
 

@@ -124,18 +124,22 @@ def terminate(training: Training, iteration: int) -> None:
     at(training, iteration, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
+@pytest.mark.parametrize("parts", [None, 6])
 def test_a_training_says_where_it_is_where_there_is_no_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, parts: int | None
 ) -> None:
+    """By step and epoch; by step alone where an epoch of a setting is a part of the steps."""
     monkeypatch.setattr(run_log, "_SAID_S", 0.0)
-    training = Training(tmp_path, Plan(5, 60), interval=20)
+    training = Training(tmp_path, Plan(5, 60, parts=parts), interval=20)
     training.run()
     first, *said, last = capsys.readouterr().out.splitlines()
     assert first.startswith(f"training in {tmp_path}: steps 1 to 60 on CPU")
     logged = [line for line in lines(tmp_path) if "loss" in line]
     assert [line["step"] for line in logged] == [20, 40, 60]
     for line, text in zip(logged, said, strict=True):
-        start = f"step {line['step']} of 60, epoch {line['epoch']}: loss {line['loss']:.4f}, learning rate 0.1, "
+        assert line["epoch"] == line["step"] / 5  # of the set
+        epoch = f", epoch {line['epoch']}" if parts is None else ""
+        start = f"step {line['step']} of 60{epoch}: loss {line['loss']:.4f}, learning rate 0.1, "
         assert re.fullmatch(rf"{re.escape(start)}[\d,]+ pictures/s, 0 s left", text)
     assert last == f"finished step 60 of 60: the results are in {tmp_path}"
 

@@ -14,15 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lessismore_transforms.classification.evaluation import MODEL
+from lessismore_transforms.analysis.model_names import IMAGENET, RANDOM, find_weights, named_models, seed_of
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.pretraining.export import BACKBONE, EPOCHS
+from lessismore_transforms.pretraining.export import EPOCHS
 from lessismore_transforms.reduction.network_input import normalise
 from lessismore_transforms.training.precision import float32_only, pick_device
 from lessismore_transforms.weights.backbones import (
     build_backbone,
-    find_network,
     normalisation_of,
     read_metadata,
     three_channels,
@@ -30,7 +29,6 @@ from lessismore_transforms.weights.backbones import (
 )
 from lessismore_transforms.wording import listed
 
-RANDOM, IMAGENET = "random", "imagenet"
 ALIKE = ("image_size", "resize", "transpose", "window")  # settings that decide which pictures are shown
 _USUAL = {"image_size": 224, "channels": 1, "resize": "bilinear", "transpose": False, "mean": [0.1806], "std": [0.1907]}
 
@@ -98,24 +96,14 @@ def load_models(
         UserError: a name is missing or there twice, a file is not there or is of no known layout, or the networks want
             pictures of different size.
     """
-    pairs = [_named(text) for text in models]
-    if not pairs:
-        raise UserError("expected one model or more as NAME=FILE, found none: name them with --models")
-    names = [name for name, _ in pairs]
-    if doubled := next((name for number, name in enumerate(names) if name in names[:number]), None):
-        raise UserError(f"expected each name of a model once, found {doubled!r} twice: change one")
+    pairs = named_models(models)
     overriding = {name: value for name, value in given.items() if value is not None}
     place = pick_device(device)
-    first = next((path for _, path in pairs if _seed_of(path) is None), None)
-    if first is None:
-        raise UserError(
-            "expected a model from a file beside the random one, found none: name one with --models, or the network, "
-            "as in random=resnet50"
-        )
+    first = next(path for _, path in pairs if seed_of(path) is None)
     found = [
         _load(name, first if seed is not None else path, backbone, seed=seed)
         for name, path in pairs
-        for seed in [_seed_of(path)]
+        for seed in [seed_of(path)]
     ]
     found = [_shown(model, overriding, place) for model in found]
     for setting in alike:
@@ -144,38 +132,13 @@ def common(models: Sequence[Model], setting: str) -> Any:
     return wanted[0] if wanted else _USUAL.get(setting)
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, sign, path = str(text).partition("=")
-    if not (sign and name.strip() and path.strip()):
-        raise UserError(f"expected a model as NAME=FILE, found {text!r}: give its name in tables, then its file")
-    return name.strip(), path.strip()
-
-
-def _seed_of(place: str) -> int | None:
-    """The seed of untrained weights, `random` or `random:SEED`; None of anything else."""
-    word, _, seed = place.partition(":")
-    return int(seed or 0) if word == RANDOM and (seed or "0").isdecimal() else None
-
-
 def _load(name: str, place: str, backbone: str, *, seed: int | None = None) -> Model:
     """A network; with a seed, untrained weights of the network that is there."""
     untrained = seed is not None
-    path, checkpoints = Path(place), tuple[Path, ...]()
-    if not path.exists():
-        if found := find_network(place):
-            return _baseline(name, *found, seed=seed)
-        raise UserError(
-            f"expected a file of weights, the folder of a run, or a network of torchvision or timm as NETWORK or "
-            f"NETWORK:FILE, found none of them in {name}={place}: check the name"
-        )
-    if path.is_dir():
-        files = [path / file for file in (BACKBONE, MODEL) if (path / file).is_file()]
-        if not files:
-            raise UserError(
-                f"expected {BACKBONE} or {MODEL} in {path}, found neither: give the folder of a finished run"
-            )
-        checkpoints = tuple(sorted((path / EPOCHS).glob("*.safetensors")))
-        path = files[0]
+    path = find_weights(name, place)
+    if isinstance(path, tuple):
+        return _baseline(name, *path, seed=seed)
+    checkpoints = tuple(sorted((Path(place) / EPOCHS).glob("*.safetensors")))  # none where the place is a file
     header = read_metadata(path)
     architecture = header.get("backbone", backbone)
     told: dict[str, Any] = {key: header[key] for key in ("method", "epoch", "iteration") if key in header}

@@ -16,8 +16,9 @@ from lessismore_transforms.bundle.inference import Pictures
 from lessismore_transforms.classification.preprocessing import resized
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.progress import progress_bar
+from lessismore_transforms.reduced.label_file import check_rows, first_of, read_rows
 from lessismore_transforms.reduced.manifest import Manifest
-from lessismore_transforms.reduced.picture_list import find_table, read_rows, rows_of_split
+from lessismore_transforms.reduced.picture_list import find_table, rows_of_split
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.volumes.pictures import with_channels
@@ -180,28 +181,22 @@ def _told(
     file, split = find_table(folder, str(labels), what="a table of labels, as FILE.csv or FILE.csv:SPLIT")
     rows, columns = read_rows(file)
     rows = rows_of_split(file, rows, columns, split)
-    key = next((name for name in _KEYS if name in columns), None)
-    if key is None or "label" not in columns:
+    key = first_of(_KEYS, columns)
+    if not key or "label" not in columns:
         raise UserError(
             f"{file}: expected a column label and one out of {listed(_KEYS, 'or')}, found {', '.join(columns)}: "
             "name both"
         )
+    unit = next((name for name in _UNITS if name in columns and any(row[name] for row in rows)), "")
+    check_rows(file, rows, key, "label", *filter(None, [unit]))
     lacking = sorted({row[key] for row in rows} - set(names))
     if lacking:
         raise UserError(
             f"{len(lacking):,} of {counted(len(rows), 'picture')} of {file} are not in {dataset_dir}, first "
             f"{lacking[0]}: paths are relative to that folder"
         )
-    unit = next((name for name in _UNITS if name in columns and any(row[name] for row in rows)), "picture")
-    seen: dict[str, int] = {}
-    for line, row in enumerate(rows, start=1):
-        if row[key] in seen:
-            raise UserError(f"{file}: {row[key]} is in its rows {seen[row[key]]} and {line}: take one of them away")
-        seen[row[key]] = line
-        if empty := next((name for name in ("label", unit) if name in columns and not row[name]), None):
-            raise UserError(f"{file}: the {empty} of {row[key]} is empty: fill it in, or take the row away")
-    groups = {row[key]: row[unit] for row in rows} if unit != "picture" else None
-    return {row[key]: row["label"] for row in rows}, groups, unit
+    groups = {row[key]: row[unit] for row in rows} if unit else None
+    return {row[key]: row["label"] for row in rows}, groups, unit or "picture"
 
 
 def _slices_of(

@@ -65,12 +65,14 @@ def audit(settings: AuditSettings) -> Path:
     batch_size = settings.batch_size or views.batch_size
     if batch_size is None or batch_size < 2:
         raise UserError(f"expected a batch of 2 pictures or more, found {batch_size}: give --batch_size, such as 128")
-    balance = settings.balance or views.balance
+    balance = views.balance if settings.balance is None else settings.balance
     together = (settings.volumes_per_batch or views.volumes_per_batch) if balance else None
     if settings.volumes_per_batch and not balance:
-        raise UserError("expected --balance with --volumes_per_batch, found none: give both, or drop it")
+        raise UserError("expected --balance with --volumes_per_batch, found shuffled batches: give both, or drop it")
     if views.queue and balance:
-        raise UserError("expected shuffled batches for a method with a queue, found balanced ones: audit it without")
+        raise UserError(
+            "expected shuffled batches for a method with a queue, found balanced ones: give --balance False"
+        )
     batches = {"batch_size": batch_size, "balance": balance, "volumes_per_batch": together}
     source = open_source(settings.dataset_dir, settings.slices, seed=settings.seed)
     seen = source.seen

@@ -44,8 +44,8 @@ class AuditSettings:
         metavar="N",
         least=2,
     )
-    balance: bool = option(
-        False, help="volumes take turns in the batches, as `balance` of a pre-training makes them (default: as there)"
+    balance: bool | None = option(
+        None, help="volumes take turns in the batches, as `balance` of a pre-training makes them (default: as there)"
     )
     volumes_per_batch: int | None = option(
         None,

@@ -31,9 +31,10 @@ from lessismore_transforms.methods import TITLES
 from lessismore_transforms.options import names, plain_values
 from lessismore_transforms.training.checkpoint import LAST
 from lessismore_transforms.training.processes import all_gather_objects, process_rank, share_buffers
+from lessismore_transforms.weights.layouts import MODEL
 from lessismore_transforms.wording import counted
 
-MODEL, FIGURE = "model.safetensors", "evaluation.png"
+FIGURE = "evaluation.png"
 LEVEL = 0.95
 _LOGGER = logging.getLogger("lessismore_transforms")
 _INTERVALS = ("auc", "accuracy", "f1_macro")

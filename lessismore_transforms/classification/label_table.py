@@ -1,6 +1,6 @@
 """A CSV file of labels: a row for each picture, with its label and, where they are known, patient, group and split.
 
-Columns are known by their names, in small or capital letters. Every mistake is found before a picture is read.
+Every mistake is found before a picture is read.
 """
 
 from __future__ import annotations
@@ -11,15 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import pandas as pd
-
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.reduced.label_file import (
+    FILE_COLUMNS,
+    GROUP_COLUMNS,
+    PATIENT_COLUMNS,
+    SPLIT_COLUMN,
+    check_rows,
+    find_label_column,
+    first_of,
+    named_column,
+    read_rows,
+)
 from lessismore_transforms.wording import bounded, counted, plural
 
-FILE_COLUMNS = ("path", "file", "filename", "image", "image_id", "id")
-PATIENT_COLUMNS = ("patient", "patient_id")
-GROUP_COLUMNS = ("group", "source")
-SPLIT_COLUMN = "split"
 SPLIT_NAMES = {  # of folders and of the column, in small letters
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
     "testing": "test",
@@ -82,16 +87,18 @@ def read_table(
     Raises:
         UserError: a column is missing, or a value is missing, doubled, or makes no sense.
     """
-    rows = _read(table)
-    groups = _named_column(table, list(rows), group_column, "group") or _first(GROUP_COLUMNS, rows)
-    patients = _first([name for name in PATIENT_COLUMNS if name != groups], rows)
-    files = _first([name for name in FILE_COLUMNS if name != groups], rows)
+    lines, names = read_rows(table)
+    groups = named_column(table, names, group_column, "group") or first_of(GROUP_COLUMNS, names)
+    patients = first_of((name for name in PATIENT_COLUMNS if name != groups), names)
+    files = first_of((name for name in FILE_COLUMNS if name != groups), names)
     if not files:
         raise UserError(
             f"{table}: expected a column that names the picture, one of {', '.join(FILE_COLUMNS)}, found "
-            f"{', '.join(rows)}: rename one"
+            f"{', '.join(names)}: rename one"
         )
-    column = _label_column(table, list(rows), label_column, groups)
+    column = find_label_column(table, names, label_column, setting="label_column", groups=groups)
+    check_rows(table, lines, files, column)
+    rows = {name: [line[name] for line in lines] for name in names}
     values, labels = _labels(table, column, rows[column])
     found = _find_files(table, rows[files], paths)
     for name in filter(None, (patients, groups)):
@@ -133,10 +140,6 @@ def check_names(where: Path, what: str, names: Iterable[str]) -> None:
             )
 
 
-def _first(names: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    return next((name for name in names if name in rows), "")
-
-
 def _splits(table: Path, rows: Mapping[str, Sequence[str]]) -> list[str]:
     """The split of each row; empty where there is no such column."""
     if SPLIT_COLUMN not in rows:
@@ -150,55 +153,10 @@ def _splits(table: Path, rows: Mapping[str, Sequence[str]]) -> list[str]:
     return [SPLIT_NAMES[text.lower()] for text in rows[SPLIT_COLUMN]]
 
 
-def _read(table: Path) -> dict[str, list[str]]:
-    """The columns by their names in lower case, all cells as text without blanks around.
-
-    Those without a name are left out: they are row numbers that pandas wrote, or come of commas at the ends of lines.
-    """
-    options = {"header": None, "dtype": str, "keep_default_na": False, "skipinitialspace": True}
-    try:
-        cells = pd.read_csv(table, encoding="utf-8-sig", **options).fillna("")
-    except (ValueError, OSError) as error:  # pandas' own are ValueErrors
-        found = re.search(r"line \d+", str(error))
-        where = f" ({found[0]})" if found else ""
-        raise UserError(f"{table} cannot be read as a CSV file{where}: save it with commas, in UTF-8") from error
-    cells = cells.apply(lambda column: column.str.strip())
-    names = cells.iloc[0].str.lower()
-    names = names[names != ""]
-    if not names.is_unique:
-        raise UserError(f"{table}: expected each column once, found {', '.join(names)}: rename the others")
-    return {str(name): cells[place].iloc[1:].tolist() for place, name in names.items()}
-
-
-def _named_column(table: Path, columns: Sequence[str], named: str | None, kind: str) -> str:
-    """The column that a user names; empty where none is named."""
-    if named is None:
-        return ""
-    if (name := named.strip().lower()) not in columns:
-        raise UserError(
-            f"{table}: expected a column {named}, found {', '.join(columns)}: check the name of the {kind} column"
-        )
-    return name
-
-
-def _label_column(table: Path, columns: Sequence[str], label_column: str | None, groups: str) -> str:
-    if named := _named_column(table, columns, label_column, "label"):
-        return named
-    known = (*FILE_COLUMNS, *PATIENT_COLUMNS, *GROUP_COLUMNS, SPLIT_COLUMN, groups)
-    others = [name for name in columns if name not in known]
-    if "label" not in others and len(others) != 1:
-        raise UserError(
-            f"{table}: expected one column of labels, found {', '.join(others) or 'none'}: name it with --label_column"
-        )
-    return "label" if "label" in others else others[0]
-
-
 def _labels(table: Path, column: str, cells: Sequence[str]) -> tuple[list[str], list[int]]:
     """The names of the classes, sorted, and the position of each row's in them."""
     numbers = [bool(NUMBER.fullmatch(cell)) for cell in cells]
     for row, cell in enumerate(cells, start=1):
-        if not cell:
-            raise UserError(f"{table}, row {row}: {column} is empty: fill it in or take the row away")
         if numbers[row - 1] != numbers[0]:
             kinds = ("a number", "a name") if numbers[0] else ("a name", "a number")
             raise UserError(
@@ -212,9 +170,7 @@ def _labels(table: Path, column: str, cells: Sequence[str]) -> tuple[list[str], 
     names = [str(int(float(cell))) if number else cell for cell, number in zip(cells, numbers, strict=True)]
     values = sorted(set(names), key=lambda name: (int(name), name) if numbers[0] else (0, name))
     if len(values) < 2:
-        raise UserError(
-            f"{table}: expected rows of two classes or more, found {', '.join(values) or 'no row'} in {column}"
-        )
+        raise UserError(f"{table}: expected rows of two classes or more, found {values[0]} in {column}")
     check_classes(table, values)
     return values, [values.index(name) for name in names]
 

@@ -8,6 +8,9 @@ from lessismore_transforms.cli.command import Command
 
 def audit(settings: AuditSettings) -> int:
     """Audit data and views and write all that was found."""
+    from lessismore_transforms.analysis.model_names import named_models
+
+    named_models(settings.models)  # before the seconds that the next import takes
     from lessismore_transforms.audit import run
 
     print(f"\npage: {run.audit(settings)}")

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from lessismore_transforms.options import Option, build, options_of
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.options import Option, build, options_of, parse_bool
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Command:
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Give a parser the options and the description.
 
-        A bool is a flag. A tuple is what stands in several places, or in a row behind one name where it has a
-        default, which is then replaced.
+        A bool is a flag; one that may be None takes true or false, or stands alone for true. A tuple is what stands in
+        several places, or in a row behind one name where it has a default, which is then replaced.
         """
         parser.description = self.description
         groups: dict[str, argparse._ActionsContainer] = {"": parser}
@@ -56,6 +57,8 @@ def _keywords(each: Option) -> dict[str, Any]:
     if each.kind is bool:
         return {**said, "action": "store_true"}
     kind, several = _kind(each.kind)
+    if kind is bool:
+        return {**said, "type": _truth, "nargs": "?", "const": True, "metavar": "True|False", "default": each.default}
     said["type"] = _parse(kind, each.least)
     if each.metavar:
         said["metavar"] = each.metavar
@@ -108,6 +111,13 @@ def _parse(kind: Any, least: int | None) -> Callable[[str], Any]:
         return value
 
     return number
+
+
+def _truth(text: str) -> bool:
+    try:
+        return parse_bool(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _path(text: str) -> Path:

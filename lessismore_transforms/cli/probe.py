@@ -8,6 +8,9 @@ from lessismore_transforms.probing.settings import ProbeSettings
 
 def probe(settings: ProbeSettings) -> int:
     """Compare networks and write all that was found."""
+    from lessismore_transforms.probing.places import check_places
+
+    check_places(settings)  # before the seconds that the next import takes
     from lessismore_transforms.probing import run
 
     print(f"\npage: {run.probe(settings)}")

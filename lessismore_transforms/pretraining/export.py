@@ -18,8 +18,9 @@ from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.processes import process_rank
 from lessismore_transforms.training.stopping import stopped
 from lessismore_transforms.weights.backbones import build_backbone, save_backbone
+from lessismore_transforms.weights.layouts import BACKBONE
 
-BACKBONE, EPOCHS = "backbone.safetensors", "backbones"
+EPOCHS = "backbones"
 _TOLERANCE = 1e-6
 
 

@@ -16,7 +16,7 @@ import torch
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.picture_list import read_rows
+from lessismore_transforms.reduced.label_file import check_rows, find_label_column, first_of, read_rows
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.network_input import resize
@@ -24,7 +24,6 @@ from lessismore_transforms.volumes.pictures import list_pictures, read_picture, 
 from lessismore_transforms.wording import counted, plural
 
 GROUPS = ("group", "patient")
-_NO_LABELS = ("slice_id", "path", "index", "volume", *GROUPS)
 _LOGGER = logging.getLogger("lessismore_transforms")
 
 Picture = npt.NDArray[np.uint8]
@@ -130,15 +129,9 @@ def _from_table(
         raise UserError(f"{table}: expected a column path or slice_id, found {', '.join(columns)}")
     if key == "slice_id" and output is None:
         raise UserError(f"{table} names slices by slice_id: give the output folder of `reduce` that holds them")
-    label = _label_column(table, columns, label)
-    group = next((column for column in GROUPS if column in columns), None)
-    lines: dict[str, int] = {}
-    for line, row in enumerate(rows, start=2):
-        for column in (key, label):
-            if not row[column]:
-                raise UserError(f"{table}, line {line}: {column} is empty: fill it in or take the line away")
-        if (first := lines.setdefault(row[key], line)) != line:
-            raise UserError(f"{table}, line {line}: {row[key]} is in line {first} already: take one of them away")
+    label = find_label_column(table, columns, label, setting="probe_label")
+    group = first_of(GROUPS, columns)
+    check_rows(table, rows, key, label)
     named = {row[key]: (row[label], row[group] if group else None) for row in rows}
     if key == "path":
         yield from _from_files(table.parent, named, channels)
@@ -172,17 +165,6 @@ def _from_output(
 def _hash(picture: Picture) -> int:
     """The difference hash by which a picture of the pre-training set is known, see `PictureSet.hashes`."""
     return int(dhash(min_max_uint8(with_channels(picture, 1))))
-
-
-def _label_column(table: Path, columns: Sequence[str], label: str | None) -> str:
-    if label is not None:
-        if label not in columns:
-            raise UserError(f"{table}: expected a column {label}, found {', '.join(columns)}")
-        return label
-    candidates = ["label"] if "label" in columns else [column for column in columns if column not in _NO_LABELS]
-    if len(candidates) != 1:
-        raise UserError(f"{table}: expected one column of labels, found {', '.join(candidates) or 'none'}: name it")
-    return candidates[0]
 
 
 def _resized(picture: Picture, size: int) -> torch.Tensor:

@@ -35,7 +35,9 @@ class PretrainingSettings:
     output_dir: str | Path = option("run", help="folder for the results", role="path")
     resume: bool = option(False, help="go on with the run in `output_dir`", role="speed")
     max_epochs: int = option(800, help="how often each slice is seen")
-    max_steps: int | None = option(None, help="updates of the weights instead, whatever the epochs")
+    max_steps: int | None = option(
+        None, help="updates of the weights instead; settings in epochs then count `max_epochs`-th parts of them"
+    )
     batch_size: int = option(128, help="slices per iteration, of all processes together")
     accumulation: int = option(1, help="iterations whose gradients are added up for one update")
     seed: int = option(0, help="of weights, order of slices and views")

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.clipping import ClipGradients
-from lessismore_transforms.pretraining.export import BACKBONE, BackboneExport
+from lessismore_transforms.pretraining.export import BackboneExport
 from lessismore_transforms.pretraining.health import HealthMonitor, Monitor
 from lessismore_transforms.pretraining.identity import training_identity
 from lessismore_transforms.pretraining.labelled import read_labelled
@@ -143,7 +143,6 @@ def make_trainer(
     )
     health = HealthMonitor(monitors, interval=settings.health_interval)
     log = make_log(settings.output_dir, settings, plan, optimizer, inferer, configuration)
-    log.result = BACKBONE
     export = BackboneExport(
         settings.output_dir,
         backbone,

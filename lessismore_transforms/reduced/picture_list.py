@@ -6,16 +6,14 @@ A list has one path per line. A table is a CSV file with a column `path` and, op
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lessismore_transforms.errors import ManifestError, UserError, reading
+from lessismore_transforms.reduced.label_file import SPLIT_COLUMN, Row, first_of, read_rows
 from lessismore_transforms.volumes.pictures import list_pictures
 from lessismore_transforms.wording import counted
-
-_SPLIT = "split"  # column of a table
 
 
 @dataclass(frozen=True)
@@ -66,29 +64,6 @@ def list_split(folder: Path, split: str | Path | None = None) -> PictureList:
     return found
 
 
-def read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows of a CSV file by column, and the columns; blanks around names and values are removed.
-
-    Raises:
-        UserError: it cannot be read, or has no rows or ragged ones.
-    """
-    with reading(table):
-        try:
-            with table.open(encoding="utf-8-sig", newline="") as file:
-                lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(
-                f"{table} is no CSV file in UTF-8: give a folder, or save the table as CSV in UTF-8"
-            ) from error
-    if len(lines) < 2:
-        raise UserError(f"{table} has no rows: expected a header and a row per picture")
-    columns = lines[0]
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(columns):
-            raise UserError(f"{table}, line {number}: expected {counted(len(columns), 'value')}, found {len(line)}")
-    return [dict(zip(columns, line, strict=True)) for line in lines[1:]], columns
-
-
 def find_table(
     folder: Path, text: str, *, what: str = "a list of pictures, as FILE.txt, FILE.csv or FILE.csv:SPLIT"
 ) -> tuple[Path, str | None]:
@@ -123,7 +98,7 @@ def _from_table(file: Path, split: str | None) -> PictureList:
     if "path" not in columns:
         raise UserError(f"{file}: expected a column path, found {', '.join(columns)}: name the pictures in one")
     rows = rows_of_split(file, rows, columns, split)
-    groups = next((name for name in ("group", "patient") if name in columns), None)
+    groups = first_of(("group", "patient"), columns)
     return PictureList(
         tuple(_posix(row["path"]) for row in rows),
         tuple(row[groups] if groups else "" for row in rows),
@@ -133,9 +108,7 @@ def _from_table(file: Path, split: str | None) -> PictureList:
     )
 
 
-def rows_of_split(
-    file: Path, rows: list[dict[str, str]], columns: Sequence[str], split: str | None
-) -> list[dict[str, str]]:
+def rows_of_split(file: Path, rows: list[Row], columns: Sequence[str], split: str | None) -> list[Row]:
     """The rows of a split; all of a table without splits.
 
     Of one with splits nothing is read without a name, so that a test part never is by mistake.
@@ -143,15 +116,15 @@ def rows_of_split(
     Raises:
         UserError: no split is named, or none of that name is there.
     """
-    if _SPLIT not in columns:
+    if SPLIT_COLUMN not in columns:
         if split is not None:
             raise UserError(f"{file}: expected a column split for {split!r}, found {', '.join(columns)}: add one")
         return rows
-    chosen = [row for row in rows if row[_SPLIT] == split]
+    chosen = [row for row in rows if row[SPLIT_COLUMN] == split]
     if split is None or not chosen:
-        found = ", ".join(sorted({row[_SPLIT] or "(empty)" for row in rows}))
+        found = ", ".join(sorted({row[SPLIT_COLUMN] or "(empty)" for row in rows}))
         wrong = "none was named" if split is None else f"found no {split!r}"
-        first = sorted({row[_SPLIT] for row in rows})[-1]
+        first = sorted({row[SPLIT_COLUMN] for row in rows})[-1]
         raise UserError(f"{file}: expected one of the splits {found}, {wrong}: give {file}:{first}, say")
     return chosen
 

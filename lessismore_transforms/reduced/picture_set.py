@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.errors import ManifestError, UserError, reading
 from lessismore_transforms.progress import progress_bar
+from lessismore_transforms.reduced.label_file import read_rows
 from lessismore_transforms.reduced.patients import hash_patient, key_fingerprint, load_key
-from lessismore_transforms.reduced.picture_list import list_split, read_rows
+from lessismore_transforms.reduced.picture_list import list_split
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.volumes import itk_files, nifti

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lessismore_transforms.classification.evaluation import EARLIER_TRAINED_ON, FIGURE, MODEL, TRAINED_ON
+from lessismore_transforms.classification.evaluation import EARLIER_TRAINED_ON, FIGURE, TRAINED_ON
 from lessismore_transforms.classification.finished_runs import METRICS_FILE, read_chosen_runs
 from lessismore_transforms.classification.network import load_classifier
 from lessismore_transforms.classification.predict import preparation
@@ -22,6 +22,7 @@ from lessismore_transforms.sharing.leaks import leak_rows
 from lessismore_transforms.sharing.settings import ShareSettings
 from lessismore_transforms.training.curves import CURVES
 from lessismore_transforms.training.run_log import CONFIG
+from lessismore_transforms.weights.layouts import MODEL
 from lessismore_transforms.wording import count, counted, listed
 
 _OWN = "Own"  # the task of labels of one's own, which users give other names

@@ -13,7 +13,6 @@ import torch
 from lessismore_transforms.errors import UserError, reading
 from lessismore_transforms.methods import METHODS
 from lessismore_transforms.pretraining.embed import prepare
-from lessismore_transforms.pretraining.export import BACKBONE
 from lessismore_transforms.pretraining.settings import PretrainingSettings
 from lessismore_transforms.sharing.facts import Facts, deciding, lacking, network_title, numbers, recorded_paths
 from lessismore_transforms.sharing.judged import judged
@@ -23,7 +22,7 @@ from lessismore_transforms.training.checkpoint import LAST, read_checkpoint
 from lessismore_transforms.training.curves import CURVES, draw_curves, read_log
 from lessismore_transforms.training.run_log import CONFIG
 from lessismore_transforms.weights.backbones import build_backbone, feature_size, read_metadata, weights_id
-from lessismore_transforms.weights.layouts import read_backbone
+from lessismore_transforms.weights.layouts import BACKBONE, read_backbone
 from lessismore_transforms.wording import count, counted, plural
 
 _HEALTH = {

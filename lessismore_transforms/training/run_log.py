@@ -32,9 +32,9 @@ _SAID_S = 10.0  # seconds between two lines on the screen, where it shows no bar
 class RunLog:
     """Write a line of log.jsonl, and its numbers to TensorBoard, every few steps.
 
-    A line holds step, epoch, the mean loss since the line before, learning rate and images per second, and the numbers
-    that monitors and probes left in `engine.state.health` and `engine.state.probe`. A resumed run drops the lines
-    that are newer than its checkpoint. Only process 0 writes.
+    A line holds step, epoch (of the set, also where the plan counts steps), the mean loss since the line before,
+    learning rate and images per second, and the numbers that monitors and probes left in `engine.state.health` and
+    `engine.state.probe`. A resumed run drops the lines that are newer than its checkpoint. Only process 0 writes.
 
     Args:
         folder: of the run.
@@ -49,7 +49,6 @@ class RunLog:
         trainer: what the trainer was put together from, for config.json.
         found: plain values that were found out before the first step, for config.json and the first line.
         says: a sentence about them that is printed at the start, empty for none.
-        result: name of the file of the encoder, which is told at the end; empty for none.
 
     Raises:
         UserError: the interval is below 1.
@@ -73,7 +72,7 @@ class RunLog:
         self.settings, self.configuration = dict(settings), dict(configuration or {})
         self.trainer: dict[str, Any] = {}
         self.found: dict[str, Any] = {}
-        self.says = self.result = ""
+        self.says = ""
         self._losses: torch.Tensor | None = None
         self._count = 0
         self._file: IO[str] | None = None
@@ -135,9 +134,10 @@ class RunLog:
         seconds, iterations = (now - then for now, then in zip(self._since, self._began, strict=True))
         left = seconds / iterations * (self.plan.iterations - engine.state.iteration)
         step = engine.state.iteration // self.plan.accumulation
+        epoch = "" if self.plan.by_steps else f", epoch {engine.state.epoch:,}"  # there a setting's epoch is a share
         print(
-            f"step {step:,} of {self.plan.steps:,}, epoch {engine.state.epoch:,}: loss {loss:.4f}, learning rate "
-            f"{rate:.3g}, {speed:,.0f} pictures/s, {duration(left)} left",
+            f"step {step:,} of {self.plan.steps:,}{epoch}: loss {loss:.4f}, learning rate {rate:.3g}, "
+            f"{speed:,.0f} pictures/s, {duration(left)} left",
             flush=True,
         )
 
@@ -219,8 +219,7 @@ class RunLog:
         if self._bar is not None:
             self._bar.close()
         if reason is None:
-            encoder = f", the encoder is {self.folder / self.result}" if self.result else ""
-            print(f"finished step {step} of {self.plan.steps}: the results are in {self.folder}{encoder}", flush=True)
+            print(f"finished step {step} of {self.plan.steps}: the results are in {self.folder}", flush=True)
         self._writer.close()
         self._file.close()
 

@@ -30,6 +30,7 @@ LAYOUTS = ", ".join(
     )
 )
 
+BACKBONE, MODEL = "backbone.safetensors", "model.safetensors"  # of our runs: an encoder, a classifier
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pth.tar")
 _HARMLESS = (  # what training scripts leave in their checkpoints beside tensors: options, losses, learning rates
     "argparse.Namespace",

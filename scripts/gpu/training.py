@@ -26,9 +26,9 @@ from gpu.setup import ROOT, Figure, LeftOut, Setup
 from gpu.shares import Shares
 from lessismore_transforms.bundle_folders import bundle_folder
 from lessismore_transforms.methods import METHODS
-from lessismore_transforms.pretraining.export import BACKBONE
 from lessismore_transforms.training.curves import read_log
 from lessismore_transforms.training.precision import float32_only
+from lessismore_transforms.weights.layouts import BACKBONE
 
 RESUMED_AT, RESUMED_STEPS = 3, 6
 FIXED = {"spark": {"drop_path": 0.0}}  # it is drawn on the device, so that a GPU draws others

@@ -198,7 +198,7 @@ def test_views_that_are_none(
         (["--batch_size", "1"], "expected 2 or more, found 1"),
         (["--distances_mm", "2", "2.0"], "expected each of distances_mm once, found [2.0, 2.0]"),
         (["--models", "hash=resnet18"], "which are measures themselves, found hash"),
-        (["--volumes_per_batch", "2"], "expected --balance with --volumes_per_batch"),
+        (["--volumes_per_batch", "2"], "expected --balance with --volumes_per_batch, found shuffled"),
         (["--models", "random"], "expected a model as NAME=FILE, found 'random'"),
         (["--image_size", "512"], "smallest crop would be enlarged"),
     ],
@@ -226,7 +226,8 @@ def test_a_queue_wants_its_length_and_no_balance(
     assert main(["audit", str(changing), "--views", str(moco), "--output_dir", str(tmp_path / "AUDIT")]) == 2
     assert "whose negatives are the queue, found none: give its length and one more" in capsys.readouterr().err
     assert audit(changing, moco, tmp_path / "AUDIT", "--batch_size", "9", "--balance") == 2
-    assert "expected shuffled batches for a method with a queue" in capsys.readouterr().err
+    assert "expected shuffled batches for a method with a queue" in (said := capsys.readouterr().err)
+    assert "give --balance False" in said
 
 
 def test_batches_that_a_training_refuses_and_remedies_are_said(
@@ -247,6 +248,11 @@ def test_batches_that_a_training_refuses_and_remedies_are_said(
     assert "The configuration has near_copies mask, which keeps near copies from each other" in page
     for row in about["negatives"]:
         assert all(0 <= near["at_least_one"] <= 1 for near in row["near"])
+    given = ("--views", simclr_views, overlay, "--batch_size", 30, "--balance", False)
+    assert audit(changing, simclr_views, tmp_path / "SHUFFLED", *given) == 0  # as if the overlay did not say it
+    about = json.loads((tmp_path / "SHUFFLED" / "audit.json").read_text())
+    assert about["batches"] == {"batch_size": 30, "balance": False, "volumes_per_batch": None}
+    assert [row["refused"] for row in about["negatives"]] == ["", ""]
 
 
 def test_an_output_that_lacks_slices(

@@ -459,13 +459,13 @@ def test_pictures_without_a_row_are_counted(tmp_path, caplog):
     [
         ("id,label\n" + rows(count=14), "2 of 14 rows of .*labels.csv have no picture, first '12'"),
         ("id,label\n" + rows() + "003.png,1\n", "row 13: 003.png is in row 4 already"),
-        ("id,label\n0,1\n1,0,7\n", "cannot be read as a CSV file .*line 3"),
+        ("id,label\n0,1\n1,0,7\n", "labels.csv, row 2: expected 2 values, found 3"),
         ("id,label\n0,1\n1,\n", "row 2: label is empty"),
         ("name,label\n" + rows(), "expected a column that names the picture"),
         ("id,id,label\n" + rows("{i},{i},{label}"), "expected each column once, found id, id, label"),
         ("id,Label,label\n" + rows("{i},1,{label}"), "expected each column once, found id, label, label"),
-        ("", "cannot be read as a CSV file"),
-        ("id,label\n", "expected rows of two classes or more, found no row in label"),
+        ("", "labels.csv has no rows: expected a header and a row per picture"),
+        ("id,label\n", "labels.csv has no rows: expected a header and a row per picture"),
         ("id,label\n" + rows("{i},1"), "expected rows of two classes or more, found 1 in label"),
     ],
 )

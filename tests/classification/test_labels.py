@@ -210,6 +210,9 @@ def test_labels_as_numbers_or_names(tmp_path: Path, labels: tuple[str, str], cla
         ("id,label,split\n0,0,train\n1,1,\n", "row 2: expected train, val or test in the column split, found ''"),
         ("id,label\n0,0\n1,1\n9,1\n", "1 of 3 rows of .*labels.csv has no picture, first '9': copy it there or take"),
         ("id,label\n0,0\n1,1\n1,1\n", "row 3: 1 is in row 2 already: take one of them away"),
+        ("id,label\n0,0\n1,1\n001,1\n", "row 3: 001 is in row 2 already: take one of them away"),
+        ("id,label\n0,0\n1,\n", "labels.csv, row 2: label is empty: fill it in or take the row away"),
+        ("id,label,group\n0,0,a\n1,1\n", "labels.csv, row 2: expected 3 values, found 2"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_table_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:

@@ -41,6 +41,7 @@ class Outer:
     inner: Inner = nested(Inner)
     kind: str = option("a", help="which", choices=("a", "b"))
     strict: bool = option(False, help="stop early", role="speed")
+    turns: bool | None = option(None, help="in turn")
     only: tuple[str, ...] = option((), help="repeatable")
     names: tuple[str, ...] = option(("x", "y"), help="in a row")
     hidden: int = 7
@@ -66,6 +67,14 @@ def test_every_kind() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "turns"),
+    [("", None), (" --turns", True), (" --turns True", True), (" --turns=false", False), (" --turns FALSE", False)],
+)
+def test_what_is_on_elsewhere_can_be_switched_off(line: str, turns: bool | None) -> None:
+    assert parse(*f"P --label l{line}".split()).turns is turns
+
+
+@pytest.mark.parametrize(
     ("line", "sentence"),
     [
         ("--label l", "error: the following arguments are required: PLACE: see `p --help`"),
@@ -73,6 +82,7 @@ def test_every_kind() -> None:
         ("P --label l --deep x", "error: argument --deep: expected a whole number, found 'x': see `p --help`"),
         ("P --label l --deep 0", "error: argument --deep: expected 1 or more, found 0: see `p --help`"),
         ("P --label l --width x", "error: argument --width: expected a number, found 'x': see `p --help`"),
+        ("P --label l --turns no", "error: argument --turns: expected true or false, found 'no': see `p --help`"),
         ("P --label l --stric", "error: unrecognized arguments: --stric: see `p --help`"),
     ],
 )
@@ -89,6 +99,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     for phrase in (
         "what it does", "--label LABEL what to call it", "--kind {a,b} which (default: a)", "--strict stop early --",
+        "--turns [True|False] in turn --",
         "size: --width WIDTH in 100 % of it --deep N how deep (default: 3)", "in a row (default: x y)",
     ):  # fmt: skip
         assert phrase in text
@@ -96,7 +107,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options() -> None:
-    assert names(Outer) == ("places", "label", "width", "deep", "kind", "strict", "only", "names")
+    assert names(Outer) == ("places", "label", "width", "deep", "kind", "strict", "turns", "only", "names")
     assert names(Outer, "label", "speed") == ("label", "strict")
     assert options_of(Inner)[1] == Option("deep", int, 3, "how deep", "identity", metavar="N", group="size", least=1)
     assert [each.default for each in options_of(Outer)[:2]] == [MISSING, MISSING]

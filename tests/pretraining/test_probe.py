@@ -175,7 +175,7 @@ def test_table_of_slices(small_data: Path, output: Path, caplog: pytest.LogCaptu
     assert [labelled.classes[target] for target in labelled.targets] == [regions[name] for name in slices["slice_id"]]
     assert labelled.groups.tolist() == slices["volume"].map(sorted(set(slices["volume"])).index).tolist()
     assert f"{96 - len(slices)} of 96 slices" in caplog.text
-    with pytest.raises(ValueError, match="expected one column of labels, found region, lesion: name it"):
+    with pytest.raises(ValueError, match="found region, lesion: name it with --probe_label"):
         read_labelled(small_data / "labels.csv", 48, output=output)
 
 
@@ -254,9 +254,9 @@ def twice(folder: Path) -> Path:
         (only("path", "ill/7.png"), r"7\.png cannot be read as an image"),
         (only("id", "7"), r"labels\.csv: expected a column path or slice_id, found id, label"),
         (only("slice_id", "7"), r"labels\.csv names slices by slice_id: give the output folder"),
-        (only("path", "ill/0.png", ""), r"labels\.csv, line 2: label is empty"),
-        (short_row, r"labels\.csv, line 2: expected 2 values, found 1"),
-        (twice, r"labels\.csv, line 3: ill/0\.png is in line 2 already"),
+        (only("path", "ill/0.png", ""), r"labels\.csv, row 1: label is empty: fill it in or take the row away"),
+        (short_row, r"labels\.csv, row 1: expected 2 values, found 1"),
+        (twice, r"labels\.csv, row 2: ill/0\.png is in row 1 already: take one of them away"),
         (lambda folder: folder / "ill" / "0.png", r"0\.png is no CSV file"),
     ],
 )
@@ -266,7 +266,7 @@ def test_a_set_that_cannot_be_read(folder: Path, broken: Callable[[Path], Path],
 
 
 def test_other_slices_and_columns(small_data: Path, output: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected a column organ, found slice_id, path, index, region, lesion"):
+    with pytest.raises(ValueError, match="expected a column organ, found slice_id, path, index, region, lesion: check"):
         read_labelled(small_data / "labels.csv", 8, label="organ", output=output)
     stray = table(tmp_path / "labels.csv", [{"slice_id": "nothing_0001", "label": "a"}])
     with pytest.raises(ValueError, match=r"1 of 1 slice .* is not in the selection 'default'"):

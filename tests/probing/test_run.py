@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +176,30 @@ def test_mistakes_are_one_sentence(
     assert probe(labelled, tmp_path / "OUT", *given) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert sentence in error
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["probe", "{0}/pictures", "--models", "r=resnet18", "a={0}/none"], "found none of them in a={0}/none: check"),
+        (["probe", "{0}/pictures", "--models", "r=resnet18", "a={0}/pictures"], "expected backbone.safetensors or mod"),
+        (["probe", "{0}/pictures", "--models", "r=resnet18", "--labels", "none.csv"], "the CSV file of labels at {0}/"),
+        (["probe", "{0}/none", "--models", "r=resnet18"], "expected a folder of pictures at {0}/none, found none"),
+        (["audit", "{0}", "--views", "{0}/none.json", "--models", "a={0}/none"], "found none of them in a={0}/none"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_is_imported(
+    labelled: Path, tmp_path: Path, command: list[str], sentence: str
+) -> None:
+    line = [*(word.format(labelled) for word in command), "--output_dir", str(tmp_path / "OUT")]
+    code = (
+        "import sys; from lessismore_transforms.cli.main import main; code = main(sys.argv[1:]); "
+        "print(sorted({'torch', 'monai', 'pandas'} & {*sys.modules})); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert sentence.format(labelled) in done.stderr
+    assert done.stdout == "[]\n"
 
 
 def test_patients_that_are_not_known_and_a_folder_of_another_probe_are_mistakes(

@@ -124,22 +124,37 @@ def terminate(training: Training, iteration: int) -> None:
     at(training, iteration, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
+@pytest.mark.parametrize("parts", [None, 6])
 def test_a_training_says_where_it_is_where_there_is_no_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, parts: int | None
 ) -> None:
+    """By step and epoch; by step alone where an epoch of a setting is a part of the steps."""
     monkeypatch.setattr(run_log, "_SAID_S", 0.0)
-    training = Training(tmp_path, Plan(5, 60), interval=20)
-    training.log.result = "backbone.safetensors"
+    training = Training(tmp_path, Plan(5, 60, parts=parts), interval=20)
     training.run()
     first, *said, last = capsys.readouterr().out.splitlines()
     assert first.startswith(f"training in {tmp_path}: steps 1 to 60 on CPU")
     logged = [line for line in lines(tmp_path) if "loss" in line]
     assert [line["step"] for line in logged] == [20, 40, 60]
     for line, text in zip(logged, said, strict=True):
-        start = f"step {line['step']} of 60, epoch {line['epoch']}: loss {line['loss']:.4f}, learning rate 0.1, "
+        assert line["epoch"] == line["step"] / 5  # of the set
+        epoch = f", epoch {line['epoch']}" if parts is None else ""
+        start = f"step {line['step']} of 60{epoch}: loss {line['loss']:.4f}, learning rate 0.1, "
         assert re.fullmatch(rf"{re.escape(start)}[\d,]+ pictures/s, 0 s left", text)
-    results = f"the results are in {tmp_path}, the encoder is {tmp_path / 'backbone.safetensors'}"
-    assert last == f"finished step 60 of 60: {results}"
+    assert last == f"finished step 60 of 60: the results are in {tmp_path}"
+
+
+def test_a_finished_training_says_once_where_the_encoder_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training = Training(tmp_path, Plan(2, 4))
+    backbone = build_backbone("resnet18", weights="random")
+    BackboneExport(tmp_path, backbone, "resnet18", every=1, metadata={}).attach(training.trainer)
+    training.run()
+    said = capsys.readouterr().out
+    assert said.splitlines()[-2:] == [
+        f"finished step 4 of 4: the results are in {tmp_path}",
+        f"the encoder is in {tmp_path / 'backbone.safetensors'}",
+    ]
+    assert said.count("encoder") == 1
 
 
 def test_not_every_line_of_a_log_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

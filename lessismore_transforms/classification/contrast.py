@@ -159,8 +159,8 @@ def _of_task(
 
 def _weighted(weights: Sequence[float], arms: Floats) -> Floats:
     """The weighted sum over the first axis, 0 where equal arms cancel: the rounding of a sum is no difference."""
-    found: Floats = np.round(np.tensordot(np.asarray(weights, float), arms, axes=1), _DIGITS) + 0.0  # no -0
-    return found
+    found: Floats = np.tensordot(np.asarray(weights, float), arms, axes=1)
+    return found.round(_DIGITS) + 0.0  # which makes 0 of -0
 
 
 def _scale(free: Freedom) -> float:

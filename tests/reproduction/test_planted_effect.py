@@ -29,7 +29,7 @@ from lessismore_transforms.training.curves import read_log
 
 VOLUMES, COPIES, SINGLE, MARKS = 4, 64, 7, 8
 MARK, NOISE = 20.0, 3.0  # grey values: height of a mark, deviation of what else differs between the slices of a volume
-REPEATED = (3, 7, 13, 19)  # scenes whose hash no mark changes by more than 6 bits, one for each volume
+REPEATED = (3, 7, 13, 19)  # one scene for each volume, whose first copy is within 6 bits of all others
 SIZE = 64  # pixels per side
 PICTURES = 60  # of each scene, for the probe
 NULL, MASK, HASH = "EveryN-100% - ALL", "ALL+mask - ALL", "HASH-6 - ALL"

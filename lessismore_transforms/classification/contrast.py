@@ -28,6 +28,8 @@ from lessismore_transforms.errors import UserError
 
 Floats = NDArray[np.float64]
 _MOST = 1000  # networks of an arm that anybody would train
+# Of a contrast of one network: far below what one picture changes, far above what is left where equal arms cancel.
+_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,18 @@ def _of_task(
     values, free = resampled([runs for arm in arms for runs in arm], metric, samples=samples, seed=seed)
     if values.shape[1] == 0:
         raise UserError("expected several patients, sources or pictures of each class in each fold, found too few")
-    each = np.tensordot(np.asarray(weights, float), values.reshape(len(arms), -1, values.shape[1]), axes=1)  # (R, B)
-    means = np.array([[mean_of_runs(runs, metric) for runs in arm] for arm in arms])  # (arms, R)
-    scores: Floats = np.asarray(weights, float) @ means
+    each = _weighted(weights, values.reshape(len(arms), -1, values.shape[1]))  # (R, B)
+    scores = _weighted(weights, np.array([[mean_of_runs(runs, metric) for runs in arm] for arm in arms]))  # (R,)
     scale = _scale(free)
     of_mean = float(np.var(each.mean(axis=0)))
     both = (float(np.var(each, axis=1).mean()) - of_mean) / (len(each) - 1) if len(each) > 1 else 0.0
     return scores, scale * of_mean, scale * both, free.free
+
+
+def _weighted(weights: Sequence[float], arms: Floats) -> Floats:
+    """The weighted sum over the first axis, 0 where equal arms cancel: the rounding of a sum is no difference."""
+    found: Floats = np.tensordot(np.asarray(weights, float), arms, axes=1)
+    return found.round(_DIGITS) + 0.0  # which makes 0 of -0
 
 
 def _scale(free: Freedom) -> float:

@@ -82,7 +82,17 @@ def test_an_arm_less_itself_is_nothing_and_a_contrast_turned_round_is_its_negati
     assert there.value == pytest.approx(-back.value)
     assert there.error == pytest.approx(back.error)
     same = contrast([[first, second, first, second]], (1, -1, -1, 1), auc, samples=30)
-    assert (same.value, same.error) == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
+    assert (same.value, same.error, same.p) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_equal_arms_that_cancel_in_another_order_leave_nothing(order: tuple[int, ...]) -> None:
+    """A sum of six numbers whose rounding differs by their order: without care its rounding would get a p-value."""
+    tasks = [world(np.random.default_rng(seed), 14, 4, (1.0, 0.3, 0.6)) for seed in (0, 1)]
+    both = [[*arms, *(arms[place] for place in order)] for arms in tasks]
+    nothing = contrast(both, (1, 1, 1, -1, -1, -1), auc, samples=30)
+    assert (nothing.value, nothing.error, nothing.p, nothing.p_equivalent(0.02)) == (0, 0, 1, 0)
+    assert (*map(repr, nothing.interval()), nothing.detectable, nothing.networks_for(0.02)) == ("0.0", "0.0", 0, 3)
 
 
 def test_arms_without_partners_and_few_seeds() -> None:

@@ -16,14 +16,14 @@ import torch
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
-from lessismore_transforms.reduced.label_file import check_rows, find_label_column, first_of, read_rows
+from lessismore_transforms.reduced.label_file import PATIENT_COLUMNS, check_rows, find_label_column, first_of, read_rows
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.reduction.network_input import resize
 from lessismore_transforms.volumes.pictures import list_pictures, read_picture, with_channels
 from lessismore_transforms.wording import counted, plural
 
-GROUPS = ("group", "patient")
+GROUPS = ("group", *PATIENT_COLUMNS, "source")  # columns of what is not compared, the first that is there
 _LOGGER = logging.getLogger("lessismore_transforms")
 
 Picture = npt.NDArray[np.uint8]
@@ -60,7 +60,8 @@ def read_labelled(
 
     A folder has a sub-folder of PNG, JPEG or TIFF files for each class, and each picture is a group of its own. A CSV
     file has a row per picture: its `path`, relative to the CSV file's folder, or its `slice_id` in `output`; its label;
-    and, optionally, the `group` or `patient` that it belongs to (by default the volume, for a slice of `output`).
+    and, optionally, the `group`, `patient` (`patient_id`) or `source` that it belongs to (by default the volume, for a
+    slice of `output`).
 
     Args:
         source: the folder or the CSV file.

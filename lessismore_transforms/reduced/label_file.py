@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from lessismore_transforms.errors import UserError, reading
@@ -13,6 +14,7 @@ FILE_COLUMNS = ("path", "file", "filename", "image", "image_id", "id")
 PATIENT_COLUMNS = ("patient", "patient_id")
 GROUP_COLUMNS = ("group", "source")
 SPLIT_COLUMN = "split"
+_END = "end"  # a line behind the last one, which is a row unless a quotation mark is open
 _NO_LABELS = (*FILE_COLUMNS, "slice_id", "index", "volume", *PATIENT_COLUMNS, *GROUP_COLUMNS, SPLIT_COLUMN)
 
 
@@ -28,18 +30,24 @@ def read_rows(table: Path) -> tuple[list[Row], list[str]]:
     """The rows of a CSV file, and its columns in small letters; blanks around names and values are removed.
 
     Columns without a name are left out: they are row numbers that pandas wrote, or come of commas at the ends of lines.
+    So are lines of nothing or of blanks.
 
     Raises:
-        UserError: it cannot be read, has no rows or ragged ones, or two columns of one name.
+        UserError: it cannot be read, has no rows or ragged ones, an open quotation mark, or two columns of one name.
     """
     with reading(table):
         try:
             with table.open(encoding="utf-8-sig", newline="") as file:
-                lines = [[cell.strip() for cell in line] for line in csv.reader(file, skipinitialspace=True) if line]
+                *found, last = csv.reader(chain(file, [_END]), skipinitialspace=True)
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError(
                 f"{table} is no CSV file in UTF-8: name another, or save the table with commas, in UTF-8"
             ) from error
+    stripped = ([cell.strip() for cell in line] for line in found)
+    lines = [line for line in stripped if line not in ([], [""])]
+    if last != [_END]:  # all rows from there on would be the rest of a value
+        where = f"row {len(lines)}" if lines else "header"
+        raise UserError(f"{table}, {where}: expected a quotation mark behind the value, found none: add it")
     if len(lines) < 2:
         raise UserError(f"{table} has no rows: expected a header and a row per picture")
     names = [name.lower() for name in lines[0]]
@@ -48,7 +56,10 @@ def read_rows(table: Path) -> tuple[list[Row], list[str]]:
         raise UserError(f"{table}: expected each column once, found {', '.join(columns)}: rename the others")
     for number, line in enumerate(lines[1:], start=1):
         if len(line) != len(names):
-            raise UserError(f"{table}, row {number}: expected {counted(len(names), 'value')}, found {len(line)}")
+            raise UserError(
+                f"{table}, row {number}: expected {counted(len(names), 'value')}, found {len(line)}: write a comma "
+                "between two values and nowhere else, or quotation marks around a value that holds one"
+            )
     cells = ([(name, cell) for name, cell in zip(names, line, strict=True) if name] for line in lines[1:])
     return [Row(number, row) for number, row in enumerate(cells, start=1)], columns
 

@@ -49,7 +49,7 @@ def _read(path: Path, *above: str) -> dict[str, Any]:
     if _BASE not in content:
         return content
     base = content.pop(_BASE)
-    if not isinstance(base, str) or Path(base).name != base or base in (path.name, *above):
+    if not isinstance(base, str) or base in ("", path.name, *above) or Path(base).name != base:
         raise UserError(
             f"{path.name}: expected {_BASE} to be the name of another experiment beside it, found {base!r}: name one"
         )

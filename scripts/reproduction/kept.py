@@ -1,7 +1,7 @@
 """What the probes of an experiment found, in a form that is small enough to be kept for good.
 
-NAME.jsonl             a line for each network and set of pictures, appended seed by seed: AUC of each fold, and the
-                       probability of each picture in the fold that it was tested in; a line for each pre-training
+NAME.jsonl             a line for each network and set of pictures, appended when its step ends: AUC of each fold, and
+                       the probability of each picture in the fold that it was tested in; a line for each pre-training
 NAME_pictures.json     for each set of pictures label, unit (patient, source or group) and fold, as numbers in one
                        order; each line of a probe holds the digest of its set
 

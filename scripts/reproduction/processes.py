@@ -53,9 +53,9 @@ def wait_for_any(processes: Sequence[Any]) -> list[Any]:
 
 def end_all(processes: Sequence[Any]) -> None:
     """Interrupt processes, which may save their state, and wait for them; another interrupt does not wait."""
-    for process in processes:
-        _ask_to_end(process.pid)
     try:
+        for process in processes:
+            _ask_to_end(process)
         for process in processes:
             process.join()
     except KeyboardInterrupt:
@@ -92,11 +92,11 @@ def _context() -> Any:
     return context
 
 
-def _ask_to_end(pid: int | None) -> None:
+def _ask_to_end(process: Any) -> None:
     """Once: a second SIGINT would mean at once, without saving."""
     with suppress(ProcessLookupError):
-        if pid is not None:
-            os.kill(pid, signal.SIGINT)
+        if process.exitcode is None:  # the number of one that has ended may be another's by now
+            os.kill(process.pid, signal.SIGINT)
 
 
 def _run_module(command: tuple[str, ...], log: str) -> None:

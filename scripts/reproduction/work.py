@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,13 +41,13 @@ def work(
     done = f"{len(chosen) - len(to_do)} of {counted(len(chosen), 'step')} {plural(len(chosen), 'is', 'are')} done"
     print(f"{done}; logs: {book.folder / 'steps'}", flush=True)
     waiting, running, failed = list(to_do), dict[Any, tuple[Step, float]](), dict(refused)
-    progress = _Progress(len(to_do), at_once)
+    progress = _Progress(len(to_do), at_once, time.monotonic())
     try:
         while waiting or running:
             while len(running) < at_once and (step := _next(waiting, [step for step, _ in running.values()])):
-                expected = book.expected_seconds([step for step, _ in running.values()] + waiting)
+                left = [step for step, _ in running.values()] + waiting
                 waiting.remove(step)
-                progress.begin(step, expected)
+                progress.begin(step, book.expected_seconds(left), min(at_once, len(left)))
                 if lacking := _lacking(step, book, failed):
                     failed[step.name] = f"it needs {lacking.name}, which is not done", book.log(lacking)
                     progress.end(step, "is left out")
@@ -100,17 +100,19 @@ class _Progress:
     Args:
         total: steps to do.
         at_once: steps side by side; a single one has its line for itself.
+        since: when they began.
     """
 
     total: int
     at_once: int
-    since: float = field(default_factory=time.monotonic)
+    since: float
     number: int = 0
 
-    def begin(self, step: Step, expected: float | None) -> None:
+    def begin(self, step: Step, expected: float | None, side_by_side: int) -> None:
+        """Say that a step begins, and how long all that are left take, so many of them side by side."""
         self.number += 1
         elapsed = timedelta(seconds=round(time.monotonic() - self.since))
-        left = "" if expected is None else f", about {timedelta(seconds=round(expected / self.at_once))} left"
+        left = "" if expected is None else f", about {timedelta(seconds=round(expected / side_by_side))} left"
         print(
             f"[{self.number}/{self.total}, {elapsed}{left}] {step.name}",
             end=" " if self.at_once == 1 else " begins\n",

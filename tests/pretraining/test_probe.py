@@ -147,9 +147,10 @@ def test_pictures_of_any_mode(folder: Path, mode: str) -> None:
     assert torch.equal(read_labelled(folder, 20).images[3, 0], torch.from_numpy(flat))
 
 
-def test_table_of_paths(folder: Path) -> None:
+@pytest.mark.parametrize("column", ["patient", "Patient_ID", "group", "source"])
+def test_table_of_paths(folder: Path, column: str) -> None:
     rows = [
-        {" path": f"{name}/{index}.png", "patient": f"p{index // 2}", " finding": name}  # blanks, as real tables have
+        {" path": f"{name}/{index}.png", column: f"p{index // 2}", " finding": name}  # blanks, as real tables have
         for name in ("ill", "healthy")
         for index in range(3)
     ]

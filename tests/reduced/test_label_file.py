@@ -30,9 +30,12 @@ def test_a_table_as_spreadsheets_and_pandas_write_it(table: Path) -> None:
         (b"path,label\n\xff,1\n", "t.csv is no CSV file in UTF-8: name another, or save the table with commas, in UT"),
         (b"path,label\n", "t.csv has no rows: expected a header and a row per picture"),
         (b"", "t.csv has no rows: expected a header and a row per picture"),
-        (b"path,label\na,1\nb\n", "t.csv, row 2: expected 2 values, found 1"),
+        (b"path,label\na,1\nb\n", "t.csv, row 2: expected 2 values, found 1: write a comma between two values"),
         (b"path,label\na,1,2\n", "t.csv, row 1: expected 2 values, found 3"),
         (b"path,Label,label\na,1,2\n", "t.csv: expected each column once, found path, label, label: rename the others"),
+        (b'path,label\na,1\n  \nb,"2\nc,3\nd,4\n', "row 2: expected a quotation mark behind the value, found none"),
+        (b'path,label\na,1\nb,"2', "t.csv, row 2: expected a quotation mark behind the value, found none: add it"),
+        (b'path,"label\na,1\n', "t.csv, header: expected a quotation mark behind the value, found none"),
         (None, "cannot read .*t.csv: No such file"),
     ],
 )
@@ -41,6 +44,20 @@ def test_what_cannot_be_read(table: Path, text: bytes | None, sentence: str) -> 
         table.write_bytes(text)
     with pytest.raises(UserError, match=sentence):
         read_rows(table)
+
+
+def test_lines_of_blanks_are_left_out_and_a_value_may_have_two_lines(table: Path) -> None:
+    """Also in the last line, without its end; a row of commas is one whose values are missing."""
+    table.write_bytes(b' \t\npath,note\n\t \na,"1\n2"\n,\n   \nend,end')
+    rows, columns = read_rows(table)
+    assert columns == ["path", "note"]
+    assert rows == [{"path": "a", "note": "1\n2"}, {"path": "", "note": ""}, {"path": "end", "note": "end"}]
+    assert [row.number for row in rows] == [1, 2, 3]
+
+
+def test_a_column_of_paths_alone(table: Path) -> None:
+    table.write_bytes(b"path\na\n\nend")
+    assert read_rows(table) == ([{"path": "a"}, {"path": "end"}], ["path"])
 
 
 def test_columns(table: Path) -> None:

@@ -159,7 +159,7 @@ def test_an_experiment_holds_what_it_changes_of_another(tmp_path: Path) -> None:
     assert further == replace(found, name="grandchild", max_epochs=7, checkpoint_epochs=())
 
 
-@pytest.mark.parametrize("base", ["child.json", "../experiment.json", "other.json", 3, None])
+@pytest.mark.parametrize("base", ["child.json", "../experiment.json", "other.json", "", ".", 3, None])
 def test_a_base_that_is_none(tmp_path: Path, base: object) -> None:
     (tmp_path / "child.json").write_text(json.dumps({"base": base}))
     (tmp_path / "other.json").write_text(json.dumps({"base": "child.json"}))

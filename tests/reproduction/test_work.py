@@ -6,17 +6,21 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from helpers import ROOT
+from reproduction import processes
 from reproduction import work as work_module
 from reproduction.steps import Book, Step
-from reproduction.work import work
+from reproduction.work import Failures, work
+
+from lessismore_transforms.errors import OutputError, UserError
 
 
 class Machine:
-    """In place of processes: commands end one by one, the one that was started last first."""
+    """In place of processes: commands end one by one, the one that was started last first, and take 2 s each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
@@ -25,6 +29,8 @@ class Machine:
         self.interrupted_at = ""
         self.ended: list[str] = []
         self._running: list[Any] = []
+        self._seconds = 0.0
+        monkeypatch.setattr(work_module, "time", SimpleNamespace(monotonic=lambda: self._seconds))
         monkeypatch.setattr(work_module, "start", self.start)
         monkeypatch.setattr(work_module, "wait_for_any", self.wait)
         monkeypatch.setattr(work_module, "end_all", self.end)
@@ -41,6 +47,7 @@ class Machine:
     def wait(self, processes: Sequence[Any]) -> list[Any]:
         assert set(processes) == set(self._running)
         process = self._running.pop()
+        self._seconds += 2
         if process.name == self.interrupted_at:
             self._running.append(process)
             raise KeyboardInterrupt
@@ -79,7 +86,7 @@ def test_steps_run_one_after_the_other_in_their_order(tmp_path: Path, machine: M
     assert machine.events == ["+probe/c", "-probe/c", "+probe/a", "-probe/a", "+probe/b", "-probe/b"]
     first, *lines = capsys.readouterr().out.splitlines()
     assert first.startswith("0 of 3 steps are done")
-    assert [line.split("] ")[1] for line in lines] == ["probe/c 0.0 s", "probe/a 0.0 s", "probe/b 0.0 s"]
+    assert [line.split("] ")[1] for line in lines] == ["probe/c 2.0 s", "probe/a 2.0 s", "probe/b 2.0 s"]
 
 
 def test_as_many_as_asked_for_run_side_by_side_and_none_before_what_it_needs(
@@ -103,7 +110,7 @@ def test_as_many_as_asked_for_run_side_by_side_and_none_before_what_it_needs(
     assert capsys.readouterr().out.splitlines()[1:4] == [
         "[1/5, 0:00:00] pretrain/CT_SwAV_a begins",
         "[2/5, 0:00:00] pretrain/CT_SwAV_b begins",
-        "  pretrain/CT_SwAV_b 0.0 s",
+        "  pretrain/CT_SwAV_b 2.0 s",
     ]
 
 
@@ -148,7 +155,70 @@ def test_all_that_run_are_ended_when_it_is_interrupted(tmp_path: Path, machine: 
     assert machine.ended == ["pretrain/CT_SwAV_a", "pretrain/CT_SwAV_b"]
 
 
-def test_a_chain_takes_no_longer_for_steps_beside_it(tmp_path: Path, machine: Machine, capsys: Any) -> None:
+def test_all_that_run_are_ended_when_what_was_found_cannot_be_kept(tmp_path: Path, machine: Machine) -> None:
+    steps = [a_step(tmp_path, f"pretrain/CT_SwAV_{name}") for name in "abcd"]
+    book = Book(tmp_path, steps, {})
+
+    def keep(step: Step) -> Failures:
+        raise UserError(f"{step.name} cannot be kept")
+
+    with pytest.raises(UserError, match="pretrain/CT_SwAV_c cannot be kept"):
+        work(steps, steps, book, keep=keep, refused={}, at_once=3)
+    assert machine.ended == ["pretrain/CT_SwAV_a", "pretrain/CT_SwAV_b"]
+    assert [book.done(step) for step in steps] == [False, False, True, False]  # what had ended well counts
+
+
+def test_all_that_run_are_ended_when_the_disk_is_full(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [a_step(tmp_path, f"pretrain/CT_SwAV_{name}") for name in "abc"]
+    write = Book.write
+
+    def full(book: Book, step: Step, **told: Any) -> None:
+        if step.name.endswith("c"):
+            raise OutputError("the disk is full")
+        write(book, step, **told)
+
+    monkeypatch.setattr(Book, "write", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        run(tmp_path, steps, 3)
+    assert machine.ended == ["pretrain/CT_SwAV_a", "pretrain/CT_SwAV_b"]
+
+
+@pytest.mark.parametrize("second_at", ["asking", "waiting"])
+def test_a_second_interrupt_kills_all_at_any_time(monkeypatch: pytest.MonkeyPatch, second_at: str) -> None:
+    asked, killed = list[int](), list[int]()
+
+    def ask(pid: int, number: int) -> None:
+        assert number == signal.SIGINT
+        asked.append(pid)
+        if second_at == "asking" and pid == 11:
+            raise KeyboardInterrupt
+
+    class Running:
+        def __init__(self, pid: int, exitcode: int | None) -> None:
+            self.pid, self.exitcode = pid, exitcode
+
+        def join(self) -> None:
+            if self.pid == 11:
+                raise KeyboardInterrupt
+
+        def kill(self) -> None:
+            killed.append(self.pid)
+
+    monkeypatch.setattr(processes.os, "kill", ask)
+    try:
+        processes.end_all([Running(10, None), Running(11, None), Running(12, None)])
+    except KeyboardInterrupt:  # which would end all tests
+        pytest.fail("the second interrupt was not taken")
+    assert asked == ([10, 11] if second_at == "asking" else [10, 11, 12])
+    assert killed == [10, 11, 12]
+    asked.clear()
+    processes.end_all([Running(13, 0), Running(14, None)])
+    assert asked == [14]  # 13 has ended, and its number may be that of another process
+
+
+def test_what_is_left_is_told_for_steps_side_by_side(tmp_path: Path, machine: Machine, capsys: Any) -> None:
     """What is left is told as the time of all steps, divided by those side by side."""
     steps = [a_step(tmp_path, f"pretrain/CT_SwAV_{name}") for name in "abcd"]
     book = Book(tmp_path, steps, {})
@@ -156,6 +226,14 @@ def test_a_chain_takes_no_longer_for_steps_beside_it(tmp_path: Path, machine: Ma
     work(steps[1:], steps, book, keep=lambda step: {}, refused={}, at_once=3)
     said = capsys.readouterr().out
     assert "[1/3, 0:00:00, about 0:01:40 left] pretrain/CT_SwAV_b begins" in said  # three of 100 s, three at once
+
+
+def test_the_last_step_takes_its_whole_time(tmp_path: Path, machine: Machine, capsys: Any) -> None:
+    steps = [a_step(tmp_path, f"pretrain/CT_SwAV_{name}") for name in "ab"]
+    book = Book(tmp_path, steps, {})
+    book.write(steps[0], finished=True, seconds=100.0)
+    work(steps[1:], steps, book, keep=lambda step: {}, refused={}, at_once=4)
+    assert "[1/1, 0:00:00, about 0:01:40 left] pretrain/CT_SwAV_b begins" in capsys.readouterr().out
 
 
 def test_real_processes_run_side_by_side_and_end_with_an_interrupt(tmp_path: Path) -> None:

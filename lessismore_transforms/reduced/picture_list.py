@@ -1,7 +1,7 @@
 """Which pictures of a folder to read: all of them, or those that a list or one split of a table names.
 
 A list has one path per line. A table is a CSV file with a column `path` and, optionally, `split`, `group` and
-`patient`. Paths are relative to the folder and never lead out of it.
+`patient` or `patient_id`. Paths are relative to the folder and never lead out of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lessismore_transforms.errors import ManifestError, UserError, reading
-from lessismore_transforms.reduced.label_file import SPLIT_COLUMN, Row, first_of, read_rows
+from lessismore_transforms.reduced.label_file import PATIENT_COLUMNS, SPLIT_COLUMN, Row, first_of, read_rows
 from lessismore_transforms.volumes.pictures import list_pictures
 from lessismore_transforms.wording import counted
 
@@ -98,11 +98,12 @@ def _from_table(file: Path, split: str | None) -> PictureList:
     if "path" not in columns:
         raise UserError(f"{file}: expected a column path, found {', '.join(columns)}: name the pictures in one")
     rows = rows_of_split(file, rows, columns, split)
-    groups = first_of(("group", "patient"), columns)
+    patients = first_of(PATIENT_COLUMNS, columns)
+    groups = first_of(("group", *PATIENT_COLUMNS), columns)
     return PictureList(
         tuple(_posix(row["path"]) for row in rows),
         tuple(row[groups] if groups else "" for row in rows),
-        tuple(row.get("patient", "") for row in rows),
+        tuple(row[patients] if patients else "" for row in rows),
         file,
         split,
     )

@@ -164,9 +164,10 @@ def test_lists(colour: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         PictureSet(colour, "train.txt")
 
 
-def test_tables(colour: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("patient", ["patient", "patient_id", "Patient_ID"])
+def test_tables(colour: Path, tmp_path: Path, patient: str) -> None:
     table = tmp_path / "t.csv"
-    table.write_text("patient,path,split\np,a/0.png,train\nq,b/1.png,test\np,b/3.png,train\n,a/2.png,train\n")
+    table.write_text(f"{patient},path,split\np,a/0.png,train\nq,b/1.png,test\np,b/3.png,train\n,a/2.png,train\n")
     dataset = PictureSet(colour, f"{table}:train")
     assert dataset.slice_ids == ["a/0.png", "b/3.png", "a/2.png"]
     assert slices(dataset)[1].tolist() == [1, 1, 0]  # the third by its folder

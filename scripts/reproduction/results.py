@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -234,7 +235,7 @@ def draw_figure(experiment: Experiment, folder: Path, counted: Sequence[Outcome]
     found = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     columns = 2 * len(panels)
     figure.legend(found.values(), found, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-    figure.suptitle(experiment.title, fontsize=11)
+    figure.suptitle(textwrap.fill(experiment.title, 46 * len(panels)), fontsize=11)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png")
 
@@ -351,15 +352,22 @@ def _draw_paper(axes: Any, task: str, dataset: str, label: str, style: Mapping[s
 def _draw_points(
     axes: Any, points: Sequence[tuple[float, Outcome]], label: str, style: Mapping[str, str], place: _Place
 ) -> None:
-    if not points:
+    """A point for each reduction: of several pre-trainings their mean, with the deviation between them."""
+    arms: dict[str, list[tuple[float, Outcome]]] = {}
+    for hours, outcome in points:
+        assert outcome.pretraining is not None
+        arms.setdefault(outcome.pretraining.reduction.label, []).append((hours, outcome))
+    if not arms:
         return
-    points = sorted(points, key=lambda point: point[0])
-    hours = [max(hours, 1 / 3600) for hours, _ in points]  # the log counts seconds
-    auc = [statistics.fmean(outcome.auc) for _, outcome in points]
-    spread = [mean_std(outcome.auc)[1] if len(outcome.auc) > 1 else 0.0 for _, outcome in points]
-    axes.errorbar(hours, auc, spread, lw=0.8, elinewidth=0.8, capsize=3, label=label, **style)
-    names = [each.pretraining.reduction.label for _, each in points if each.pretraining]
-    _name_points(axes, hours, auc, names, style, place)
+    rows = []
+    for name, arm in arms.items():
+        of_each = [statistics.fmean(outcome.auc) for _, outcome in arm]
+        spread = of_each if len(arm) > 1 else list(arm[0][1].auc)
+        hours = max(statistics.fmean(hours for hours, _ in arm), 1 / 3600)  # the log counts seconds
+        rows.append((hours, statistics.fmean(of_each), mean_std(spread)[1] if len(spread) > 1 else 0.0, name))
+    x, auc, deviation, names = zip(*sorted(rows), strict=True)
+    axes.errorbar(x, auc, deviation, lw=0.8, elinewidth=0.8, capsize=3, label=label, **style)
+    _name_points(axes, x, auc, names, style, place)
 
 
 def _name_points(

@@ -20,13 +20,14 @@ import numpy as np
 import pytest
 import reproduce_paper
 from helpers import ROOT
+from matplotlib.figure import Figure
 from replaced_processes import replace_processes
 from reproduction import steps
 from reproduction.arms import Reduction
 from reproduction.experiment import STAGES, Experiment, tiny
 from reproduction.experiment_file import read_experiment
 from reproduction.processes import last_error
-from reproduction.results import PAPER_HOURS, draw_figure, outcomes, training_hours
+from reproduction.results import PAPER_HOURS, _draw_task, draw_figure, outcomes, training_hours
 
 from lessismore_transforms.classification import evaluation
 from lessismore_transforms.classification.metrics import METRICS
@@ -680,6 +681,23 @@ def test_several_pretrainings_tell_how_much_the_seed_matters(place: Path, stub: 
     text = " ".join((place / "exp" / "tables" / "experiment.txt").read_text().split())
     assert "one arm of 2 pre-trainings (LIDC_SwAV_ALL_seed0_epoch0020, LIDC_SwAV_ALL_seed1_epoch0020)" in text
     assert "LIDC_SwAV_ALL LIDC SwAV ALL 2 pre-trainings of 2 runs 0.625 ± 0.177" in text
+
+
+def test_the_figure_has_a_point_for_each_reduction_with_the_deviation_between_pretrainings(
+    place: Path, stub: Stub
+) -> None:
+    stub.auc = {"seed1": 0.5, "HASH-6_seed0": 1.0}
+    assert drive(place, pretrain_seeds=[0, 1]) == 0
+    experiment = read_experiment(place / "experiment.json")
+    axes = Figure().subplots()
+    _draw_task(axes, experiment, place / "exp", outcomes(experiment, place / "exp"))
+    (ours,) = [each for each in axes.containers if each.get_label() == "LIDC, SwAV"]
+    assert sorted(ours[0].get_ydata()) == pytest.approx([(0.75 + 0.5) / 2, (1.0 + 0.5) / 2])
+    ends = sorted(segment[:, 1].tolist() for segment in ours[2][0].get_segments())
+    for (low, high), (mean, both) in zip(ends, [(0.75, (1.0, 0.5)), (0.625, (0.75, 0.5))], strict=True):
+        assert (low, high) == pytest.approx((mean - np.std(both, ddof=1), mean + np.std(both, ddof=1)))
+    assert sorted(each.get_text() for each in axes.texts)[-2:] == ["HASH-6", "HASH-6"]  # ours and the paper's
+    assert sorted({each.get_text() for each in axes.texts}) == ["ALL", "HASH-6"]
 
 
 def write_log(folder: Path, *lines: dict[str, Any]) -> Path:

@@ -103,6 +103,8 @@ def _run_module(command: tuple[str, ...], log: str) -> None:
     """Become `python -m COMMAND`."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in a terminal reaches the driver alone, which passes it on once
+    # What a shell has started in the background ignores SIGINT, and so would this; only the driver sends it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with open(log, "ab", buffering=0) as file:  # noqa: PTH123
         for stream in (1, 2):

@@ -236,14 +236,17 @@ def test_the_last_step_takes_its_whole_time(tmp_path: Path, machine: Machine, ca
     assert "[1/1, 0:00:00, about 0:01:40 left] pretrain/CT_SwAV_b begins" in capsys.readouterr().out
 
 
-def test_real_processes_run_side_by_side_and_end_with_an_interrupt(tmp_path: Path) -> None:
-    """Two commands meet: each waits until the other is there. Then the one that interrupts them waits for both."""
+@pytest.mark.parametrize("background", [False, True])
+def test_real_processes_run_side_by_side_and_end_with_an_interrupt(tmp_path: Path, background: bool) -> None:
+    """Two commands meet: each waits until the other is there. Then the one that interrupts them waits for both.
+
+    What a shell starts in the background ignores SIGINT.
+    """
+    shell = ["sh", "-c", f"trap {repr('') if background else '-'} INT; exec {sys.executable} drive.py"]
     (tmp_path / "meet.py").write_text(MEET, encoding="utf-8")
     (tmp_path / "drive.py").write_text(DRIVE, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "scripts"), str(ROOT)])}
-    process = subprocess.Popen(
-        [sys.executable, "drive.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(shell, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = process.stdout.readline()
     assert said == "[0, 0]\n"  # both ended well, so both were there

@@ -27,9 +27,10 @@ from lessismore_transforms.classification.tables import as_text, write_table
 from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.training.curves import read_log
+from lessismore_transforms.weights.layouts import MODEL
 from reproduction.arms import Pretraining
 from reproduction.experiment import Experiment
-from reproduction.steps import MODEL, SCRATCH, evaluation_folder, pretraining_folder, run_names
+from reproduction.steps import SCRATCH, evaluation_folder, pretraining_folder, run_names
 
 # Hours of pre-training by SwAV on one RTX 3090, Section 3.4 and Figure 7.
 PAPER_HOURS = {("PET-CT", "ALL"): 538, ("PET-CT", "HASH-6"): 62, ("LIDC", "ALL"): 280, ("LIDC", "HASH-6"): 27}

@@ -29,12 +29,12 @@ from lessismore_transforms.classification.tasks import TASKS
 from lessismore_transforms.cli.reduce import Reduce
 from lessismore_transforms.options import names
 from lessismore_transforms.pretraining.settings import PretrainingSettings
+from lessismore_transforms.weights.layouts import BACKBONE
 from reproduction.arms import METHODS, REMEDIES, Pretraining, Reduction
 from reproduction.experiment import Experiment, settings_of
 from reproduction.places import BUNDLES, RANDOM
 
-# Of a run: its network, and what a training can go on from; importing them from there would import torch.
-MODEL, LAST = "model.safetensors", Path("checkpoints", "last.pt")
+LAST = Path("checkpoints", "last.pt")  # what a training can go on from; importing it from there would import torch
 SCRATCH, BASELINES = "scratch", "baselines"
 PROBE_PAGE = "probe.html"  # written last
 # What says where and how fast a step runs, not what comes out of it.
@@ -432,7 +432,7 @@ def _encoder(
 def _weights(experiment: Experiment, folder: Path, pretraining: Pretraining, epoch: int | None) -> Path:
     trained = pretraining_folder(folder, pretraining)
     if epoch is None or epoch == experiment.max_epochs:
-        return trained / "backbone.safetensors"
+        return trained / BACKBONE
     return trained / "backbones" / f"epoch_{epoch:04d}.safetensors"
 
 

@@ -22,7 +22,7 @@ import reproduce_paper
 from helpers import ROOT
 from matplotlib.figure import Figure
 from replaced_processes import replace_processes
-from reproduction import steps
+from reproduction import results, steps
 from reproduction.arms import Reduction
 from reproduction.experiment import STAGES, Experiment, tiny
 from reproduction.experiment_file import read_experiment
@@ -728,7 +728,7 @@ def test_the_paper_is_as_fast_as_it_says() -> None:
 
 def test_where_a_training_leaves_its_checkpoint_and_its_network() -> None:
     assert steps.LAST == checkpoint.LAST
-    assert steps.MODEL == evaluation.MODEL
+    assert results.MODEL == evaluation.MODEL
 
 
 # The whole way.

@@ -41,7 +41,7 @@ TRANSFORMS: dict[str, Callable[[Picture], Picture]] = {  # under Pillow's names,
 RADIUS = 20  # bits of 64
 CORRELATION = 0.6
 
-_COARSE, _COARSE_SHIFT, _COARSE_CORRELATION = 32, 1, 0.55  # pixels, pixels
+_COARSE, _COARSE_CORRELATION = 32, 0.55  # pixels
 _FINE, _FINE_SHIFT, _FIELD = 64, 3, 16  # pixels; an image cropped by 5 % fits piece by piece
 _FLAT = 8  # grey levels of 255, over two pixels, below which a gradient is noise
 _UNIT = 127  # length of a direction in 8 bit
@@ -114,13 +114,13 @@ def near_duplicates(
     while batch := list(islice(images, block)):
         first = _Prints.of(batch, ["none"])
         place, match, bits = neighbours_within(second.hashes, first.hashes, radius)
-        coarse = _correlate(first.coarse, second.coarse, match, place, _COARSE, _COARSE_SHIFT)
+        coarse = _correlate(first.coarse, second.coarse, match, place, _multiply_whole)
         likely = coarse >= _COARSE_CORRELATION
         place, match, bits = place[likely], match[likely], bits[likely]
         places, inverse = np.unique(place, return_inverse=True)
         turned = [TRANSFORMS[names[i % positions]](second.thumbnails[i // positions]) for i in places]
         fine = _Gradients.of(_directions(np.reshape(turned, (-1, _FINE, _FINE))))
-        score = _correlate(_Gradients.of(_directions(first.thumbnails)), fine, match, inverse, _FIELD, _FINE_SHIFT)
+        score = _correlate(_Gradients.of(_directions(first.thumbnails)), fine, match, inverse, _multiply_fields)
         image, position = np.divmod(place, positions)
         rank = np.lexsort((position, -score, image, match))  # of each pair, the best position first
         _, best = np.unique(match[rank] * len(second.names) + image[rank], return_index=True)
@@ -202,8 +202,7 @@ def _correlate(
     second: _Gradients,
     match: npt.NDArray[np.int64],
     place: npt.NDArray[np.int64],
-    field: int,
-    shift: int,
+    multiply: Callable[..., Any],
 ) -> npt.NDArray[np.float64]:
     """The orientation correlation of each pair first[match], second[place], 0 without common directions.
 
@@ -212,51 +211,93 @@ def _correlate(
         second: of m images, as large.
         match: (k,) indices.
         place: (k,) indices.
-        field: side of the fields that are shifted each on its own, pixels.
-        shift: by up to so many pixels.
+        multiply: writes the products of each pair at the best shift.
 
     Returns:
         float64 (k,), at most 1: the products over those of the image that has fewer directions.
     """
     products = np.empty(len(match), np.int64)
 
-    def multiply(part: slice) -> None:
-        _multiply(first.directions, second.directions, match[part], place[part], field, shift, products[part])
+    def write(part: slice) -> None:
+        multiply(first.directions, second.directions, match[part], place[part], products[part])
 
     with ThreadPoolExecutor(available_cores()) as pool:
-        deque(pool.map(multiply, (slice(at, at + _SHARE) for at in range(0, len(match), _SHARE))), maxlen=0)
+        deque(pool.map(write, (slice(at, at + _SHARE) for at in range(0, len(match), _SHARE))), maxlen=0)
     energy = np.minimum(first.energy[match], second.energy[place])
     score: npt.NDArray[np.float64] = products / np.maximum(1, energy)
     return np.minimum(score, 1)
 
 
 @compiled()
-def _multiply(
+def _multiply_whole(
     first: npt.NDArray[np.int8],
     second: npt.NDArray[np.int8],
     match: npt.NDArray[np.int64],
     place: npt.NDArray[np.int64],
-    field: int,
-    shift: int,
+    products: npt.NDArray[np.int64],
+) -> None:
+    """Write the products of each pair at its best shift by up to a pixel.
+
+    The border of both is 0, so a shift is an offset between the two as flat arrays: what leaves a line at its end meets
+    the border of the next one.
+    """
+    width = first.shape[3]
+    for pair in range(len(match)):
+        one, other = first[match[pair]].ravel(), second[place[pair]].ravel()
+        best = np.int32(0)
+        for down in range(-width, width + 1, width):
+            for offset in range(down - 1, down + 2):
+                facing = other[max(0, offset) : other.size + min(0, offset)]
+                best = max(best, _dot(one[max(0, -offset) : one.size - max(0, offset)], facing))
+        products[pair] = best
+
+
+@compiled()
+def _multiply_fields(
+    first: npt.NDArray[np.int8],
+    second: npt.NDArray[np.int8],
+    match: npt.NDArray[np.int64],
+    place: npt.NDArray[np.int64],
     products: npt.NDArray[np.int64],
 ) -> None:
     """Write the sum over fields of the products at the best shift of each."""
     _, _, height, width = first.shape
+    area = _FIELD * _FIELD
+    field = np.empty((2, area), np.int8)
+    strip = np.empty((2, area + 2 * _FINE_SHIFT * _FIELD), np.int8)  # as wide; each shift down is an offset in it
     for pair in range(len(match)):
         one, other = first[match[pair]], second[place[pair]]
         products[pair] = 0
-        for top in range(0, height, field):
-            for left in range(0, width, field):
+        for top in range(0, height, _FIELD):
+            for left in range(0, width, _FIELD):
+                _cut(one, top, left, field)
                 best = np.int32(0)
-                for down in range(-shift, shift + 1):
-                    for right in range(-shift, shift + 1):
-                        start, stop = max(left, -right), min(left + field, width - right)
-                        total = np.int32(0)
-                        for axis in range(2):
-                            for y in range(max(top, -down), min(top + field, height - down)):
-                                line = one[axis, y, start:stop]
-                                facing = other[axis, y + down, start + right : stop + right]
-                                for x in range(line.size):  # in 32 bits: many at once
-                                    total = np.int32(total + np.int32(line[x]) * np.int32(facing[x]))
-                        best = max(best, total)
+                for right in range(-_FINE_SHIFT, _FINE_SHIFT + 1):
+                    _cut(other, top - _FINE_SHIFT, left + right, strip)
+                    for start in range(0, (2 * _FINE_SHIFT + 1) * _FIELD, _FIELD):
+                        facing = strip[:, start : start + area]
+                        best = max(best, _dot(field[0], facing[0]) + _dot(field[1], facing[1]))
                 products[pair] += best
+
+
+@compiled()
+def _cut(image: npt.NDArray[np.int8], top: int, left: int, out: npt.NDArray[np.int8]) -> None:
+    """Write the lines, as wide as a field, that begin at a corner, one after the other; 0 outside of the image."""
+    _, height, width = image.shape
+    start, stop = max(0, -left), min(_FIELD, width - left)
+    for axis in range(2):
+        out[axis, :] = 0
+        for y in range(max(0, -top), min(out.shape[1] // _FIELD, height - top)):
+            line = image[axis, top + y, left + start : left + stop]
+            into = out[axis, y * _FIELD + start : y * _FIELD + stop]
+            for x in range(into.size):
+                into[x] = line[x]
+
+
+@compiled()
+def _dot(one: npt.NDArray[np.int8], other: npt.NDArray[np.int8]) -> np.int32:
+    """The sum of products of as many numbers, in 32 bits: many at once."""
+    total = np.int32(0)
+    for x in range(one.size):
+        total = np.int32(total + np.int32(one[x]) * np.int32(other[x]))
+    return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,30 @@ def test_the_evidence_experiment_is_what_was_registered() -> None:
     ]  # fmt: skip
     for name, settings in experiment.pretrain_settings.items():
         assert name != "all" or (settings["balance"], settings["volumes_per_batch"]) == (True, 8)
+
+
+def test_the_full_size_asks_the_same_questions_of_larger_trainings() -> None:
+    small, full = (read_experiment(EXPERIMENTS / f"{name}.json") for name in ("evidence", "evidence_full"))
+    assert [step.name for step in all_steps(small, Path("/exp"), {}) if step.name.startswith("pretrain/")] == [
+        step.name for step in all_steps(full, Path("/exp"), {}) if step.name.startswith("pretrain/")
+    ]
+    assert full.all_questions == small.all_questions
+    by_root = {"SimCLR": 4.8, "SparK": 3.2e-3}  # the published rate of each, at batches of 4096
+    for experiment, batch in ((small, 32), (full, 128)):
+        assert experiment.pretrain_settings["all"]["batch_size"] == batch
+        for method, rate in by_root.items():
+            used = experiment.pretrain_settings[method]["learning_rate_per_256"] * batch / 256
+            assert used == pytest.approx(rate * (batch / 4096) ** 0.5, rel=0.03), method
+    command = next(step.command for step in all_steps(full, Path("/exp"), {}) if "SparK" in step.name)
+    given = dict(itertools.pairwise(map(str, command)))
+    wanted = {
+        "backbone": "resnet50",
+        "image_size": 224,
+        "volumes_per_batch": None,
+        "decoder_width": 768,
+        "max_steps": 10000,
+    }
+    assert {name: given[f"--{name}"] for name in wanted} == {name: str(value) for name, value in wanted.items()}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from lessismore_transforms.errors import UserError
 
 Role = Literal["identity", "setting", "run", "path", "speed", "report", "label"]
 ROLES: tuple[str, ...] = get_args(Role)
+TRUTHS = {"true": True, "false": False}  # what is typed for a truth value, in small letters
 _T = TypeVar("_T")
 
 
@@ -156,8 +157,8 @@ def parse_bool(value: object) -> bool:
     """
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
+    if isinstance(value, str) and value.lower() in TRUTHS:
+        return TRUTHS[value.lower()]
     raise UserError(f"expected true or false, found {value!r}")
 
 

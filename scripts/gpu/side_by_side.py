@@ -12,11 +12,11 @@ from pathlib import Path
 from gpu.commands import run_command
 from gpu.pictures import phantom_volumes
 from gpu.setup import ROOT, Figure, Setup
+from gpu.training import tiny_settings
 from lessismore_transforms.training.curves import read_log
 
 SEEDS = 4
 _SMALL = {"backbone": "resnet18", "image_size": 64, "batch_size": 64, "learning_rate_per_256": 3.4}
-_TINY = {"backbone": "timm:test_resnet", "image_size": 32, "batch_size": 4}
 
 
 def side_by_side(setup: Setup) -> Iterator[Figure]:
@@ -49,7 +49,8 @@ def side_by_side(setup: Setup) -> Iterator[Figure]:
 
 def _drive(setup: Setup, folder: Path, *only: str) -> None:
     """Run a part of the experiment."""
-    settings = {**(_TINY if setup.sizes.tiny else _SMALL), "workers": 0, "device": setup.device, "log_interval": 1}
+    settings = tiny_settings("simclr") if setup.sizes.tiny else _SMALL
+    settings = {**settings, "workers": 0, "device": setup.device, "log_interval": 1}
     experiment = {
         "title": "Small pre-trainings",
         "pretrain_datasets": ["CT"],

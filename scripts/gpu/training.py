@@ -64,7 +64,7 @@ def given(setup: Setup, method: str, run: str) -> dict[str, Any]:
     needed = {"dataset_dir": str(dataset_dir(setup)), "output_dir": folder(setup, method, run)}
     # 50 of 800 epochs are a dozen steps here: files that a training writes once an hour are left out.
     needed |= {"export_epochs": 0, "log_interval": 1 if setup.sizes.tiny else 10}
-    return needed | (_tiny(method) if setup.sizes.tiny else {})
+    return needed | (tiny_settings(method) if setup.sizes.tiny else {})
 
 
 def folder(setup: Setup, method: str, run: str) -> str:
@@ -77,7 +77,7 @@ def trainer_of(flow: ConfigWorkflow) -> Any:
     return flow.parser.get_parsed_content("train#trainer")
 
 
-def _tiny(method: str) -> dict[str, Any]:
+def tiny_settings(method: str) -> dict[str, Any]:
     """What makes a training small, as the driver of experiments does with --tiny, and a still smaller network."""
     settings = json.loads((ROOT / "scripts" / "experiments" / "tiny.json").read_text())["pretrain_settings"]
     small = settings["all"] | settings[METHODS[method].title]

@@ -23,17 +23,18 @@ def read_experiment(path: Path) -> Experiment:
     anything else takes the place of what the base has, and null drops it.
 
     Raises:
-        UserError: the file cannot be read, or holds something unknown.
+        UserError: a file cannot be read, or holds something unknown. The deepest one with that mistake is named.
     """
-    content = _read(path)
+    levels = _read(path)
     try:
-        return _checked(path.stem, content)
+        return _checked(path.stem, levels[-1][1])
     except ValueError as error:
-        raise UserError(f"{path.name}: {error}") from error
+        where = next(file for file, content in levels if _mistake(path.stem, content) == str(error))
+        raise UserError(f"{where.name}: {error}") from error
 
 
-def _read(path: Path, *above: str) -> dict[str, Any]:
-    """What a file holds, over what the experiment holds that it is based on, if it names one.
+def _read(path: Path, *above: str) -> list[tuple[Path, dict[str, Any]]]:
+    """A file, and before it those that it is based on, each with what it holds over what its base holds.
 
     Args:
         path: the file.
@@ -47,17 +48,19 @@ def _read(path: Path, *above: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"expected an experiment in {path}, found a {type(content).__name__}: write {{...}}")
     if _BASE not in content:
-        return content
+        return [(path, content)]
     base = content.pop(_BASE)
     if not isinstance(base, str) or base in ("", path.name, *above) or Path(base).name != base:
         raise UserError(
             f"{path.name}: expected {_BASE} to be the name of another experiment beside it, found {base!r}: name one"
         )
-    below = _read(path.with_name(base), path.name, *above)
+    levels = _read(path.with_name(base), path.name, *above)
+    _, below = levels[-1]
     over = {
         name: _over(below.get(name), value) if name.endswith("_settings") else value for name, value in content.items()
     }
-    return {name: value for name, value in {**below, **over}.items() if value is not None}
+    merged = {name: value for name, value in {**below, **over}.items() if value is not None}
+    return [*levels, (path, merged)]
 
 
 def _over(below: Any, above: Any) -> Any:
@@ -81,6 +84,15 @@ def _checked(name: str, content: Mapping[str, Any]) -> Experiment:
     experiment = Experiment(name, **values)
     check(experiment)
     return experiment
+
+
+def _mistake(name: str, content: Mapping[str, Any]) -> str:
+    """What is wrong with an experiment; empty where nothing is."""
+    try:
+        _checked(name, content)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _as_tuple(value: Any) -> Any:

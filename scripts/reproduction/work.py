@@ -59,8 +59,12 @@ def work(
                 seconds = time.monotonic() - begin
                 failed |= _finished(step, process.exitcode, seconds, book, keep)
                 progress.end(step, "failed" if step.name in failed else f"{seconds:.1f} s")
-    finally:  # some are left where this process was interrupted, or could not write
+    finally:  # some are left where this process was interrupted, or could not write or keep
+        now = time.monotonic()
+        ended = [running.pop(process) for process in list(running) if process.exitcode == 0]
         end_all(list(running))
+        for step, begin in ended:
+            _record(step, now - begin, book)
     return failed
 
 
@@ -84,13 +88,18 @@ def _lacking(step: Step, book: Book, failed: Mapping[str, tuple[str, Path]]) -> 
 def _finished(step: Step, code: int, seconds: float, book: Book, keep: Callable[[Step], Failures]) -> Failures:
     """Record what came of a step; returns why it failed, if it did."""
     if code == 0:
-        book.write(step, finished=True, seconds=seconds)
+        _record(step, seconds, book)
     if code or not book.done(step):
         log = book.log(step)
         return {step.name: (f"{last_error(log)} (exit code {code})", log)}
-    if step.name.startswith("evaluate"):  # thrice the size of the network, and of no use any more
-        shutil.rmtree(step.output / LAST.parent, ignore_errors=True)
     return keep(step)
+
+
+def _record(step: Step, seconds: float, book: Book) -> None:
+    """Record a step whose command ended well."""
+    book.write(step, finished=True, seconds=seconds)
+    if step.name.startswith("evaluate") and book.done(step):  # thrice the size of the network, of no use any more
+        shutil.rmtree(step.output / LAST.parent, ignore_errors=True)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import shlex
 import subprocess
 import sys
 from dataclasses import MISSING, dataclass, replace
@@ -72,6 +73,41 @@ def test_every_kind() -> None:
 )
 def test_what_is_on_elsewhere_can_be_switched_off(line: str, turns: bool | None) -> None:
     assert parse(*f"P --label l{line}".split()).turns is turns
+
+
+@pytest.mark.parametrize(
+    ("line", "places", "turns"),
+    [
+        ("--turns P --label l", "P", True),
+        ("--label l --turns P Q", "P Q", True),
+        ("--label l --turns False P", "P", False),
+        ("--label l --turns -- P", "P", True),
+        ("--label l -- P --turns Q", "P --turns Q", None),
+    ],
+)
+def test_what_is_no_truth_value_is_a_place(line: str, places: str, turns: bool | None) -> None:
+    found = parse(*line.split())
+    assert (found.places, found.turns) == (tuple(map(Path, places.split())), turns)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("--balance no OUT", "argument --balance: expected true or false, found 'no'"),
+        ("OUT --balance ''", "argument --balance: expected true or false, found ''"),
+        ("--balance OUT -o x", "unrecognized arguments: -o x"),
+    ],
+)
+def test_a_word_too_many_behind_what_may_stand_alone(
+    line: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = parser_of("audit")
+    usual = ["--views", "V", "--output_dir", "D"]
+    given = parser.parse_args(["audit", "--balance", "OUT", *usual])
+    assert (given.dataset_dir, given.balance) == (Path("OUT"), True)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["audit", *shlex.split(line), *usual])
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

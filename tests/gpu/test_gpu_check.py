@@ -14,9 +14,12 @@ from gpu.projection import hours
 from gpu.running import run_all, run_step
 from gpu.setup import QUICK, Figure, LeftOut, Setup
 from gpu.shares import BACKWARD, LOADER, NETWORK, VIEWS, Shares
+from gpu.side_by_side import side_by_side
 from gpu.steps import STEPS, chosen
+from gpu.training import tiny_settings
 from gpu_check import main
 from helpers import ROOT, bundle_environment
+from reproduction.experiment_file import read_experiment
 from warm_python import warm_run
 
 CHEAP = ["method_swav", "variants_swav", "bench", "measure", "projection"]
@@ -64,6 +67,22 @@ def test_a_dry_run_of_all_steps(tmp_path: Path) -> None:
     same = values(found["side_by_side"], "side_by_side")
     assert same["the same, largest relative difference of 4 first losses"] == "0.00e+00"
     assert values(found["finetune"], "finetune")["finished"] == "run_00"
+
+
+def test_all_dry_runs_train_by_the_same_tiny_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step that compares trainings side by side, too, which hands them to the driver of experiments."""
+
+    def stop(line: list[str]) -> None:
+        raise LeftOut("the experiment is written")
+
+    monkeypatch.setattr("gpu.side_by_side.run_command", stop)
+    setup = Setup("cpu", QUICK, tmp_path)
+    with pytest.raises(LeftOut, match="the experiment is written"):
+        list(side_by_side(setup))
+    given = read_experiment(setup.work / "side_by_side.json").pretrain_settings["all"]
+    small = json.loads((ROOT / "scripts" / "experiments" / "tiny.json").read_text())["pretrain_settings"]
+    assert given == small["all"] | small["SimCLR"] | {"backbone": "timm:test_resnet", "device": "cpu"}
+    assert tiny_settings("simclr").items() <= given.items()
 
 
 WRITE = (

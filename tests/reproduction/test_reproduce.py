@@ -160,6 +160,27 @@ def test_an_experiment_holds_what_it_changes_of_another(tmp_path: Path) -> None:
     assert further == replace(found, name="grandchild", max_epochs=7, checkpoint_epochs=())
 
 
+@pytest.mark.parametrize(
+    ("changes", "child", "file"),
+    [
+        ({"runs": 0}, {}, "experiment"),
+        ({"pretrain_settings": {"all": {"batchsize": 8}}}, {"runs": 9}, "experiment"),
+        ({}, {"runs": 0}, "child"),
+        ({}, {"max_steps": 5}, "child"),  # beside max_epochs of the base
+        ({"runs": 0}, {"runs": 9, "folds": 0}, "child"),
+    ],
+)
+def test_the_file_with_the_mistake_is_named(
+    tmp_path: Path, changes: dict[str, Any], child: dict[str, Any], file: str
+) -> None:
+    experiment_file(tmp_path, **changes)
+    (tmp_path / "child.json").write_text(json.dumps({"base": "experiment.json", **child}))
+    (tmp_path / "grandchild.json").write_text(json.dumps({"base": "child.json", "table_samples": 30}))
+    for name in ("child", "grandchild"):
+        with pytest.raises(UserError, match=rf"^{file}\.json: "):
+            read_experiment(tmp_path / f"{name}.json")
+
+
 @pytest.mark.parametrize("base", ["child.json", "../experiment.json", "other.json", "", ".", 3, None])
 def test_a_base_that_is_none(tmp_path: Path, base: object) -> None:
     (tmp_path / "child.json").write_text(json.dumps({"base": base}))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,20 +14,21 @@ import pytest
 from helpers import ROOT
 from reproduction import processes
 from reproduction import work as work_module
-from reproduction.steps import Book, Step
+from reproduction.steps import LAST, Book, Step
 from reproduction.work import Failures, work
 
 from lessismore_transforms.errors import OutputError, UserError
 
 
 class Machine:
-    """In place of processes: commands end one by one, the one that was started last first, and take 2 s each."""
+    """In place of processes: commands end one by one, or several together, the last first, and take 2 s each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
         self.most = 0
         self.failing: set[str] = set()
         self.interrupted_at = ""
+        self.together = 1
         self.ended: list[str] = []
         self._running: list[Any] = []
         self._seconds = 0.0
@@ -46,17 +48,20 @@ class Machine:
 
     def wait(self, processes: Sequence[Any]) -> list[Any]:
         assert set(processes) == set(self._running)
-        process = self._running.pop()
         self._seconds += 2
-        if process.name == self.interrupted_at:
-            self._running.append(process)
+        if self._running[-1].name == self.interrupted_at:
             raise KeyboardInterrupt
+        return [self.finish() for _ in range(self.together)]
+
+    def finish(self) -> Process:
+        """The process that was started last ends."""
+        process = self._running.pop()
         process.exitcode = int(process.name in self.failing)
         if process.exitcode == 0:
             process.product.parent.mkdir(parents=True, exist_ok=True)
             process.product.touch()
         self.events.append(f"-{process.name}")
-        return [process]
+        return process
 
     def end(self, processes: Sequence[Any]) -> None:
         self.ended = sorted(process.name for process in processes)
@@ -166,6 +171,32 @@ def test_all_that_run_are_ended_when_what_was_found_cannot_be_kept(tmp_path: Pat
         work(steps, steps, book, keep=keep, refused={}, at_once=3)
     assert machine.ended == ["pretrain/CT_SwAV_a", "pretrain/CT_SwAV_b"]
     assert [book.done(step) for step in steps] == [False, False, True, False]  # what had ended well counts
+
+
+@pytest.mark.parametrize(("together", "meanwhile"), [(2, 0), (1, 1), (3, 0)])
+def test_all_that_ended_well_before_what_was_found_could_not_be_kept_are_recorded(
+    tmp_path: Path, machine: Machine, together: int, meanwhile: int
+) -> None:
+    """Another ends together with the one whose results cannot be kept, or while they are looked at; b may fail."""
+    steps = [a_step(tmp_path, f"evaluate/Brain/scratch/run_{name}") for name in "abcd"]
+    steps = [replace(step, proof=False) for step in steps]
+    for step in steps:
+        (step.output / LAST).parent.mkdir(parents=True)
+    book = Book(tmp_path, steps, {})
+    machine.together, machine.failing = together, {steps[1].name} if together == 3 else set()
+
+    def keep(step: Step) -> Failures:
+        for _ in range(meanwhile):
+            machine.finish()
+        raise UserError(f"{step.name} cannot be kept")
+
+    with pytest.raises(UserError, match="run_d cannot be kept"):
+        work(steps, steps, book, keep=keep, refused={}, at_once=4)
+    assert [book.done(step) for step in steps] == [False, False, True, True]
+    assert [book.seconds(step) for step in steps[2:]] == [2.0, 2.0]
+    assert [(step.output / LAST).parent.exists() for step in steps] == [True, True, False, False]
+    assert not {*machine.ended} & {step.name for step in steps[2:]}
+    assert steps[0].name in machine.ended
 
 
 def test_all_that_run_are_ended_when_the_disk_is_full(

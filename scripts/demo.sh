@@ -3,15 +3,44 @@
 # minute while the other tells what the encoder has learned, fine-tune it on labelled pictures beside one from scratch,
 # and say where to look.
 #
-#   bash scripts/demo.sh [FOLDER]     # default: demo/
+#   bash scripts/demo.sh [FOLDER]     # new, empty or of an earlier demo, which is replaced; default: demo/ of the checkout
 set -euo pipefail
+given="${1:-}"
+[[ -z "$given" || "$given" == /* ]] || given="$PWD/$given" # where the user stands, before this leaves for the checkout
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
+
+folder="${given:-demo}"
+marker="$folder/.lessismore-demo"
+results=(analysis out probe_out run covid finetuned scratch)
+
+is_empty() {
+  [[ ! -e "$folder" ]] || [[ -d "$folder" && -z "$(ls -A "$folder")" ]]
+}
+
+# Whether the default folder is of a demo from before there was a marker: only what it writes, beside the data it draws.
+is_old_demo() {
+  local path names first=""
+  [[ -z "$given" && -f "$folder/data/labels.csv" ]] || return 1
+  IFS= read -r first <"$folder/data/labels.csv" || true
+  [[ "${first%$'\r'}" == "slice_id,path,index,region,lesion" ]] || return 1
+  names="$(printf '%s/' "" data probe_data "${results[@]}")"
+  shopt -s dotglob
+  for path in "$folder"/*; do
+    [[ "$names" == *"/${path##*/}/"* ]] || return 1
+  done
+}
+
+if ! is_empty && [[ ! -f "$marker" ]] && ! is_old_demo; then
+  echo "error: expected a new or empty folder, or that of an earlier demo, found others' files in $folder: name another" >&2
+  exit 2
+fi
 install_project
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # threads of tiny networks wait for each other, where others compute most
 
-folder="${1:-demo}"
-rm -rf "$folder/analysis" "$folder/out" "$folder/probe_out" "$folder/run" "$folder/covid" "$folder/finetuned" "$folder/scratch"
+mkdir -p "$folder"
+touch "$marker"
+rm -rf "${results[@]/#/$folder/}"
 
 echo "== reduce"
 python -m lessismore_transforms demo-data "$folder/data"

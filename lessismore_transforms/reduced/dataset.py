@@ -111,7 +111,7 @@ class SliceSelectionDataset:
 
         if isinstance(index, slice):
             return self.subset(range(len(self))[index])
-        item = {"image": torch.from_numpy(self.picture(index)[None]), "slice_id": self._items[index][1]}
+        item = {"image": torch.from_numpy(self.picture(index)[None]), "slice_id": self.slice_id(index)}
         return item if self.transform is None else self.transform(item)
 
     def __repr__(self) -> str:
@@ -126,6 +126,10 @@ class SliceSelectionDataset:
         """The pixels of an item, uint8 (rows, columns), before the transform; a copy."""
         number, name, row = self._items[index]
         return np.array(self._stored(number, name, row) if row >= 0 else self._direct(number, name))
+
+    def slice_id(self, index: int) -> str:
+        """The name of an item's slice; `slice_ids` makes the list of all each time."""
+        return self._items[index][1]
 
     def subset(self, indices: Sequence[int]) -> SliceSelectionDataset:
         """The items of these indices as a data set, in their order."""

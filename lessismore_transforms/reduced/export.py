@@ -129,7 +129,7 @@ def _write_shard(
 
 
 def _about(slices: SliceSelectionDataset, index: int) -> dict[str, Any]:
-    name = slices.slice_ids[index]
+    name = slices.slice_id(index)
     volume, place = parse_slice_id(name)
     return {"slice_id": name, "volume": volume, "patient": slices.patients[index], "index": place}
 

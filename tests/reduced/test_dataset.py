@@ -217,6 +217,7 @@ def test_slicing_gives_a_data_set_of_some_items(finished: Path) -> None:
     dataset = SliceSelectionDataset(finished, transform=lambda item: {**item, "seen": True})
     part = dataset[3:-2:2]
     assert part.slice_ids == dataset.slice_ids[3:-2:2]
+    assert [part.slice_id(index) for index in range(len(part))] == part.slice_ids
     assert part.patients == dataset.patients[3:-2:2]
     assert part.clusters.tolist() == list(range(len(part)))
     assert part[0]["seen"]

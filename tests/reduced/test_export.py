@@ -122,6 +122,23 @@ def test_the_same_bytes_again_and_after_an_interruption(
     assert not any(b"/" in name.encode() for name in tree(tmp_path / "again")) or form == "imagefolder"
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_names_of_all_slices_are_not_listed_for_each_slice(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    lists = []
+
+    def listing(dataset: SliceSelectionDataset) -> list[str]:
+        lists.append(dataset)
+        return [dataset.slice_id(index) for index in range(len(dataset))]
+
+    monkeypatch.setattr(SliceSelectionDataset, "slice_ids", property(listing))
+    count, _ = export(finished, tmp_path / "out", form)
+    assert len(lists) <= 2 < count
+
+
 def test_the_command_offers_what_there_is() -> None:
     """Its file names them again, because --help imports nothing that computes."""
     options = {each.name: each for each in options_of(Export)}

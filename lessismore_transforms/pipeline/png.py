@@ -36,8 +36,6 @@ def write_png_again(done: Sequence[Task]) -> None:
         OutputError: the folder cannot be written.
     """
     for task in done:
-        if task.png_dir is None:
-            continue
         indices = kept_indices(read_part(task))
         pixels = open_array(task.output_dir / STORE / f"{task.volume.volume}.npy")
         write_png(task, indices, dict(zip(indices, pixels, strict=False)).__getitem__)

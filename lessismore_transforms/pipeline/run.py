@@ -90,7 +90,9 @@ def reduce_dataset(
         tasks = make_tasks(found, dataset_dir, output_dir, settings, key, png)
         open_tasks = find_open_tasks(tasks, workers, scheduler, log)
         failures = _reduce_all(tasks, open_tasks, workers, scheduler, log, strict=strict)
-        write_png_again([task for task in tasks if task not in open_tasks])
+        if png is not None:
+            new = {task.volume.volume for task in open_tasks}
+            write_png_again([task for task in tasks if task.volume.volume not in new])
         kept = assemble(tasks, found, failures, described, output_dir)
         summary = Summary(
             volumes=len(tasks) - len(failures),

@@ -31,6 +31,24 @@ def test_a_second_run_finds_all_done(small_data: Path, tmp_path: Path, expected:
     assert tree(tmp_path / "out") == expected
 
 
+@pytest.mark.parametrize("png", [None, "png"])
+def test_no_task_is_compared_with_all_others(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, png: str | None
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise AssertionError("tasks are told by their volume")
+
+    monkeypatch.setattr(Task, "__eq__", refuse)
+    png_dir = None if png is None else tmp_path / png
+    first = reduce_dataset(small_data, tmp_path / "out", workers=0, png_dir=png_dir)
+    written = [] if png_dir is None else sorted(path.name for path in png_dir.iterdir())
+    assert len(written) == (0 if png_dir is None else first.kept)
+    if png_dir is not None:
+        shutil.rmtree(png_dir)
+    assert reduce_dataset(small_data, tmp_path / "out", workers=0, png_dir=png_dir).resumed == 4
+    assert written == ([] if png_dir is None else sorted(path.name for path in png_dir.iterdir()))
+
+
 def test_new_volumes_are_added_to_a_finished_output(
     small_data: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:

@@ -42,8 +42,8 @@ def estimate(dataset_dir: str | Path, settings: Settings, *, workers: int | None
     """
     dataset_dir = Path(dataset_dir).resolve()
     workers = available_cores() if workers is None else workers
-    if settings.device is not None:
-        workers = min(workers, processes_for(settings.device))
+    if settings.used_device is not None:
+        workers = min(workers, processes_for(settings.used_device))
     found = find(dataset_dir, settings, workers)
     seconds = kept = store = 0.0
     with tempfile.TemporaryDirectory() as folder:

@@ -79,7 +79,7 @@ def reduce_dataset(
         raise UserError("expected a folder of CT volumes, found an empty name: give DATASET_DIR")
     dataset_dir, output_dir = Path(dataset_dir).resolve(), Path(output_dir).resolve()
     key = load_key(None if patient_key is None else Path(patient_key))
-    workers = _start_workers(workers, settings.device, scheduler)
+    workers = _start_workers(workers, settings.used_device, scheduler)
     found = find(dataset_dir, settings, workers, scheduler)
     described = {**settings.as_dict(key), "target": settings.target.as_dict()}
     png = None if png_dir is None else Path(png_dir).resolve()

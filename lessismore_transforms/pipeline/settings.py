@@ -136,6 +136,11 @@ class Settings:
         if self.bins not in BINS:
             raise UserError(f"expected bins out of {', '.join(map(str, BINS))}, found {self.bins}")
 
+    @property
+    def used_device(self) -> str | None:
+        """The torch device, where the measure computes on one; HASH does not, nor do methods that measure nothing."""
+        return None if self.target.measure == "hash" else self.device
+
     def as_dict(self, key: bytes) -> dict[str, Any]:
         """What the manifest holds of the settings: all but the target, which its selection holds."""
         from lessismore_transforms.reduced.patients import key_fingerprint

@@ -15,6 +15,7 @@ from skimage.metrics import structural_similarity
 
 from lessismore_transforms.errors import ManifestError, RunError
 from lessismore_transforms.phantom import phantom_scan, write_nifti
+from lessismore_transforms.pipeline import run
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Encoder, Settings
 from lessismore_transforms.reduced.manifest import Manifest
@@ -237,6 +238,18 @@ def test_a_device_on_which_nothing_can_be_computed_is_refused(
     sentence = rf"^the device '{device}' cannot be used \({reason}\): name another or leave --device out$"
     with pytest.raises(RunError, match=sentence):
         reduce_dataset(data, tmp_path / "x", Settings(Target.of(method="ssim"), device=device), workers=0)
+
+
+@pytest.mark.parametrize("method", ["hash", "every_n", "random", "all"])
+def test_a_method_that_computes_on_no_device_asks_for_none(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(run, "processes_for", lambda device: pytest.fail(f"asked for {device}"))
+    settings = Settings(Target.of(method=method), device="cuda:99")
+    workers = 2 if method == "hash" else 0
+    assert reduce_dataset(data, tmp_path / "out", settings, workers=workers).volumes == 2
+    start = json.loads((tmp_path / "out" / "run.jsonl").read_text().splitlines()[0])
+    assert (start["event"], start["workers"]) == ("start", workers)
 
 
 def test_deepnet_settings_name_the_weights(data: Path, tmp_path: Path, weights: Path) -> None:

@@ -27,6 +27,12 @@ class Reduce:
         "instead of min-max; hashing is not affected",
         metavar="NAME|L/W",
     )
+    pixels: str | None = option(
+        None,
+        help="store min-max pixels with padding below -1024 HU clipped (default), or exactly the released ones "
+        "(default with --as_released)",
+        choices=("clipped", "released"),
+    )
     settings: Settings = nested(Settings)
     png_dir: Path | None = option(
         None, name="png", help="write the kept slices as PNG too, released names", role="path", metavar="DIR"
@@ -48,10 +54,13 @@ class Reduce:
         Raises:
             UserError: options exclude each other.
         """
-        if self.window and self.settings.pixels == "released":
+        released = self.settings.as_released
+        if self.window and self.pixels == "released":
             raise UserError("--window and --pixels released exclude each other: drop one")
-        usual = "released" if self.settings.as_released else self.settings.pixels
-        return replace(self.settings, target=self.target.target(), pixels=self.window or usual)
+        if released and self.pixels == "clipped":
+            raise UserError("--as_released and --pixels clipped exclude each other: drop one")
+        pixels = self.window or self.pixels or ("released" if released else "clipped")
+        return replace(self.settings, target=self.target.target(), pixels=pixels)
 
 
 def start_processes(given: Mapping[str, Any]) -> None:

@@ -99,11 +99,7 @@ class Settings:
     """What decides the content of an output folder, and what a worker may use for it."""
 
     target: Target = field(default_factory=_usual_target)
-    pixels: str = option(  # from Python a window as well, which the command line takes as --window
-        "clipped",
-        help="min-max pixels with padding below -1024 HU clipped, or exactly the released ones",
-        choices=("clipped", "released"),
-    )
+    pixels: str = "clipped"  # or released, or a window: `reduce` has --pixels and --window for it
     as_released: bool = option(
         False, help="orientation, slice order and scaling of the released scripts instead of the canonical ones"
     )

@@ -203,7 +203,7 @@ def test_what_identifies_a_reduction_stands_in_its_manifest(changed: dict[str, A
 
 
 def test_the_roles_of_the_settings() -> None:
-    identity = {"pixels", "as_released", "include", "pattern", "keep_patient_ids", "body", "keep_distances", "bins"}
+    identity = {"as_released", "include", "pattern", "keep_patient_ids", "body", "keep_distances", "bins"}
     assert set(names(Settings, "identity")) == identity | set(names(Encoder))
     assert names(Settings, "speed") == ("device", "memory_mb")
     assert names(Settings, "path", "label") == ()

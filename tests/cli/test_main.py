@@ -87,6 +87,7 @@ def test_a_broken_volume_gives_exit_code_1(tmp_path: Path, capsys: pytest.Captur
         (("reduce", "{data}", "--output_dir", "{out}", "--threshold", "6", "--fraction", "0.1"), "found both"),
         (("reduce", "{data}", "--output_dir", "{out}", "--window", "lugn"), "expected a window .* found 'lugn'"),
         (("reduce", "{data}", "--output_dir", "{out}", "--window", "lung", "--pixels", "released"), "exclude"),
+        (("reduce", "{data}", "--output_dir", "{out}", "--as_released", "--pixels", "clipped"), "exclude"),
         (("reduce", "{data}", "--output_dir", "{out}", "--pattern", "x"), r"\(\?P<index>"),
         (("reduce", "{data}", "--output_dir", "{data}/x"), "lies inside the data set"),
         (("reduce", "{data}", "--output_dir", "{out}", "--patient_key", "{data}"), "cannot read the patient key"),

@@ -10,7 +10,7 @@ from typing import Any
 from lessismore_transforms.cli.command import Command
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.options import argument, nested, option
-from lessismore_transforms.pipeline.settings import Settings, TargetOptions
+from lessismore_transforms.pipeline.settings import Settings, TargetOptions, refuse_unused
 from lessismore_transforms.wording import counted
 
 
@@ -52,7 +52,7 @@ class Reduce:
         """The settings with target and window.
 
         Raises:
-            UserError: options exclude each other.
+            UserError: options exclude each other, or the method does not use them.
         """
         released = self.settings.as_released
         if self.window and self.pixels == "released":
@@ -60,7 +60,9 @@ class Reduce:
         if released and self.pixels == "clipped":
             raise UserError("--as_released and --pixels clipped exclude each other: drop one")
         pixels = self.window or self.pixels or ("released" if released else "clipped")
-        return replace(self.settings, target=self.target.target(), pixels=pixels)
+        settings = replace(self.settings, target=self.target.target(), pixels=pixels)
+        refuse_unused(settings)
+        return settings
 
 
 def start_processes(given: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.options import nested, option
+from lessismore_transforms.options import names, nested, option, options_of
 
 if TYPE_CHECKING:
     from lessismore_transforms.reduction.target import Target
@@ -154,3 +154,30 @@ class Settings:
             "patterns": list(self.patterns),
             "patients": "as found" if self.keep_patient_ids else f"hashed with key {key_fingerprint(key)}",
         }
+
+
+_USED_BY = {
+    "keep_distances": ("ssim", "mi", "deepnet"),
+    "bins": ("mi",),
+    **dict.fromkeys(names(Encoder), ("deepnet",)),
+}
+
+
+def refuse_unused(settings: Settings) -> None:
+    """Refuse options that only other methods use, where they are not what they are by default.
+
+    Python callers may use the same settings for several methods; of a user at the command line it is a mistake.
+
+    Raises:
+        UserError: there are such options.
+    """
+    method = settings.target.method
+    encoder = dict(zip(names(Encoder), vars(settings.encoder).values(), strict=True))
+    values = {**vars(settings), **encoder}
+    unused = [
+        f"--{each.name} (of {', '.join(_USED_BY[each.name])})"
+        for each in options_of(settings)
+        if method not in _USED_BY.get(each.name, (method,)) and values[each.name] != each.default
+    ]
+    if unused:
+        raise UserError(f"expected options that the method {method} uses, found {', '.join(unused)}: drop them")

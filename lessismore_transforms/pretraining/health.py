@@ -275,7 +275,7 @@ class NearCopies(Monitor):
     Training pushes them away from the picture although they show what it shows. One or more per picture is a problem.
 
     Args:
-        slices: hashes and volumes, int64 (n,) each, as `slice_table` gives them.
+        slices: hashes and volumes, int64 (n,) each, as `training_set.slices` gives them.
         network: the bare `MoCo`, where negatives come from its queue; by default they are the rest of the batch.
         mask: what the loss leaves out of the negatives, if it does.
     """

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.label_file import PATIENT_COLUMNS, check_rows, find_label_column, first_of, read_rows
 from lessismore_transforms.reduction.hashing import dhash
@@ -69,8 +68,8 @@ def read_labelled(
         label: the column of the labels; by default `label`, or the only column that can be meant.
         output: output folder of `reduce` with the slices that a CSV file names by `slice_id`.
         selection: name of its selection; rows of slices that are not in it are left out.
-        training: int64 (n,), the bits of the difference hashes of the slices of pre-training, as `slice_table` gives
-            them: pictures with such a hash are left out.
+        training: int64 (n,), the bits of the difference hashes of the slices of pre-training, as
+            `training_set.slices` gives them: pictures with such a hash are left out.
         channels: 1 reads grey pictures, 3 colour; slices are grey.
 
     Raises:
@@ -149,14 +148,14 @@ def _from_files(folder: Path, named: Mapping[str, tuple[str, str | None]], chann
 def _from_output(
     table: Path, named: Mapping[str, tuple[str, str | None]], output: str | Path, selection: str
 ) -> Iterator[_Item]:
-    slices, dataset = kept_slices(output, selection), SliceSelectionDataset(output, selection)
-    if lacking := len(named.keys() - set(slices["slice_id"])):
+    dataset = SliceSelectionDataset(output, selection)
+    if lacking := len(named.keys() - set(dataset.slice_ids)):
         share = f"{lacking} of {counted(len(named), 'slice')} of {table}"
         sentence = f"{share} {plural(lacking, 'is', 'are')} not in the selection {selection!r} of {output}"
         if lacking == len(named):
             raise UserError(f"{sentence}: name the output that holds them")
         _LOGGER.warning("%s and left out of the probe", sentence)
-    columns = (slices[column].tolist() for column in ("slice_id", "volume", "hash"))
+    columns = dataset.slice_ids, dataset.volumes, dataset.hashes().tolist()
     for index, (name, volume, bits) in enumerate(zip(*columns, strict=True)):
         if name in named:
             label, group = named[name]

@@ -14,7 +14,7 @@ class NearCopyMask(nn.Module):
     A part of a method's network, so that its tables lie on the network's device; no checkpoint holds them.
 
     Args:
-        slices: hashes and volumes, int64 (n,) each, as `slice_table` gives them.
+        slices: hashes and volumes, int64 (n,) each, as `training_set.slices` gives them.
         bits: largest Hamming distance of near copies.
     """
 

@@ -8,7 +8,6 @@ from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.balance import Balanced
 from lessismore_transforms.pretraining.rotation import Rotation
 from lessismore_transforms.pretraining.settings import PretrainingSettings
-from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.pretraining.spreading import Spread, near_in_bits, near_in_mm
 from lessismore_transforms.pretraining.training_set import TrainingSet, slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
@@ -58,8 +57,7 @@ def _near_pairs(settings: PretrainingSettings, dataset: TrainingSet) -> np.ndarr
             f"expected an output of the reduction for spread_mm, found the pictures of {dataset.folder}, which have no "
             "places: give --spread_bits 6 instead"
         )
-    positions = kept_slices(dataset.outputs, dataset.selection)["position_mm"].to_numpy()
-    return near_in_mm(volumes, positions, settings.spread_mm)
+    return near_in_mm(volumes, dataset.positions_mm, settings.spread_mm)
 
 
 def count_near_pairs(order: Spread) -> dict[str, int]:

@@ -15,8 +15,6 @@ import torch
 from ignite.engine import Engine, Events
 
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.pretraining.normalisation import grey_mean_std
-from lessismore_transforms.pretraining.slice_table import slice_table, smallest_slice
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
 from lessismore_transforms.reduced.picture_set import PictureSet, is_reduction
 from lessismore_transforms.training.processes import process_rank
@@ -75,15 +73,15 @@ def slices(dataset: TrainingSet) -> tuple[torch.Tensor, torch.Tensor]:
     The volume of a picture is what its table groups it by, else its folder.
     """
     if isinstance(dataset, SliceSelectionDataset):
-        return slice_table(dataset.outputs, dataset.selection, removed=dataset.removed)
-    _, volumes = np.unique(dataset.groups(), return_inverse=True)
-    return torch.from_numpy(dataset.hashes().view(np.int64).copy()), torch.from_numpy(volumes.astype(np.int64))
+        numbers = {volume: number for number, volume in enumerate(dict.fromkeys(dataset.volumes))}
+        volumes = np.array([numbers[volume] for volume in dataset.volumes], np.int64)
+    else:
+        volumes = np.unique(dataset.groups(), return_inverse=True)[1].astype(np.int64)
+    return torch.from_numpy(dataset.hashes().view(np.int64).copy()), torch.from_numpy(volumes)
 
 
 def smallest(dataset: TrainingSet) -> tuple[int, int]:
     """Rows and columns of the item with the fewest pixels."""
-    if isinstance(dataset, SliceSelectionDataset):
-        return smallest_slice(dataset.outputs, dataset.selection, removed=dataset.removed)
     return dataset.smallest()
 
 
@@ -95,7 +93,7 @@ def channels(dataset: TrainingSet) -> int:
 def grey_mean(dataset: TrainingSet) -> list[float]:
     """The mean of the values in 0..1 of each channel; says where grey pictures are stored in colour."""
     if isinstance(dataset, SliceSelectionDataset):
-        return [grey_mean_std(dataset.outputs)[0]]
+        return [dataset.mean_std()[0]]
     mean, std = dataset.mean_std()
     if dataset.channels == 3 and len({*mean}) == len({*std}) == 1 and process_rank() == 0:
         _LOGGER.warning(
@@ -107,7 +105,7 @@ def grey_mean(dataset: TrainingSet) -> list[float]:
 
 def grey_std(dataset: TrainingSet) -> list[float]:
     """The standard deviation of the values in 0..1 of each channel."""
-    return [grey_mean_std(dataset.outputs)[1]] if isinstance(dataset, SliceSelectionDataset) else dataset.mean_std()[1]
+    return [dataset.mean_std()[1]] if isinstance(dataset, SliceSelectionDataset) else dataset.mean_std()[1]
 
 
 def described_set(dataset: TrainingSet) -> dict[str, Any]:

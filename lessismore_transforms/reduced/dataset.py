@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.errors import ManifestError, UserError
 from lessismore_transforms.reduced.clusters import cluster_numbers
+from lessismore_transforms.reduced.grey_statistics import pooled
 from lessismore_transforms.reduced.manifest import Manifest, candidates, read_reduction
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.store import STORE, find_again, last_dataset_dir, read_pixels, stored_rows
@@ -32,7 +34,8 @@ class SliceSelectionDataset:
     `dataset[:100]`, `subset` and `split` give data sets of some of the slices; nothing is copied.
 
     Pixels come from memory-mapped files that each process opens when it needs them, so a pickled data set carries none
-    and every loader worker shares the same pages.
+    and every loader worker shares the same pages. The tables are read once, at the beginning: all that is asked of them
+    later is of the same state as the items.
 
     Args:
         outputs: one output folder of `reduce`, or several.
@@ -46,6 +49,7 @@ class SliceSelectionDataset:
     Attributes:
         clusters: int64 (n,), the number of each item's cluster; without `removed` each is one of its own.
         patients: the patient of each item, as the manifest names it: a keyed hash unless ids were asked for.
+        positions_mm: float (n,), the place of each item in its volume.
 
     Raises:
         ManifestError: an output is incomplete or damaged, or has no such selection; or, with `removed`, the store
@@ -68,14 +72,17 @@ class SliceSelectionDataset:
         self._settings: list[dict[str, Any]] = []
         self._sums: list[dict[str, str]] = []  # CRC32 of each volume, by output
         self._sizes: list[dict[str, tuple[int, int]]] = []  # rows and columns of each volume, by output
+        self._stores: list[dict[str, Any] | None] = []  # mean and deviation of what is stored, by output
         self._items: list[tuple[int, str, int]] = []  # output, slice_id, row in the store or -1
+        hashes, positions = [np.zeros(0, np.uint64)], [np.zeros(0)]
         self.patients: list[str] = []
         leads: list[str] = []  # the slice that stands for each item, where the removed ones are there too
         for number, folder in enumerate(self._folders):
             manifest, chosen = read_reduction(folder, selection)
             rows = stored_rows(manifest, chosen if selection == "default" else None)
             chosen_rows = chosen.rows(removed=removed)
-            items = [(number, name, rows.get(name, -1)) for name in chosen.slices.loc[chosen_rows, "slice_id"]]
+            table = manifest.slices.loc[chosen_rows]
+            items = [(number, name, rows.get(name, -1)) for name in table["slice_id"]]
             lacking = sum(row < 0 for _, _, row in items)
             if removed:
                 _check_members(folder, selection, manifest, chosen, lacking)
@@ -90,7 +97,10 @@ class SliceSelectionDataset:
             self._settings.append(manifest.settings)
             self._sums.append({record["volume"]: record["crc32"] for record in manifest.volumes})
             self._sizes.append({record["volume"]: (record["height"], record["width"]) for record in manifest.volumes})
+            self._stores.append(manifest.info.get("store"))
             self._items += items
+            hashes.append(table["hash"].to_numpy(np.uint64))
+            positions.append(table["position_mm"].to_numpy(np.float64))
             of_volume = {record["volume"]: record["patient"] for record in manifest.volumes}
             self.patients += [of_volume[parse_slice_id(name)[0]] for _, name, _ in items]
         if len({*self.slice_ids}) < len(self._items):
@@ -98,6 +108,7 @@ class SliceSelectionDataset:
                 f"expected outputs of different volumes, found the same slices in several of {outputs}: name each once"
             )
         self.clusters = cluster_numbers(self.slice_ids, leads) if removed else np.arange(len(self._items))
+        self._hashes, self.positions_mm = np.concatenate(hashes), np.concatenate(positions)
         self._opened: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
         self._volumes: dict[int, dict[str, Volume]] = {}
         self._read: tuple[tuple[int, str] | None, dict[int, NDArray[np.uint8]]] = (None, {})
@@ -137,7 +148,9 @@ class SliceSelectionDataset:
         part.__dict__ |= part.__getstate__()
         part._items = [self._items[index] for index in indices]
         part.patients = [self.patients[index] for index in indices]
-        part.clusters = np.unique(self.clusters[np.asarray(indices, np.int64)], return_inverse=True)[1].astype(np.int64)
+        places = np.asarray(indices, np.int64)
+        part._hashes, part.positions_mm = self._hashes[places], self.positions_mm[places]
+        part.clusters = np.unique(self.clusters[places], return_inverse=True)[1].astype(np.int64)
         return part
 
     def split(self, *shares: float, by: str = "patient", seed: int = 0) -> list[SliceSelectionDataset]:
@@ -209,6 +222,40 @@ class SliceSelectionDataset:
         if self.removed:
             digest.update(self.clusters.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """The difference hash of each item."""
+        return self._hashes
+
+    def smallest(self) -> tuple[int, int]:
+        """Rows and columns of the item with the fewest pixels.
+
+        Raises:
+            UserError: the selection keeps nothing.
+        """
+        found = dict.fromkeys((number, parse_slice_id(name)[0]) for number, name, _ in self._items)
+        if not found:
+            folders = ", ".join(map(str, self._folders))
+            raise UserError(f"expected slices in the selection {self.selection!r} of {folders}, found none: keep more")
+        return min((self._sizes[number][volume] for number, volume in found), key=math.prod)
+
+    def mean_std(self) -> tuple[float, float]:
+        """Mean and standard deviation of the grey values (0..1) in the stores of the outputs, pooled by pixels.
+
+        They are those of the stored slices of each output's own selection, whichever selection is trained on.
+
+        Raises:
+            ManifestError: an output does not tell.
+        """
+        found = []
+        for folder, statistics in zip(self._folders, self._stores, strict=True):
+            if not statistics or not statistics["std"] > 0:
+                raise ManifestError(
+                    f"{folder / 'manifest.json'} tells no mean and standard deviation of stored slices: reduce again "
+                    "with this version, or give mean and std"
+                )
+            found.append(statistics)
+        return pooled(found)
 
     @property
     def unstored(self) -> int:

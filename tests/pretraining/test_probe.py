@@ -15,7 +15,8 @@ from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
 from lessismore_transforms.pretraining.labelled import LabelledSet, read_labelled
 from lessismore_transforms.pretraining.probe import KNNProbe, nearest_classes, pooled_features
-from lessismore_transforms.pretraining.slice_table import kept_slices, slice_table
+from lessismore_transforms.pretraining.training_set import open_dataset, slices
+from lessismore_transforms.reduced.manifest import read_reduction
 from lessismore_transforms.reduced.picture_set import PictureSet
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.target import Target
@@ -170,12 +171,13 @@ def output(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table_of_slices(small_data: Path, output: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The demo data's own labels.csv names every slice; those that were not kept are left out, and it is said."""
     labelled = read_labelled(small_data / "labels.csv", 48, label="region", output=output)
-    slices = kept_slices([output])
+    manifest, selection = read_reduction(output)
+    table = manifest.slices[selection.rows()]
     with (small_data / "labels.csv").open() as file:
         regions = {row["slice_id"]: row["region"] for row in csv.DictReader(file)}
-    assert [labelled.classes[target] for target in labelled.targets] == [regions[name] for name in slices["slice_id"]]
-    assert labelled.groups.tolist() == slices["volume"].map(sorted(set(slices["volume"])).index).tolist()
-    assert f"{96 - len(slices)} of 96 slices" in caplog.text
+    assert [labelled.classes[target] for target in labelled.targets] == [regions[name] for name in table["slice_id"]]
+    assert labelled.groups.tolist() == table["volume"].map(sorted(set(table["volume"])).index).tolist()
+    assert f"{96 - len(table)} of 96 slices" in caplog.text
     with pytest.raises(ValueError, match="found region, lesion: name it with --probe_label"):
         read_labelled(small_data / "labels.csv", 48, output=output)
 
@@ -184,7 +186,7 @@ def test_slices_that_training_sees_are_left_out(
     small_data: Path, output: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     labels = small_data / "labels.csv"
-    hashes, volumes = slice_table(output)
+    hashes, volumes = slices(open_dataset(output))
     first = hashes[volumes == 0]
     whole = read_labelled(labels, 16, label="region", output=output)
     rest = read_labelled(labels, 16, label="region", output=output, training=first)
@@ -197,15 +199,6 @@ def test_slices_that_training_sees_are_left_out(
 def test_pictures_that_training_sees_are_left_out(folder: Path) -> None:
     seen = torch.from_numpy(np.array([dhash(picture(11)), dhash(picture(99))], np.uint64).view(np.int64))
     assert read_labelled(folder, 8, training=seen).targets.tolist() == [0, 0, 0, 1, 1]
-
-
-def test_slice_table(output: Path) -> None:
-    hashes, volumes = slice_table([output, output])
-    slices = kept_slices(output)
-    assert len(hashes) == 2 * len(slices)
-    assert [int(bits) % 2**64 for bits in hashes[: len(slices)]] == slices["hash"].tolist()
-    assert torch.equal(volumes[: len(slices)], volumes[len(slices) :])  # the same volumes, not other ones
-    assert volumes.unique().tolist() == list(range(slices["volume"].nunique()))
 
 
 def bad_png(folder: Path) -> Path:

@@ -18,10 +18,10 @@ from lessismore_transforms.pretraining.loader import SliceBatches
 from lessismore_transforms.pretraining.rotation import Rotation, random_keys
 from lessismore_transforms.pretraining.sampling import count_near_pairs, draws_per_epoch, make_order, near_pairs_line
 from lessismore_transforms.pretraining.settings import PretrainingSettings
-from lessismore_transforms.pretraining.slice_table import kept_slices
 from lessismore_transforms.pretraining.spreading import Spread, near_in_bits, near_in_mm
 from lessismore_transforms.pretraining.trainer import make_plan, slices
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.manifest import read_reduction
 from lessismore_transforms.training.assembly import make_loader
 from lessismore_transforms.training.loader import Order, RandomOrder, StepLoader, StepSampler
 
@@ -315,7 +315,8 @@ def test_an_epoch_of_clusters_is_as_long_as_that_of_the_reduced_set(reduced: Pat
 @pytest.mark.parametrize("given", [{}, {"spread_mm": 60}, {"spread_bits": 6}])
 def test_near_slices_of_a_data_set(reduced: Path, given: dict[str, Any]) -> None:
     chosen = settings(reduced, sampling="spread", **given)
-    table, dataset = kept_slices(reduced), SliceSelectionDataset(reduced)
+    manifest, selection = read_reduction(reduced)
+    table, dataset = manifest.slices[selection.rows()], SliceSelectionDataset(reduced)
     order = make_order(chosen, dataset, 24)
     assert isinstance(order, Spread)
     volumes, places = table["volume"].to_numpy(), table["position_mm"].to_numpy()

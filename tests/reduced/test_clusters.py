@@ -11,9 +11,9 @@ import pytest
 from lessismore_transforms.errors import ManifestError, UserError
 from lessismore_transforms.pipeline.run import reduce_dataset
 from lessismore_transforms.pipeline.settings import Settings
-from lessismore_transforms.pretraining.slice_table import kept_slices, slice_table, smallest_slice
 from lessismore_transforms.reduced.clusters import cluster_numbers
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.manifest import read_reduction
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection
 from lessismore_transforms.reduced.store import fill_store
@@ -89,10 +89,13 @@ def test_the_identity_is_of_clusters_too(whole: Path) -> None:
 
 def test_the_tables_of_all_members(whole: Path) -> None:
     dataset = SliceSelectionDataset(whole, "hash12", removed=True)
-    assert kept_slices(whole, "hash12", removed=True)["slice_id"].tolist() == dataset.slice_ids
-    assert len(slice_table(whole, "hash12", removed=True)[0]) == len(dataset)
-    assert len(slice_table(whole, "hash12")[0]) == dataset.cluster_count
-    assert smallest_slice(whole, "hash12", removed=True) == (48, 48)
+    manifest, selection = read_reduction(whole, "hash12")
+    table = manifest.slices[selection.rows(removed=True)]
+    assert table["slice_id"].tolist() == dataset.slice_ids
+    assert table["hash"].tolist() == dataset.hashes().tolist()
+    assert table["position_mm"].tolist() == dataset.positions_mm.tolist()
+    assert len(SliceSelectionDataset(whole, "hash12").hashes()) == dataset.cluster_count < len(dataset)
+    assert dataset.smallest() == (48, 48)
 
 
 def test_members_have_to_be_known_and_in_the_store(small_data: Path, whole: Path, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import imagehash
+import nibabel
 import numpy as np
 import pytest
 import torch
 from helpers import read_index
+from made_outputs import keep, make_out
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -220,6 +222,8 @@ def test_slicing_gives_a_data_set_of_some_items(finished: Path) -> None:
     assert [part.slice_id(index) for index in range(len(part))] == part.slice_ids
     assert part.patients == dataset.patients[3:-2:2]
     assert part.clusters.tolist() == list(range(len(part)))
+    assert part.hashes().tolist() == dataset.hashes()[3:-2:2].tolist()
+    assert part.positions_mm.tolist() == dataset.positions_mm[3:-2:2].tolist()
     assert part[0]["seen"]
     assert torch.equal(part[1]["image"], dataset[5]["image"])
     assert part.identity() != dataset.identity() == dataset[:].identity()
@@ -292,3 +296,33 @@ def test_scans_of_several_sizes_make_a_batch(finished: Path, tmp_path: Path) -> 
     (batch,) = DataLoader(SliceSelectionDataset(outputs), batch_size=len(resized), collate_fn=pad_list_data_collate)
     assert batch["image"].shape == (len(resized), 1, 64, 64)
     assert sum(not picture[:, :8].any() and bool(picture.any()) for picture in batch["image"]) >= len(resized) - 6
+
+
+def test_it_tells_hashes_places_and_grey_values_of_its_slices(finished: Path, tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", patients=1, slices=8, size=32, seed=50)
+    reduce_dataset(tmp_path / "data", tmp_path / "other", Settings(Target.of(threshold=3)), workers=0)
+    folders = [finished, tmp_path / "other"]
+    dataset = SliceSelectionDataset(folders)
+    tables = [Manifest.read(folder).slices.set_index("slice_id") for folder in folders]
+    rows = [tables[0].loc[name] if name in tables[0].index else tables[1].loc[name] for name in dataset.slice_ids]
+    assert dataset.hashes().tolist() == [int(row["hash"]) for row in rows]
+    assert dataset.positions_mm.tolist() == [row["position_mm"] for row in rows]
+    assert dataset.smallest() == (32, 32)
+    assert dataset[:2].smallest() == (48, 48)
+    pixels = np.concatenate([picture.ravel() for picture in pictures(dataset).values()]) / 255
+    assert dataset.mean_std() == pytest.approx((pixels.mean(), pixels.std()), abs=2e-6)
+    with pytest.raises(UserError, match=r"^expected slices in the selection 'default' of .*out, .*, found none: keep"):
+        dataset[:0].smallest()
+
+
+@pytest.mark.filterwarnings("ignore:1 of 1 slice")  # which the made-up output does not store
+def test_an_output_that_tells_no_grey_values_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "black").mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 4), np.int16), np.eye(4)), tmp_path / "black" / "ct.nii.gz")
+    settings = Settings(Target.of(method="all"), include=("ct.nii.gz",))
+    reduce_dataset(tmp_path / "black", tmp_path / "out", settings, workers=0)
+    old = keep(make_out(tmp_path / "old", [[1, 2]]), "one", [0])
+    sentence = "manifest.json tells no mean and standard deviation of stored slices: reduce again with this version, or"
+    for folder, name in ((tmp_path / "out", "default"), old):
+        with pytest.raises(ManifestError, match=f"^{folder}/{sentence}"):
+            SliceSelectionDataset(folder, name).mean_std()

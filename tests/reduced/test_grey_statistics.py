@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.pretraining import normalisation
-from lessismore_transforms.pretraining.normalisation import grey_mean_std
 from lessismore_transforms.reduced.grey_statistics import pooled, store_statistics
 from lessismore_transforms.reduction.intensity import pixel_sums
 
@@ -46,20 +41,3 @@ def test_sums_do_not_overflow() -> None:
 @pytest.mark.parametrize("records", [[], [record(np.zeros((0, 5, 5), np.uint8))]])
 def test_what_is_not_known_is_not_told(records: list[dict[str, Any]]) -> None:
     assert store_statistics(records) is None
-
-
-def test_an_output_that_does_not_tell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Told:
-        def __init__(self, info: dict[str, Any]) -> None:
-            self.info = info
-
-        @classmethod
-        def read(cls, folder: Path) -> Told:
-            return cls(json.loads(str(folder)))
-
-    monkeypatch.setattr(normalisation, "Manifest", Told)
-    known = json.dumps({"store": {"pixels": 10, "mean": 0.2, "std": 0.1}})
-    assert grey_mean_std([known, known]) == (0.2, 0.1)
-    for unknown in ("{}", json.dumps({"store": {"pixels": 1, "mean": 0.0, "std": 0.0}})):
-        with pytest.raises(ManifestError, match="reduce again with this version, or give mean and std"):
-            grey_mean_std([known, unknown])

@@ -342,6 +342,7 @@ def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
         ({"warmup_epochs": 900}, "expected a warm-up shorter than the training"),
         ({"mean": 0.5}, "expected mean to be a list of one number or three, such as [0.18], found 0.5"),
         ({"learning_rate": -1.0}, "timm.optim.Lars cannot take what it was given: Invalid learning rate: -1.0"),
+        ({"freeze_prototypes": -5}, "expected freeze_prototypes to be a whole number from 0, found -5"),
         ({"log_interval": 0}, "expected a log_interval of 1 step or more, found 0"),
         ({"workers": -1}, "expected 0 or more workers, found -1"),
         ({"seed": -1}, "expected a seed of 0 or more, found -1"),

@@ -275,6 +275,26 @@ def test_a_network_is_not_scored_on_what_it_was_trained_on_or_on_other_classes()
         check_trained(header | {"classes": ["b", "a"]}, known, "model")
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_training_picture_under_the_name_of_another_is_found(split: str) -> None:
+    """Splits are equal by name; only the copy of a picture that train still has is the leakage gate's business."""
+    known = examples()
+    header = {"classes": ["a", "b"], "splits": known.splits(), "trained_on_sha256": "".join(known.pixels("train"))}
+    place = next(number for number, each in enumerate(known.examples) if each.split == split)
+    copied = list(known.images)
+    copied[place] = known.images[0]
+    check_trained(header, replace(known, images=copied), "model")
+    copied[0] = known.images[place]  # exchanged
+    exchanged = replace(known, images=copied)
+    assert exchanged.splits() == header["splits"]
+    with pytest.raises(
+        ValueError, match=rf"^1 of {SIZES[split]} {split} pictures are among those that model was trained on: put back"
+    ):
+        check_trained(header, exchanged, "model")
+    copied[place] = known.images[place]
+    check_trained(header, replace(known, images=copied), "model")  # a picture fewer of train is none that was seen
+
+
 def test_pictures_whose_digests_begin_alike_are_not_taken_for_each_other(caplog: pytest.LogCaptureFixture) -> None:
     """The first 8 hex digits of the digests of these two are equal; 1 in 27 evaluations of OrganSMNIST has such two."""
     one, other = (np.array([[number >> 16, number >> 8 & 255, number & 255]], np.uint8) for number in (65787, 39740))

@@ -279,7 +279,7 @@ ended(started({method_files(method, *overlays)!r}, output_dir="released"))
 @pytest.mark.parametrize(
     ("method", "overrides", "expected"),
     [
-        ("vicreg", {"batch_size": 1}, "expected 2 slices or more for each process and step, found 1"),
+        ("vicreg", {"batch_size": 1}, "expected 2 pictures or more for each process and step, found 1"),
         ("byol", {"near_copies": "mask"}, "no setting 'near_copies', as its loss has no negatives: MoCoV2, SimCLR and"),
     ],
 )
@@ -330,6 +330,7 @@ def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
         ({"dataset_dir": "nowhere"}, "nowhere"),
         ({"selection": "hash77"}, "hash77"),
         ({"batch_size": 128}, "expected at least 128 slices to fill batch_size 128 x accumulation 1, found 96"),
+        ({"batch_size": 1}, "expected 2 pictures or more for each process and step, found 1: batch norms need"),
         ({"large_size": 400}, "found one of 48 x 48 pixels whose smallest crop would be enlarged 10 times"),
         ({"precision": "fp16"}, "expected a GPU for precision fp16"),
         ({"resume": "yes"}, "expected true or false, found 'yes'"),

@@ -213,8 +213,8 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
 
     Args:
         header: of its file.
-        examples: with which it is to be scored; in the splits that it was trained with, copies that train has of a
-            test picture are the leakage gate's business.
+        examples: with which it is to be scored; in splits of the names that it was trained with, copies that train has
+            of a test picture are the leakage gate's business.
         weights: the file, for an error.
 
     Raises:
@@ -225,30 +225,39 @@ def check_trained(header: Mapping[str, Any], examples: Examples, weights: str | 
             f"expected a network for the classes {', '.join(examples.classes)}, found one for "
             f"{', '.join(header['classes'])} in {weights}: give other weights, or the data that they are for"
         )
-    if header.get("splits") == examples.splits():
+    digests, placed = header.get(TRAINED_ON), header.get("splits") == examples.splits()
+    if not isinstance(digests, str):
+        _unchecked(header, weights, placed=placed)
+        return
+    seen = {digests[place : place + DIGITS] for place in range(0, len(digests), DIGITS)}
+    advice = "split them as for that training"
+    if placed:  # names are equal, and pixels may have been exchanged since
+        seen -= set(examples.pixels("train"))
+        advice = "put back the files of that training"
+    for split in ("val", "test"):
+        found = [digest in seen for digest in examples.pixels(split)]
+        if any(found):
+            raise UserError(
+                f"{sum(found)} of {counted(len(found), f'{split} picture')} are among those that {weights} was "
+                f"trained on: {advice}, or give other pictures"
+            )
+
+
+def _unchecked(header: Mapping[str, Any], weights: str | Path, *, placed: bool) -> None:
+    """Say of a network that does not tell its training pictures what could not be checked; nothing by equal splits."""
+    if placed:
         return
     if EARLIER_TRAINED_ON in header:
         raise UserError(
             f"expected a network that tells which pictures it was trained on, found that of an earlier version in "
             f"{weights}: train it again with this version, or score the splits of its training with the other one"
         )
-    digests = header.get(TRAINED_ON)
-    if not isinstance(digests, str):
-        if process_rank() == 0:
-            _LOGGER.warning(
-                "it could not be checked whether %s was trained on pictures that it is now scored on: shared weights "
-                "do not tell what they were trained on",
-                weights,
-            )
-        return
-    seen = {digests[place : place + DIGITS] for place in range(0, len(digests), DIGITS)}
-    for split in ("val", "test"):
-        found = [digest in seen for digest in examples.pixels(split)]
-        if any(found):
-            raise UserError(
-                f"{sum(found)} of {counted(len(found), f'{split} picture')} are among those that {weights} was "
-                "trained on: split them as for that training, or give other pictures"
-            )
+    if process_rank() == 0:
+        _LOGGER.warning(
+            "it could not be checked whether %s was trained on pictures that it is now scored on: shared weights "
+            "do not tell what they were trained on",
+            weights,
+        )
 
 
 def reported(settings: ClassificationSettings, **resolved: Any) -> dict[str, Any]:

@@ -65,6 +65,7 @@ LEAST_SIDE = 48  # pixels
 
 _SAMPLED_FROM, _SAMPLE = 2**20, 256  # pairs from which on a sample of each side decides whether a search is of use
 _ALIKE = 0.01  # share of nearly equal pairs among them: phantoms 5 %, radiographs of 28 pixels 1.3 %, COVID-CT 0.001 %
+_NAME = 16  # hex digits of a checksum that name a picture of pre-training
 _SENTENCES = {  # by the kind of a leak: what was looked at, and what is wrong with some of them
     "patients": ("patient", "{are} in more than one split"),
     "sources": ("source", "{are} in more than one split"),
@@ -90,7 +91,8 @@ class Leakage:
         policy: one of `POLICIES`.
         table: a row per pair, columns `COLUMNS`. Its `kind` is patient, source, exact or near. For the first three the
             first picture of each place stands for all that share the value in the column `shared`; for near each pair
-            has a row. Labels are the names of classes; pre-training slices have none.
+            has a row. Labels are the names of classes; what is of pre-training has none, and a picture of it is named
+            by digits of the SHA-256 of its file.
         counts: patients, sources, pictures and pairs found, and `too_small`, the pictures that took no part in the
             search for near-duplicates; None where that is not known or was not looked for.
         sentences: sentences, with numbers, on what was found and what could not be checked.
@@ -143,7 +145,7 @@ def check_leakage(
     found = _between_splits(here)
     if pretraining:
         sources = [pretraining] if isinstance(pretraining, (str, Path)) else list(pretraining)
-        found += _with_pretraining(here, [_opened(source) for source in sources], selection)
+        found += _with_pretraining(here, _opened(sources), selection)
     pairs = list(dict.fromkeys(pair for finding in found for pair in finding.pairs or ()))
     counts = {finding.name: finding.count for finding in found} | {"too_small": len(here.items) - len(here.pictures)}
     sentences = tuple(sentence for finding in found for sentence in finding.sentences())
@@ -306,7 +308,41 @@ def _near_between_splits(here: _Here) -> _Finding:
     return _Finding("near", ordered, known, note)
 
 
-def _opened(source: str | Path) -> Path | PictureSet:
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """Pictures of pre-training.
+
+    Args:
+        given: what named them.
+        pictures: with their paths, which may tell patients and stay in pictures.csv of a run.
+        names: in place of the paths: digits of the checksums of the files, and of further copies of a file a number.
+    """
+
+    given: str | Path
+    pictures: PictureSet
+    names: list[str]
+
+
+def _opened(sources: Sequence[str | Path]) -> list[Path | _Pictures]:
+    """Output folders of `reduce`, and pictures, with names that are unique among all of them."""
+    times: Counter[str] = Counter()
+
+    def named(checksum: str) -> str:
+        name = checksum[:_NAME]
+        times[name] += 1
+        return name if times[name] == 1 else f"{name}-{times[name]}"
+
+    opened: list[Path | _Pictures] = []
+    for source in sources:
+        found = _open(source)
+        if isinstance(found, PictureSet):
+            opened.append(_Pictures(source, found, [named(checksum) for checksum in found.checksums]))
+        else:
+            opened.append(found)
+    return opened
+
+
+def _open(source: str | Path) -> Path | PictureSet:
     """An output folder of `reduce`, or the pictures of a run, or of a folder and perhaps a split behind a colon."""
     folder, text = Path(source), str(source)
     if (folder / PICTURES).is_file() and (folder / "config.json").is_file():
@@ -319,7 +355,7 @@ def _opened(source: str | Path) -> Path | PictureSet:
     return folder
 
 
-def _with_pretraining(here: _Here, sources: Sequence[Path | PictureSet], selection: str) -> list[_Finding]:
+def _with_pretraining(here: _Here, sources: Sequence[Path | _Pictures], selection: str) -> list[_Finding]:
     """Leaks between slices of pre-training and the splits."""
     slices = _Slices(sources, selection, here.shapes)
     alike = _alike(slices, here.pictures, slices.item, here, "pre-training slices and pictures")
@@ -336,7 +372,7 @@ def _with_pretraining(here: _Here, sources: Sequence[Path | PictureSet], selecti
     ]
 
 
-def _pretraining_patients(here: _Here, sources: Sequence[Path | PictureSet], selection: str) -> _Finding:
+def _pretraining_patients(here: _Here, sources: Sequence[Path | _Pictures], selection: str) -> _Finding:
     """Patients in pre-training and in the splits, where both are hashed with the same key or can be."""
     name, known = "pretraining_patients", here.known("patient")
     if not known:
@@ -345,15 +381,16 @@ def _pretraining_patients(here: _Here, sources: Sequence[Path | PictureSet], sel
     ours = f"hashed with key {key_fingerprint(key)}"
     items = []
     for output in sources:
-        if isinstance(output, PictureSet):
-            if output.patients_are not in (ours, UNKNOWN) or "" in output.patients:
-                theirs = "not all known" if "" in output.patients else output.patients_are
+        if isinstance(output, _Pictures):
+            pictures = output.pictures
+            if pictures.patients_are not in (ours, UNKNOWN) or "" in pictures.patients:
+                theirs = "not all known" if "" in pictures.patients else pictures.patients_are
                 note = (
-                    f"the patients of the pictures of {output.folder} are {theirs}, those of this data set {ours}: "
+                    f"the patients of the pictures of {output.given} are {theirs}, those of this data set {ours}: "
                     "whether they share any is not known"
                 )
                 return _Finding(name, None, note=note)
-            names = zip(output.slice_ids, output.patients, strict=True)
+            names = zip(output.names, pictures.patients, strict=True)
             items += [_Item(PRETRAINING, image, patient=patient) for image, patient in names]
             continue
         manifest = Manifest.read(output)
@@ -383,15 +420,15 @@ class _Slices:
         shapes: shapes of the examples.
     """
 
-    def __init__(self, sources: Sequence[Path | PictureSet], selection: str, shapes: set[tuple[int, ...]]) -> None:
+    def __init__(self, sources: Sequence[Path | _Pictures], selection: str, shapes: set[tuple[int, ...]]) -> None:
         outputs = [source for source in sources if isinstance(source, Path)]
         self.slices = SliceSelectionDataset(outputs, selection) if outputs else None
         self.names = [] if self.slices is None else self.slices.slice_ids
         self.pictures = [
-            (f"{source.folder}/{name}" if len(sources) > 1 else name, source, index)
+            (name, source.pictures, index)
             for source in sources
-            if isinstance(source, PictureSet)
-            for index, name in enumerate(source.slice_ids)
+            if isinstance(source, _Pictures)
+            for index, name in enumerate(source.names)
         ]
         self.shapes = shapes
         self.items: dict[str, _Item] = {}

@@ -9,7 +9,7 @@ import torch
 
 from lessismore_transforms.classification.examples import Split
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.reduction.network_input import RESIZES, normalise, resize
+from lessismore_transforms.reduction.network_input import RESIZES, check_mean_std, normalise, resize
 
 
 class Prepare:
@@ -40,11 +40,7 @@ class Prepare:
             raise UserError(f"expected an image_size of 1 pixel or more, found {size!r}; 224 is usual")
         if resize not in RESIZES:
             raise UserError(f"expected a resize out of {', '.join(RESIZES)}, found {resize!r}; area is usual")
-        if len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
-            raise UserError(
-                f"expected a mean and a std above 0, or three of each, found {list(mean)} and {list(std)}; "
-                "leave them out to take those of the training pictures"
-            )
+        check_mean_std(mean, std, "leave it out to take that of the training pictures")
         self.size, self.resize, self.transpose = size, resize, transpose
         self.mean, self.std = list(mean), list(std)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.methods import METHODS
-from lessismore_transforms.options import option, options_of, parse_bools
+from lessismore_transforms.options import is_number, option, options_of, parse_bools
 from lessismore_transforms.wording import listed
 
 MODES = ("finetune", "linear", "scratch")
@@ -203,6 +204,9 @@ class ClassificationSettings:
                 f"expected a learning_rate_schedule out of {', '.join(SCHEDULES)}, found "
                 f"{self.learning_rate_schedule!r}; constant is the paper's"
             )
+        rate = self.learning_rate
+        if not is_number(rate, int, float) or not 0 < rate < math.inf:
+            raise UserError(f"expected a learning_rate above 0, found {rate!r}; 0.0001 is the paper's")
         if self.regression:
             self._refuse_steps()
 

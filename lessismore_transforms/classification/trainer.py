@@ -41,7 +41,7 @@ from lessismore_transforms.classification.recipe import (
 )
 from lessismore_transforms.classification.settings import ClassificationSettings, run_seed
 from lessismore_transforms.options import names
-from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
+from lessismore_transforms.training.assembly import check_batch_norms, described, make_engine, make_loader, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
 from lessismore_transforms.training.curves import Curves
 from lessismore_transforms.training.identity import parts_identity, plain_parts
@@ -225,6 +225,11 @@ def make_trainer(
             train_handlers=train_handlers,
             configuration=configuration,
         )
+    check_batch_norms(
+        bare_network.classifier if settings.mode == "linear" else bare_network,
+        settings.batch_size,
+        last=min(settings.batch_size, len(dataset) - (plan.batches_per_epoch - 1) * settings.batch_size),
+    )
     loader = make_loader(
         ExampleBatches(dataset),
         plan,

@@ -18,7 +18,7 @@ from torch import nn
 from lessismore_transforms.atomic import atomic_write
 from lessismore_transforms.bundle.inference import NUMBER, TableSaver
 from lessismore_transforms.errors import UserError
-from lessismore_transforms.reduction.network_input import normalise, resize
+from lessismore_transforms.reduction.network_input import check_mean_std, normalise, resize
 from lessismore_transforms.training.precision import pick_device
 from lessismore_transforms.weights.backbones import build_backbone, three_channels, to_encoder
 from lessismore_transforms.wording import plural
@@ -154,9 +154,4 @@ class EmbeddingSaver(TableSaver):
 def _check(size: int, mean: Sequence[float], std: Sequence[float]) -> None:
     if not isinstance(size, int) or size < 1:
         raise UserError(f"expected an image size of 1 or more pixels, found {size!r}; 224 is usual")
-    numbers = all(isinstance(value, (int, float)) for value in (*mean, *std))
-    if not numbers or len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
-        raise UserError(
-            f"expected 1 or 3 means, and as many standard deviations above 0, found {mean!r} and {std!r}; "
-            "take those that the weights were trained with"
-        )
+    check_mean_std(mean, std, "take that which the weights were trained with")

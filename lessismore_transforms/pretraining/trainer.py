@@ -14,7 +14,6 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.optim import Optimizer
 
-from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.clipping import ClipGradients
 from lessismore_transforms.pretraining.export import BackboneExport
 from lessismore_transforms.pretraining.health import HealthMonitor, Monitor
@@ -45,7 +44,7 @@ from lessismore_transforms.pretraining.training_set import (
 )
 from lessismore_transforms.pretraining.views import Views
 from lessismore_transforms.reduced.picture_set import PictureSet
-from lessismore_transforms.training.assembly import described, make_engine, make_loader, make_log
+from lessismore_transforms.training.assembly import check_batch_norms, described, make_engine, make_loader, make_log
 from lessismore_transforms.training.checkpoint import Checkpoint
 from lessismore_transforms.training.curves import Curves
 from lessismore_transforms.training.plan import Plan
@@ -124,13 +123,7 @@ def make_trainer(
         UserError: settings, data and a checkpoint that is resumed do not fit each other.
         OutputError: the output folder cannot be written.
     """
-    share = settings.batch_size // process_count()
-    head = getattr(bare_network, "head", nn.Identity())
-    if share < 2 and any(isinstance(part, nn.BatchNorm1d) for part in head.modules()):
-        raise UserError(
-            f"expected 2 slices or more for each process and step, found {share}: the batch norms of the head need the "
-            "statistics of several; give a larger batch_size"
-        )
+    check_batch_norms(bare_network, settings.batch_size)
     order = make_order(settings, dataset, plan.batches_per_epoch)
     loader = make_loader(
         SliceBatches(dataset),

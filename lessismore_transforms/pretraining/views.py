@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.pretraining.resample import REACH, blur_taps, resize_taps, rotate, separable, to_device
+from lessismore_transforms.reduction.network_input import check_mean_std
 
 MAX_ENLARGEMENT = 7.0  # beyond it a ResNet's first convolution, 7 x 7, sees less than one pixel of the slice
 
@@ -149,11 +150,9 @@ class Views:
     def __init__(self, kinds: Sequence[View], mean: Sequence[float], std: Sequence[float], *, seed: int = 0) -> None:
         if not kinds:
             raise UserError("expected at least one kind of view, found none: name the views of the method")
-        for name, value in (("mean", mean), ("std", std)):
-            if not isinstance(value, (list, tuple)) or not all(isinstance(item, (int, float)) for item in value):
-                raise UserError(f"expected {name} to be a list such as [0.18], found {value!r}")
-        if len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0:
-            raise UserError(f"expected a mean and a std > 0 for one channel or three, found {mean} and {std}")
+        check_mean_std(mean, std, "leave it out to take that of the training pictures")
+        if len(mean) != len(std):
+            raise UserError(f"expected as many means as stds, found {mean} and {std}: give one of each or three")
         self.kinds = tuple(kinds)
         self.mean, self.std, self.seed = tuple(mean), tuple(std), seed
 

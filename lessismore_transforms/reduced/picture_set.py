@@ -56,6 +56,7 @@ class PictureSet:
 
     Attributes:
         channels: 1 or 3.
+        checksums: SHA-256 of each file, 64 hex digits.
         patients: hash of the patient of each picture, with the default key; empty where not known.
 
     Raises:
@@ -72,7 +73,7 @@ class PictureSet:
         self._split = None if split is None else str(split)
         scanned = _in_order(_scan, self._places(), self.folder, "look")
         self._headers = [header for header, _ in scanned]
-        self._sums = [checksum for _, checksum in scanned]
+        self.checksums = [checksum for _, checksum in scanned]
         self.channels = _channels(self.folder, self.listed.paths, self._headers, channels)
         known = [one or header.patient for one, header in zip(self.listed.patients, self._headers, strict=True)]
         key = load_key() if any(known) else b""
@@ -109,7 +110,7 @@ class PictureSet:
                 "them now, as FOLDER or FOLDER:LIST"
             )
         pictures = cls(folder, run / PICTURES, channels)
-        for path, checksum in zip(pictures.listed.paths, pictures._sums, strict=True):
+        for path, checksum in zip(pictures.listed.paths, pictures.checksums, strict=True):
             if sums[path] != checksum:
                 raise ManifestError(
                     f"{Path(folder) / path} is not the file that {run} was trained on, by its checksum: put that one "
@@ -146,7 +147,7 @@ class PictureSet:
     def identity(self) -> str:
         """64 hex digits that tell these pictures, in this order and with these channels, from others."""
         digest = hashlib.sha256(f"{self.channels}\n".encode())
-        for path, checksum in zip(self.listed.paths, self._sums, strict=True):
+        for path, checksum in zip(self.listed.paths, self.checksums, strict=True):
             digest.update(f"{path} {checksum}\n".encode())
         return digest.hexdigest()
 
@@ -219,7 +220,7 @@ class PictureSet:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for name, header, checksum, patient in zip(
-                self.listed.paths, self._headers, self._sums, self.patients, strict=True
+                self.listed.paths, self._headers, self.checksums, self.patients, strict=True
             ):
                 writer.writerow((name, header.height, header.width, checksum, patient))
 

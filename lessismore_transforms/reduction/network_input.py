@@ -5,10 +5,14 @@ The measure DeepNet, the probe, the embeddings and the classifiers all resize al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch.nn import functional as F
+
+from lessismore_transforms.errors import UserError
+from lessismore_transforms.options import is_number
 
 RESIZES = ("area", "bilinear")
 
@@ -37,3 +41,26 @@ def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     """
     middle, width = (pixels.new_tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
     return (pixels - middle) / width
+
+
+def check_mean_std(mean: object, std: object, advice: str) -> None:
+    """Refuse what `normalise` cannot work with.
+
+    Args:
+        mean: has to be a list of one number, or of one for each of three channels.
+        std: likewise, of numbers above 0.
+        advice: what to do about it, for the error.
+
+    Raises:
+        UserError: one of them is no such list.
+    """
+    for name, values, least, above in (("mean", mean, -math.inf, ""), ("std", std, 0, " above 0")):
+        if not (
+            isinstance(values, (list, tuple))
+            and len(values) in (1, 3)
+            and all(is_number(value, int, float) and least < value < math.inf for value in values)
+        ):
+            raise UserError(
+                f"expected {name} to be a list of one number{above} or three, such as [0.18], found {values!r}: "
+                f"{advice}"
+            )

@@ -9,14 +9,39 @@ from typing import Any
 import torch
 from monai.engines import SupervisedTrainer
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # those of one process and of several
 from torch.optim import Optimizer
 
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.options import plain_values
 from lessismore_transforms.training.loader import Order, StepLoader, StepSampler
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import AutocastInferer
 from lessismore_transforms.training.processes import process_count, process_rank
 from lessismore_transforms.training.run_log import RunLog
+
+
+def check_batch_norms(network: nn.Module, batch_size: int, *, last: int | None = None) -> None:
+    """Refuse a batch of which a batch norm sees one picture alone: it has no deviation, or that of one picture.
+
+    Args:
+        network: what trains, as it is on the device: batch norms of all processes together see the whole batch.
+        batch_size: of all processes together.
+        last: pictures of the last batch of an epoch, where that may be smaller.
+
+    Raises:
+        UserError: a batch is too small for the batch norms.
+    """
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    shares = 1 if all(isinstance(norm, nn.SyncBatchNorm) for norm in norms) else process_count()
+    full = batch_size // shares >= 2
+    if norms and not (full and (last is None or last // shares >= 2)):
+        where = " in the last step of an epoch" if full else ""
+        other = "another batch_size" if full else f"a batch_size of {2 * shares} or more"
+        raise UserError(
+            f"expected 2 pictures or more for each process and step, found 1{where}: batch norms need the statistics "
+            f"of several; give {other}"
+        )
 
 
 def make_loader(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +31,43 @@ def read_log(run: Path | str) -> list[dict[str, Any]]:
     Raises:
         UserError: the folder holds no log, or a damaged one.
     """
+    return [entry for _, entry in _lines(run)]
+
+
+def length_until(run: Path | str, step: int) -> int:
+    """Bytes of a run's log before its first line of a later step, and before a last one that a kill left unfinished.
+
+    Raises:
+        UserError: as of `read_log`.
+    """
+    length = 0
+    for end, entry in _lines(run):
+        if entry["step"] > step:
+            break
+        length = end
+    return length
+
+
+def _lines(run: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line of a log with the number of bytes to its end, where it has one."""
     path = Path(run) / LOG
     with reading(path):
         if not path.is_file():
             raise UserError(f"expected the folder of a training run with {LOG}, found {run}; fix the path")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    content = []
+        lines = path.read_bytes().splitlines(keepends=True)
+    end = 0
     for number, line in enumerate(lines, start=1):
+        end += len(line) if line.endswith(b"\n") else 0
+        shown = line.decode(errors="replace").strip()[:40]
         try:
             entry = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines):  # else a run was killed while it wrote
-                raise UserError(f"expected JSON in line {number} of {path}, found {line[:40]!r}; fix it") from error
+                raise UserError(f"expected JSON in line {number} of {path}, found {shown!r}; fix it") from error
             continue
         if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
-            raise UserError(f"expected an object with a step in line {number} of {path}, found {line[:40]!r}; fix it")
-        content.append(entry)
-    return content
+            raise UserError(f"expected an object with a step in line {number} of {path}, found {shown!r}; fix it")
+        yield end, entry
 
 
 def draw_curves(runs: Sequence[Path | str], path: Path, *, labels: Sequence[str] | None = None) -> Path:

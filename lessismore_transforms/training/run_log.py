@@ -19,7 +19,7 @@ from lessismore_transforms import __version__
 from lessismore_transforms.atomic import finite, lock, write_json, writing
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.progress import has_bars, progress_bar
-from lessismore_transforms.training.curves import LOG, read_log
+from lessismore_transforms.training.curves import LOG, length_until
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.processes import all_gather, process_count, process_rank
 from lessismore_transforms.training.stopping import on_end, stopped
@@ -150,9 +150,9 @@ class RunLog:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", buffering=1, encoding="utf-8")
         lock(self._file, self.folder)
-        kept = [json.dumps(line, ensure_ascii=False) for line in read_log(self.folder) if line["step"] <= step]
-        self._file.truncate(0)  # what came after the checkpoint comes again
-        self._file.writelines(f"{line}\n" for line in (kept if step else []))
+        kept = length_until(self.folder, step) if step else 0
+        with writing(path):
+            self._file.truncate(kept)  # what came after the checkpoint comes again
         software = {name: version(name) for name in ("torch", "monai", "timm")} | {"python": platform.python_version()}
         run = {
             "version": __version__,

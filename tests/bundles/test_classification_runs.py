@@ -403,6 +403,9 @@ def test_mistakes_are_one_sentence_each(tmp_path: Path, data: Path) -> None:
             "expected a seed of 0 or more and a run_index from 0 to 999, found",
         ),
         ({"mode": "scratch", "batch_size": 0}, "expected batch_size to be a whole number from 1, found 0"),
+        ({"mode": "scratch", "batch_size": 1}, "expected 2 pictures or more for each process and step, found 1"),
+        ({"mode": "scratch", "learning_rate": 0}, "expected a learning_rate above 0, found 0"),
+        ({"mode": "scratch", "mean": ["a"], "std": [1]}, "expected mean to be a list of one number or three"),
         ({"mode": "scratch", "learning_rate": 1e30, "max_epochs": 3}, "is no finite number at iteration"),
     ]
     common = {"dataset_dir": str(data / "covid"), "leakage": "ignore", "max_epochs": 1, "frozen_epochs": 0}

@@ -279,7 +279,7 @@ ended(started({method_files(method, *overlays)!r}, output_dir="released"))
 @pytest.mark.parametrize(
     ("method", "overrides", "expected"),
     [
-        ("vicreg", {"batch_size": 1}, "expected 2 slices or more for each process and step, found 1"),
+        ("vicreg", {"batch_size": 1}, "expected 2 pictures or more for each process and step, found 1"),
         ("byol", {"near_copies": "mask"}, "no setting 'near_copies', as its loss has no negatives: MoCoV2, SimCLR and"),
     ],
 )
@@ -330,6 +330,7 @@ def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
         ({"dataset_dir": "nowhere"}, "nowhere"),
         ({"selection": "hash77"}, "hash77"),
         ({"batch_size": 128}, "expected at least 128 slices to fill batch_size 128 x accumulation 1, found 96"),
+        ({"batch_size": 1}, "expected 2 pictures or more for each process and step, found 1: batch norms need"),
         ({"large_size": 400}, "found one of 48 x 48 pixels whose smallest crop would be enlarged 10 times"),
         ({"precision": "fp16"}, "expected a GPU for precision fp16"),
         ({"resume": "yes"}, "expected true or false, found 'yes'"),
@@ -340,8 +341,9 @@ def test_further_mistakes(tmp_path: Path, reduced: Path) -> None:
         ({"output_dir": "other"}, "found a run in other already: --resume True goes on with it"),
         ({"probe": "nowhere"}, "nowhere"),
         ({"warmup_epochs": 900}, "expected a warm-up shorter than the training"),
-        ({"mean": 0.5}, "expected mean to be a list such as [0.18], found 0.5"),
+        ({"mean": 0.5}, "expected mean to be a list of one number or three, such as [0.18], found 0.5"),
         ({"learning_rate": -1.0}, "timm.optim.Lars cannot take what it was given: Invalid learning rate: -1.0"),
+        ({"freeze_prototypes": -5}, "expected freeze_prototypes to be a whole number from 0, found -5"),
         ({"log_interval": 0}, "expected a log_interval of 1 step or more, found 0"),
         ({"workers": -1}, "expected 0 or more workers, found -1"),
         ({"seed": -1}, "expected a seed of 0 or more, found -1"),

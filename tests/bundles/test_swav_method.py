@@ -460,6 +460,14 @@ def test_freezing_is_for_313_iterations_unless_told_otherwise():
         scripts.FreezePrototypes(tiny(), unit="steps")
 
 
+@pytest.mark.parametrize("length", [-5, 1.5, "3", True, None])
+def test_no_prototypes_are_frozen_and_no_queue_waits_for_less_than_nothing(length: object):
+    with pytest.raises(ValueError, match=f"^expected freeze_prototypes to be a whole number from 0, found {length!r};"):
+        scripts.FreezePrototypes(tiny(), length)
+    with pytest.raises(ValueError, match=f"^expected queue_start_epoch to be a whole number from 0, found {length!r};"):
+        scripts.StartQueue(tiny(), length)
+
+
 def test_queue_starts_after_its_epochs():
     network = tiny(queue_length=8)
     filled = train(

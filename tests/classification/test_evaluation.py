@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import logging
 from dataclasses import replace
@@ -13,8 +14,10 @@ import torch
 from helpers import in_processes
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
+from PIL import Image
 
 from lessismore_transforms.atomic import finite
+from lessismore_transforms.classification import leakage
 from lessismore_transforms.classification.arms import arms_of
 from lessismore_transforms.classification.best_epoch import KeepBest
 from lessismore_transforms.classification.calibration import calibrated, operating_point
@@ -35,7 +38,9 @@ from lessismore_transforms.classification.metrics import score
 from lessismore_transforms.classification.network import Classifier, build_classifier, load_classifier
 from lessismore_transforms.classification.predictions import Predictions
 from lessismore_transforms.classification.preprocessing import Prepare
-from lessismore_transforms.classification.trainer import make_evaluation
+from lessismore_transforms.classification.trainer import find_leaks, make_evaluation
+from lessismore_transforms.reduced.patients import hash_patient, load_key
+from lessismore_transforms.reduced.picture_set import PictureSet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = {"train": 4, "val": 5, "test": 7}
@@ -93,6 +98,60 @@ def test_runs_on_an_official_split_are_of_no_fold(tmp_path: Path, official: bool
     assert found.folds == ({} if official else {0: (0, 0), 1: (0, 0)})
     assert {"fold", "folds", "repeat"} & set(found.settings) == (set() if official else {"fold", "folds", "repeat"})
     assert [len(runs) for runs in arm.networks()] == ([1, 1] if official else [2])
+
+
+@pytest.mark.parametrize("kind", ["folder", "run", "several"])
+def test_no_output_tells_the_paths_of_what_was_pretrained_on(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may hold the names of patients; the checksum of a file finds it, in pictures.csv of the run too."""
+    monkeypatch.setattr(leakage, "LEAST_SIDE", 16)
+    pictures = examples()
+    near = pictures.images[5].copy()
+    near[0, 0] ^= 1
+    paths = ["Anna/Mueller_19700101.png", "Anna/scan of Anna Mueller.png", "Berta-Schmidt.png"]
+    folder = tmp_path / "Hospital"
+    (folder / "Anna").mkdir(parents=True)
+    for path, image in zip(paths, (pictures.images[4], near, 255 - near), strict=True):
+        Image.fromarray(image).save(folder / path)
+    (tmp_path / "table.csv").write_text("path,patient\n" + "".join(f"{path},Mueller\n" for path in paths))
+    split = str(tmp_path / "table.csv")
+    own = hash_patient("Mueller", load_key())
+    known = [replace(each, patient=own) if each.image_id == "test/6" else each for each in pictures.examples]
+    pictures = replace(pictures, examples=tuple(known))
+    trained = PictureSet(folder, split)
+    trained.write(tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"trainer": {"pictures": trained.record()}}))
+    of_folder, of_run = f"{folder}:{split}", str(tmp_path / "run")
+    given: Any = {"folder": of_folder, "run": of_run, "several": [of_run, of_folder]}[kind]
+    settings = ProtocolSettings(
+        "x", str(tmp_path), pretraining=given, mode="scratch", backbone="resnet18", bootstrap=20, device="cpu"
+    )
+    with caplog.at_level(logging.INFO):
+        found = find_leaks(settings, pictures)
+        network = build_classifier("resnet18", 2)
+        make_evaluation(
+            settings,
+            examples=pictures,
+            leaks=found,
+            statistics=([0.5], [0.2]),
+            origin={"method": None, "id": None, "epoch": None},
+            bare_network=network,
+            evaluators={name: evaluator(name, network) for name in ("val", "test")},
+            precision="fp32",
+        ).run()
+    rows = found.table[found.table["split_a"] == "pretraining"].set_index("kind")
+    with (tmp_path / "run" / "pictures.csv").open(newline="") as file:
+        names = [row["sha256"][:16] for row in csv.DictReader(file)]
+    assert rows.loc["exact", ["image_a", "image_b"]].tolist() == [names[0], "val/0"]
+    assert rows.loc["patient", ["image_a", "image_b", "shared"]].tolist() == [names[0], "test/6", own]
+    second = [names[1]] if kind != "several" else [names[1], f"{names[1]}-2"]
+    assert sorted(rows.loc[["near"], "image_a"]) == second
+    assert f"first {own}: {names[0]} (pretraining) and test/6" in caplog.text
+    told = [(tmp_path / "run_00" / name).read_text() for name in ("leakage.csv", "metrics.json", "predictions.csv")]
+    for part in ("Anna", "Mueller", "1970", "Berta", "Schmidt", "Hospital", ".png", str(tmp_path)):
+        assert part not in caplog.text
+        assert not any(part in text for text in told)
 
 
 def test_predictions_are_the_softmax_of_each_picture_in_order() -> None:
@@ -273,6 +332,26 @@ def test_a_network_is_not_scored_on_what_it_was_trained_on_or_on_other_classes()
     check_trained(header, elsewhere, "model")  # other pictures, whatever they are called
     with pytest.raises(ValueError, match=r"expected a network for the classes a, b, found one for b, a in model: give"):
         check_trained(header | {"classes": ["b", "a"]}, known, "model")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_training_picture_under_the_name_of_another_is_found(split: str) -> None:
+    """Splits are equal by name; only the copy of a picture that train still has is the leakage gate's business."""
+    known = examples()
+    header = {"classes": ["a", "b"], "splits": known.splits(), "trained_on_sha256": "".join(known.pixels("train"))}
+    place = next(number for number, each in enumerate(known.examples) if each.split == split)
+    copied = list(known.images)
+    copied[place] = known.images[0]
+    check_trained(header, replace(known, images=copied), "model")
+    copied[0] = known.images[place]  # exchanged
+    exchanged = replace(known, images=copied)
+    assert exchanged.splits() == header["splits"]
+    with pytest.raises(
+        ValueError, match=rf"^1 of {SIZES[split]} {split} pictures are among those that model was trained on: put back"
+    ):
+        check_trained(header, exchanged, "model")
+    copied[place] = known.images[place]
+    check_trained(header, replace(known, images=copied), "model")  # a picture fewer of train is none that was seen
 
 
 def test_pictures_whose_digests_begin_alike_are_not_taken_for_each_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -41,8 +41,10 @@ def test_bilinear_equals_pillow() -> None:
     [
         ({"size": 0}, "expected an image_size of 1 pixel or more, found 0"),
         ({"resize": "cubic"}, "expected a resize out of area, bilinear, found 'cubic'"),
-        ({"std": (0.0,)}, r"expected a mean and a std above 0, or three of each, found \[0.0\] and \[0.0\]"),
-        ({"mean": (0.1, 0.2)}, "expected a mean and a std above 0, or three of each"),
+        ({"std": (0.0,)}, r"list of one number above 0 or three, such as \[0.18\], found \(0.0,\): leave it out"),
+        ({"mean": (0.1, 0.2)}, r"expected mean to be a list of one number or three, such as .*, found \(0.1, 0.2\): "),
+        ({"mean": ["a"], "std": [1]}, r"expected mean to be a list of one number or three, .*, found \['a'\]: leave"),
+        ({"mean": [0.5], "std": ["a"]}, r"expected std to be .*, found \['a'\]"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict, sentence: str) -> None:

@@ -17,6 +17,7 @@ from lessismore_transforms.classification.settings import (
     frozen_epochs,
     run_seed,
 )
+from lessismore_transforms.errors import UserError
 from lessismore_transforms.options import names, options_of
 from lessismore_transforms.pretraining.settings import PretrainingSettings
 
@@ -63,6 +64,13 @@ def test_what_follows_from_settings() -> None:
     assert (settings.run_seed, settings.weights, settings.frozen, settings.resume) == (3, "a.pt", 10, True)
     with pytest.raises(ValueError, match="expected true or false, found 'yes'"):
         ClassificationSettings("data", transpose="yes")
+
+
+@pytest.mark.parametrize("rate", [0, -1e-4, float("nan"), float("inf"), "1e-4", True, None])
+def test_a_learning_rate_by_which_nothing_is_learnt(rate: Any) -> None:
+    with pytest.raises(UserError, match=f"^expected a learning_rate above 0, found {rate!r}; 0.0001 is the paper's$"):
+        ClassificationSettings("data", pretrained="a.pt", learning_rate=rate)
+    assert ClassificationSettings("data", pretrained="a.pt", learning_rate=1).learning_rate == 1
 
 
 def test_paths_are_not_reported_and_what_was_resolved_is() -> None:

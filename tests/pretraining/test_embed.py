@@ -51,7 +51,7 @@ def test_prepare_resizes_as_pillow_does_in_floats(shape: tuple[int, int]) -> Non
         (picture(1, 1, 0, 8), {}, "found torch.uint8 .1, 1, 0, 8."),
         (picture(1, 1, 8, 8), {"size": 0}, "expected an image size of 1 or more pixels, found 0"),
         (picture(1, 1, 8, 8), {"size": 7.5}, "found 7.5"),
-        (picture(1, 1, 8, 8), {"std": [0.0]}, "standard deviations above 0"),
+        (picture(1, 1, 8, 8), {"std": [0.0]}, "expected std to be a list of one number above 0 or three"),
         (picture(1, 1, 8, 8), {"mean": [0.1, 0.2]}, r"found \[0.1, 0.2\]"),
         (picture(1, 1, 8, 8), {"mean": "abc"}, "found 'abc'"),
     ],

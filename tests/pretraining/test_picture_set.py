@@ -298,6 +298,11 @@ def evaluated(images: dict[str, np.ndarray]) -> Examples:
     return Examples("Toy", ("no", "yes"), examples, list(images.values()), 1)
 
 
+def shown(path: Path) -> str:
+    """The name of a picture of pre-training in what an evaluation writes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def test_what_a_run_was_trained_on_is_read_again(colour: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("b/1.png\na/4.png\n")
     run = run_on(colour, tmp_path / "run", tmp_path / "list.txt")
@@ -332,9 +337,9 @@ def test_a_test_picture_that_was_trained_on_is_found(colour: Path, tmp_path: Pat
     for source in (colour, run_on(colour, tmp_path / "run"), [str(colour)]):
         found = check_leakage(examples, pretraining=source)
         table = found.table.set_index("kind")
-        assert table.loc["exact", ["image_a", "image_b"]].tolist() == ["b/1.png", "test/1"]
+        assert table.loc["exact", ["image_a", "image_b"]].tolist() == [shown(colour / "b" / "1.png"), "test/1"]
         assert table.loc["near", ["image_a", "image_b", "transform"]].tolist() == [
-            "a/2.png",
+            shown(colour / "a" / "2.png"),
             "val/1",
             "flip_left_right",
         ]
@@ -348,7 +353,23 @@ def test_a_test_picture_that_was_trained_on_is_found(colour: Path, tmp_path: Pat
         assert found.counts["pretraining_exact"] == found.counts["pretraining_near"] == 0
     save(colour / "grey.png", picture(9))  # what a training would ask about does not matter here
     both = check_leakage(examples, pretraining=[left_out, str(colour)]).table
-    assert both["image_a"].tolist() == [f"{colour}/b/1.png", f"{colour}/a/2.png"]
+    assert both["image_a"].tolist() == [shown(colour / "b" / "1.png"), shown(colour / "a" / "2.png")]
+
+
+def test_copies_of_a_picture_have_names_of_their_own(colour: Path, tmp_path: Path) -> None:
+    """In one folder and in several sources; a run names its pictures as their folder does."""
+    first, second = (np.asarray(Image.fromarray(picture(n, 3, 60 + n)).convert("L")) for n in (0, 3))
+    (colour / "c").mkdir()
+    (colour / "c" / "again.png").write_bytes((colour / "a" / "0.png").read_bytes())
+    run = run_on(colour, tmp_path / "run")
+    compressed = first.copy()
+    compressed[::7, ::5] ^= 3
+    examples = evaluated(unrelated() | {"test/1": compressed, "val/1": second})
+    one, other = shown(colour / "a" / "0.png"), shown(colour / "b" / "3.png")
+    for source, times in ((colour, 2), (run, 2), ([str(colour), run], 4)):
+        found = check_leakage(examples, pretraining=source).table.groupby("kind")["image_a"].agg(sorted)
+        assert found["near"] == [one, *(f"{one}-{number}" for number in range(2, times + 1))]
+        assert found["exact"] == [other]
 
 
 def test_patients_that_were_trained_on_are_found(colour: Path, tmp_path: Path) -> None:
@@ -364,7 +385,9 @@ def test_patients_that_were_trained_on_are_found(colour: Path, tmp_path: Path) -
     here = Examples(plain.task, plain.classes, tuple(examples), plain.images, 1)
     for source in (run, f"{colour}:{tmp_path / 't.csv'}"):
         table = check_leakage(here, pretraining=source).table
-        assert table[["kind", "image_a", "image_b"]].values.tolist() == [["patient", "a/2.png", "test/0"]]
+        assert table[["kind", "image_a", "image_b"]].values.tolist() == [
+            ["patient", shown(colour / "a" / "2.png"), "test/0"]
+        ]
     unknown = check_leakage(here, pretraining=colour)
     assert unknown.counts["pretraining_patients"] is None
     assert any("whether they share any is not known" in sentence for sentence in unknown.sentences)

@@ -460,10 +460,14 @@ def test_impossible_settings_are_refused_in_a_sentence(settings: dict[str, objec
 def test_views_refuse_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="at least one kind of view"):
         Views([], [0.5], [0.5])
-    with pytest.raises(ValueError, match="one channel or three"):
+    with pytest.raises(
+        ValueError, match=r"expected mean to be a list of one number or three, .* found \[0.5, 0.5\]: leave"
+    ):
         Views([PLAIN], [0.5, 0.5], [0.5, 0.5])
-    with pytest.raises(ValueError, match="std > 0"):
+    with pytest.raises(ValueError, match="expected std to be a list of one number above 0 or three"):
         Views([PLAIN], [0.5], [0.0])
+    with pytest.raises(ValueError, match="expected as many means as stds"):
+        Views([PLAIN], [0.5], [0.5] * 3)
     sizes = torch.tensor([[20, 20]])
     for images in (torch.zeros(1, 1, 20, 20), torch.zeros(1, 2, 20, 20, dtype=torch.uint8), torch.zeros(1, 20, 20)):
         with pytest.raises(ValueError, match="expected slices as uint8"):

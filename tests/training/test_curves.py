@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lessismore_transforms.cli.main import main
-from lessismore_transforms.training.curves import _panels, draw_curves, read_log
+from lessismore_transforms.training.curves import _panels, draw_curves, length_until, read_log
 
 LINES = [
     {"event": "begin", "step": 0},
@@ -50,6 +50,16 @@ def test_bad_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         read_log(tmp_path)
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step"')  # cut off by a kill
     assert read_log(tmp_path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("rest", ['{"step"', '{"step": 2}', "{\n"])  # what a kill left
+def test_the_length_of_a_log_until_a_step(tmp_path: Path, rest: str) -> None:
+    whole = ['{"event": "begin", "step": 0, "of": "é\u2028"}\n', '{"step": 1}\n', '{"step": 2, "loss": 3}\n']
+    (tmp_path / "log.jsonl").write_text("".join(whole) + rest, encoding="utf-8", newline="")
+    sizes = [len(line.encode()) for line in whole]
+    assert [length_until(tmp_path, step) for step in range(-1, 5)] == [
+        0, sizes[0], sum(sizes[:2]), sum(sizes), sum(sizes), sum(sizes)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("line", ["7", '"x"', "null", "[]", '{"step": "x", "loss": 1}', "{", '{"loss": 2.0}'])

@@ -215,6 +215,26 @@ def test_after_a_kill_the_log_goes_on_from_the_checkpoint(tmp_path: Path) -> Non
     assert [line["step"] for line in lines(tmp_path / "parts") if line.get("event") == "resume"] == [5]
 
 
+def test_a_resume_that_cannot_write_keeps_the_log(tmp_path: Path) -> None:
+    """As where it is killed before its first line: what stood there is not written again."""
+    limits = pytest.importorskip("resource")
+    first = Training(tmp_path, Plan(5, 12))
+    terminate(first, 7)
+    first.run()
+    before = (tmp_path / "log.jsonl").read_bytes()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 8, "loss": 1.0}\n{"st')  # of a step that comes again
+    again = Training(tmp_path, Plan(5, 12), resume=True)
+    allowed = limits.getrlimit(limits.RLIMIT_FSIZE)
+    limits.setrlimit(limits.RLIMIT_FSIZE, (0, allowed[1]))  # as on a full disk
+    try:
+        with pytest.raises(OutputError, match="cannot write to"):
+            again.run()
+    finally:
+        limits.setrlimit(limits.RLIMIT_FSIZE, allowed)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
 def test_accumulation_stops_and_logs_at_whole_steps(tmp_path: Path) -> None:
     plan = Plan(4, 8, accumulation=2)
     Training(tmp_path / "whole", plan).run()

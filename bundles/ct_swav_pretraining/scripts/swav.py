@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from lessismore_transforms.errors import UserError
+from lessismore_transforms.options import is_number
 from lessismore_transforms.pretraining.heads import projection_head
 from lessismore_transforms.training.plan import Plan
 from lessismore_transforms.training.precision import at_least_float32
@@ -208,12 +209,13 @@ class FreezePrototypes:
         plan: length of the training; it says what an epoch is, see `Plan.iterations_of`.
 
     Raises:
-        UserError: the unit is another one.
+        UserError: the unit is another one, or the length is no whole number from 0.
     """
 
     def __init__(self, network: SwAV, length: int = 313, *, unit: str = "iterations", plan: Plan | None = None) -> None:
         if unit not in UNITS:
             raise UserError(f"expected prototypes to be frozen for {' or '.join(UNITS)}, found {unit!r}; give one")
+        _check_length("freeze_prototypes", length)
         self.prototypes = network.prototypes
         self.length, self.unit = length, unit
         if plan is not None:
@@ -244,9 +246,13 @@ class StartQueue:
         network: the bare `SwAV`, as it is before DDP or torch.compile wraps it.
         epochs: number of epochs without a queue.
         plan: length of the training; where it counts steps it says what an epoch is, see `Plan.iterations_of`.
+
+    Raises:
+        UserError: the number of epochs is no whole number from 0.
     """
 
     def __init__(self, network: SwAV, epochs: int = 15, *, plan: Plan | None = None) -> None:
+        _check_length("queue_start_epoch", epochs)
         self.network, self.epochs = network, epochs
         self._iterations = None if plan is None else plan.iterations_of(epochs)
 
@@ -260,3 +266,8 @@ class StartQueue:
             self.network.queue_started = engine.state.epoch > self.epochs
         else:
             self.network.queue_started = engine.state.iteration > self._iterations
+
+
+def _check_length(name: str, length: int) -> None:
+    if not is_number(length, int) or length < 0:
+        raise UserError(f"expected {name} to be a whole number from 0, found {length!r}; 0 does without")

@@ -19,6 +19,7 @@ from lessismore_transforms.progress import progress_bar
 from lessismore_transforms.reduced.label_file import check_rows, first_of, read_rows
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.picture_list import find_table, rows_of_split
+from lessismore_transforms.reduced.picture_set import is_reduction
 from lessismore_transforms.reduction.hashing import dhash
 from lessismore_transforms.reduction.intensity import min_max_uint8
 from lessismore_transforms.volumes.pictures import with_channels
@@ -204,7 +205,7 @@ def _slices_of(
 ) -> dict[str, tuple[str, str, int]] | None:
     """Patient, volume and hash of each slice; None for pictures of a folder."""
     outputs = [dataset_dir] if isinstance(dataset_dir, (str, Path)) else dataset_dir
-    if not (Path(outputs[0]) / "manifest.json").is_file():
+    if not is_reduction(outputs[0]):
         return None
     found: dict[str, tuple[str, str, int]] = {}
     for output in outputs:

@@ -16,6 +16,7 @@ from ignite.engine import Engine, Events
 from lessismore_transforms.atomic import atomic_write, writing
 from lessismore_transforms.errors import IncompleteError, UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.picture_set import is_reduction
 from lessismore_transforms.transforms.picture import LoadPictured
 from lessismore_transforms.volumes.pictures import list_pictures
 from lessismore_transforms.wording import counted
@@ -55,7 +56,7 @@ class Pictures(torch.utils.data.Dataset[Any]):
         self.transform, self._load = transform, LoadPictured("image", channels, window)
         outputs = [Path(data)] if isinstance(data, (str, Path)) else [Path(output) for output in data]
         self._folder: Path | None = None
-        if len(outputs) > 1 or (outputs[0] / "manifest.json").is_file():
+        if len(outputs) > 1 or is_reduction(outputs[0]):
             self._slices = SliceSelectionDataset(outputs, selection)
             self.names = self._slices.slice_ids
         else:

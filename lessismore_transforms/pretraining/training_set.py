@@ -56,7 +56,7 @@ def open_dataset(
         return SliceSelectionDataset(folders, selection, removed=sampling == "rotate")
     if selection != "default":
         raise UserError(
-            f"expected an output of the reduction for selection {selection!r}, found no manifest.json in {folders[0]}: "
+            f"expected an output of the reduction for selection {selection!r}, found none in {folders[0]}: "
             "name the output, or choose pictures of a folder by --split"
         )
     if sampling == "rotate":

@@ -64,7 +64,7 @@ def outcomes(
         settings: of the probe.
     """
     own, of = labels[draw.train], [groups[row] for row in draw.train]
-    seed = 1000 * (settings.seed + draw.repeat) + (draw.fold or 0)
+    seed = 1_000_000 * settings.seed + 1000 * draw.repeat + (draw.fold or 0)  # of this draw alone
     known = draw_labels(own, of, settings.shares, seed=seed)  # (N, shares)
     basis = Basis.of(features[draw.train])
     train, test = basis(features[draw.train]), basis(features[draw.test])

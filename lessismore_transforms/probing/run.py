@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def probe(settings: ProbeSettings) -> Path:
             model, pictures.images, folder, batch_size=settings.batch_size, workers=settings.workers
         )
         work.learn(model, keys[model.name], features, leaks)
+    work.tell_leaks([model.name for model in models if model not in waiting], leaks)
     about = work.about(models, keys)
     write_json(settings.output_dir / PROBE, finite(about))
     table = work.compare([model.name for model in models], baseline)
@@ -198,6 +200,19 @@ class _Work:
                 counted(ends.count(False), "regression"),
                 model.name,
             )
+
+    def tell_leaks(self, names: Sequence[str], leaks: Mapping[str, Any]) -> None:
+        """Tell in the runs of networks that were there what leaks were found now; what was not looked for stays."""
+        known = {kind: found for kind, found in leaks.items() if found is not None}
+        if not leaks["checked"]:
+            return
+        for protocol, name in product(names_of(self.settings), names):
+            for number in self._numbers(protocol):
+                path = self._run(protocol, name, number) / METRICS_FILE
+                record = json.loads(path.read_text(encoding="utf-8"))
+                told = {**record["leakage"], **known}
+                if told != record["leakage"]:
+                    write_json(path, {**record, "leakage": told}, durable=False)
 
     def write(
         self, model: Model, key: str, number: int, draw: Draw, outcome: Outcome, leaks: Mapping[str, Any]

@@ -297,8 +297,9 @@ class SliceSelectionDataset:
                 for which, other, row in self._items
                 if which == number and row < 0 and other.startswith(volume)
             ]
-            found, crc32 = self._volumes[number][volume], self._sums[number][volume]
-            pixels = read_pixels(found, folder, self._settings[number], indices, crc32)
+            found, settings = self._volumes[number][volume], self._settings[number]
+            size, crc32 = self._sizes[number][volume], self._sums[number][volume]
+            pixels = read_pixels(found, folder, settings, indices, size=size, crc32=crc32)
             self._read = ((number, volume), dict(zip(indices, pixels, strict=True)))
         return self._read[1][index]
 

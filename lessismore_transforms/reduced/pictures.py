@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lessismore_transforms.errors import UserError
 from lessismore_transforms.reduced.dataset import SliceSelectionDataset
+from lessismore_transforms.reduced.picture_set import is_reduction
 from lessismore_transforms.volumes.pictures import SUFFIXES, read_picture
 
 
@@ -26,7 +27,7 @@ def images_in(source: str | Path, selection: str = "default") -> Iterator[tuple[
         ManifestError: the output is damaged, or has no such selection.
     """
     source = Path(source)
-    if (source / "manifest.json").is_file():
+    if is_reduction(source):
         slices = SliceSelectionDataset(source, selection)
         yield from ((name, slices.picture(index)) for index, name in enumerate(slices.slice_ids))
         return

@@ -1,4 +1,7 @@
-"""A selection of the slices of a data set: `selections/<name>.csv`, a row per slice, and `<name>.json`, its target."""
+"""A selection of the slices of a data set: `selections/<name>.csv`, a row per slice, and `<name>.json`, its target.
+
+The record holds the CRC32 of the table, so that the target of one selection is not taken for that of another.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from lessismore_transforms.atomic import write_json, writing
 from lessismore_transforms.errors import ManifestError, UserError, reading
 from lessismore_transforms.reduced.table_files import (
+    file_crc32,
     format_number,
     parse_column,
     parse_finite,
@@ -60,7 +64,7 @@ class Selection:
         """The selection `name` in `output_dir`.
 
         Raises:
-            ManifestError: there is none of that name, or it was damaged.
+            ManifestError: there is none of that name, or it was damaged, or the table is not the one of the record.
         """
         folder = Path(output_dir) / "selections"
         check_name(name)
@@ -82,6 +86,7 @@ class Selection:
             return value
 
         slices["distance"] = parse_column(slices["distance"].tolist(), parse_distance, table, "distance")
+        _check_record(record, {"slices": len(slices), "kept": int(slices["kept"].sum()), "crc32": file_crc32(table)})
         return cls(slices, target)
 
     @staticmethod
@@ -118,8 +123,10 @@ def write_selection(
     folder = output_dir / "selections"
     with writing(folder):
         folder.mkdir(exist_ok=True)
-    write_table(folder / f"{name}.csv", SELECTION_COLUMNS, rows)
-    write_json(folder / f"{name}.json", {"name": name, **target.as_dict(), "kept": kept, "slices": count})
+    table = folder / f"{name}.csv"
+    write_table(table, SELECTION_COLUMNS, rows)
+    found = {"kept": kept, "slices": count, "crc32": file_crc32(table)}
+    write_json(folder / f"{name}.json", {"name": name, **target.as_dict(), **found})
 
 
 def check_name(name: str) -> str:
@@ -131,6 +138,18 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
         raise UserError(f"expected a selection name of letters, digits, '_', '-' and '.', found {name!r}")
     return name
+
+
+def _check_record(record: Path, found: dict[str, Any]) -> None:
+    """Refuse a record that tells of another table; older ones hold no CRC32."""
+    told = read_record(record)
+    for name, value in found.items():
+        if told.get(name, value) != value:
+            raise ManifestError(
+                f"expected {record.stem}.csv to be the table that {record} tells of, with {name} {told[name]}, found "
+                f"{name} {value}, as an edit or an interrupted `select` leaves it: undo the edit, or "
+                f"{'reduce again' if record.stem == 'default' else 'make the selection again'}"
+            )
 
 
 def _parse_kept(text: str) -> bool:

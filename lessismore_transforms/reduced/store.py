@@ -249,28 +249,45 @@ def find_again(manifest: Manifest, dataset_dir: Path) -> dict[str, Volume]:
 
 
 def read_pixels(
-    volume: Volume, dataset_dir: Path, settings: Mapping[str, Any], indices: Iterable[int], crc32: str | None = None
+    volume: Volume,
+    dataset_dir: Path,
+    settings: Mapping[str, Any],
+    indices: Iterable[int],
+    *,
+    size: tuple[int, int],
+    crc32: str,
 ) -> NDArray[np.uint8]:
     """Training pixels (k, rows, columns) of some slices of a volume, in the order of `indices`, read from its files.
 
+    Args:
+        volume: as it is found now.
+        dataset_dir: the folder that was reduced.
+        settings: of the manifest.
+        indices: of the slices.
+        size: rows and columns of the volume's slices in the manifest.
+        crc32: checksum of the volume's files in the manifest.
+
     Raises:
         VolumeError: the volume cannot be read.
-        ManifestError: one of the slices cannot be read, or the files are not those with the checksum `crc32`.
+        ManifestError: one of the slices cannot be read, or the files are not those that were reduced.
     """
+    changed = f"{volume.path} changed since it was reduced: reduce again"
+    if volume.shape[1:] != size:
+        raise ManifestError(changed)
     indices = list(indices)
     wanted = set(indices)
     pictures: dict[int, NDArray[np.uint8]] = {}
     crc = Crc32()
     with reading(dataset_dir / volume.path, VolumeError):
-        for ct_slice in read_slices(volume, dataset_dir, crc):
+        for ct_slice in read_slices(volume, dataset_dir, crc, memory_mb=None):  # slices of this size were reduced
             if ct_slice.index in wanted:
                 if ct_slice.reason:
                     raise ManifestError(f"slice {ct_slice.index} can no longer be read: {ct_slice.reason}")
                 _, pictures[ct_slice.index] = to_pixels(
                     ct_slice, volume.format, settings["pixels"], as_released=settings["as_released"]
                 )
-    if crc32 not in (None, str(crc)):
-        raise ManifestError(f"{volume.path} changed since it was reduced: reduce again")
+    if crc32 != str(crc):
+        raise ManifestError(changed)
     return np.stack([pictures[index] for index in indices])
 
 
@@ -314,9 +331,11 @@ def _fill_store(output_dir: Path, selection: Selection, dataset_dir: str | Path 
         return 0
     folder = last_dataset_dir(output_dir) if dataset_dir is None else Path(dataset_dir)
     volumes = find_again(manifest, folder)
-    sums = {record["volume"]: record["crc32"] for record in manifest.volumes}
+    records = {record["volume"]: record for record in manifest.volumes}
     for volume, indices in progress_bar(lacking.items(), desc="fill store", unit=" volumes"):
-        pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, sums[volume])
+        record = records[volume]
+        size, crc32 = (record["height"], record["width"]), record["crc32"]
+        pixels = read_pixels(volumes[volume], folder, manifest.settings, indices, size=size, crc32=crc32)
         path = output_dir / STORE / f"{volume}.npy"
         if stored[volume]:
             pixels = np.concatenate([open_array(path), pixels])

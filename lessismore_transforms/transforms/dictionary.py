@@ -90,7 +90,8 @@ class SelectSlicesd(MapTransform, InvertibleTransform):  # type: ignore[misc]
         rule: `exemplars` (default with a HASH threshold) or `pairs` (default else).
         slice_dim: axis of the slices, counted as in the array (C, x, y, z).
         allow_missing_keys: leave out volumes that are not there.
-        source_key: rank only this volume, and keep the same slices of every key, for instance of a label.
+        source_key: rank only this volume, and keep the same slices of every key, for instance of a label. It has to be
+            there wherever one of the keys is.
         step: keep every step-th slice; `every_n` only.
         step_mm: keep a slice every so many mm; `every_n` only.
         offset: of the first slice to keep, in slices or mm; `every_n` only.
@@ -102,7 +103,7 @@ class SelectSlicesd(MapTransform, InvertibleTransform):  # type: ignore[misc]
 
     Raises:
         UserError: the method or rule is unknown, a value is out of range, or two options exclude each other; in a call,
-            a volume is not on the grid of the source.
+            the source is missing, or a volume is not on its grid.
     """
 
     backend = SelectSlices.backend
@@ -151,6 +152,11 @@ class SelectSlicesd(MapTransform, InvertibleTransform):  # type: ignore[misc]
         kept: dict[Hashable, NDArray[np.int64]] = {}
         for key in self.key_iterator(data):
             source = key if self.source_key is None else self.source_key
+            if source not in data:
+                raise UserError(
+                    f"expected the source_key {source!r}, whose slices are ranked, found only "
+                    f"{', '.join(map(repr, data))}: load it before, or name another one"
+                )
             if source not in kept:
                 kept[source] = self.select.kept_slices(data[source])
             if data[key].shape[1:] != data[source].shape[1:]:

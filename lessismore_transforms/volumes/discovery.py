@@ -177,7 +177,7 @@ _READERS = {"nifti": nifti.read, "itk": itk_files.read, "images": images.read}
 
 
 def read_slices(
-    volume: Volume, root: str | Path, crc: Crc32 | None = None, *, memory_mb: int = MEMORY_MB
+    volume: Volume, root: str | Path, crc: Crc32 | None = None, *, memory_mb: int | None = MEMORY_MB
 ) -> Iterator[Slice]:
     """Stream the slices of `volume` in HU, each once, in the order they are stored.
 
@@ -187,13 +187,14 @@ def read_slices(
         volume: as `find_volumes` found it below `root`.
         root: the data set's folder.
         crc: checksum that is fed the bytes of the volume's files; complete when the iterator is exhausted.
-        memory_mb: what reading may take; a slice that would take more is refused before it is read.
+        memory_mb: what reading may take; a slice that would take more is refused before it is read. None where the
+            size of the slices is known to be right.
 
     Raises:
         VolumeError: the volume's file is damaged; a damaged file of a series comes as a slice with a `reason` instead.
     """
     count, rows, columns = volume.shape
-    if rows * columns > most_pixels(memory_mb):
+    if memory_mb is not None and rows * columns > most_pixels(memory_mb):
         raise VolumeError(
             f"{printable(volume.path)}: a slice of {rows:,} x {columns:,} pixels needs more than the {memory_mb} MB "
             f"that reading may take: copy it again if its {counted(count, 'slice')} are smaller, or raise the limit"

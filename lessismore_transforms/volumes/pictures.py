@@ -25,7 +25,7 @@ from lessismore_transforms.volumes import dicom, read_slices
 from lessismore_transforms.volumes.images import SUFFIXES
 from lessismore_transforms.volumes.picture_files import is_grey, open_picture, why_unreadable
 from lessismore_transforms.volumes.pixels import AIR_HU
-from lessismore_transforms.volumes.volume import to_hu
+from lessismore_transforms.volumes.volume import Volume, to_hu
 from lessismore_transforms.wording import counted
 
 __all__ = [
@@ -46,8 +46,8 @@ class PictureHeader:
     """What the header of a picture tells.
 
     Args:
-        height: rows as stored, pixels.
-        width: columns as stored, pixels.
+        height: rows as `read_image` gives them, pixels.
+        width: columns as `read_image` gives them, pixels.
         channels: 1 for grey, 3 for colour.
         patient: PatientID of DICOM, empty where there is none. Private: write its hash only.
     """
@@ -196,6 +196,8 @@ def _dicom_header(path: Path) -> PictureHeader:
     if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
         raise UserError(f"expected one picture, found {counted(frames, 'frame')}")
     channels = 3 if header.get("SamplesPerPixel") == 3 else 1
+    if (found := _as_slice(path)) is not None:
+        _, height, width = found[0].shape  # turned upright
     return PictureHeader(height, width, channels, str(header.get("PatientID", "")).strip())
 
 
@@ -211,17 +213,24 @@ def _is_picture(path: Path, suffixes: tuple[str, ...], *, with_dicom: bool) -> b
 
 def _read_dicom(path: Path, windows: Sequence[Window]) -> Picture:
     """One DICOM picture, (H, W) or (H, W, 3): read as a slice of a CT volume if it is one, else by pydicom."""
-    headers = dicom.read_headers(path.name, path.parent)
-    header = headers[0]
-    if len(headers) > 1 or not isinstance(header, dicom.Header):
+    found = _as_slice(path)
+    if found is None:
         return _read_other(path, windows)
-    volumes, _ = dicom.build_volumes([header])
-    if not volumes:
-        return _read_other(path, windows)
-    (ct_slice,) = read_slices(volumes[0], path.parent)
+    volume, header = found
+    (ct_slice,) = read_slices(volume, path.parent)
     if ct_slice.reason:
         raise UserError(ct_slice.reason)
     return _shown(ct_slice.hu, windows, hu=header.rescale is not None)
+
+
+def _as_slice(path: Path) -> tuple[Volume, dicom.Header] | None:
+    """A DICOM file as a volume of its one slice, with its header; None where it holds no slice of CT, or several."""
+    headers = dicom.read_headers(path.name, path.parent)
+    header = headers[0]
+    if len(headers) > 1 or not isinstance(header, dicom.Header):
+        return None
+    volumes, _ = dicom.build_volumes([header])
+    return (volumes[0], header) if volumes else None
 
 
 def _read_other(path: Path, windows: Sequence[Window]) -> Picture:

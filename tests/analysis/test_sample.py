@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,14 @@ def test_slices_of_an_output_bring_patient_volume_and_hash(small_data: Path, tmp
     assert list(sample.groups) == slices["patient"].tolist()
     assert sample.unit == "patient"
     assert len(set(zip(sample.volumes.tolist(), slices["volume"], strict=True))) == len(set(slices["volume"]))
+
+
+def test_a_manifest_of_the_user_s_own_makes_no_output_of_a_folder(explained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(explained / "pictures", tmp_path / "pictures")
+    (folder / "manifest.json").write_text("{}")
+    expected, found = (read_sample(each, size=8) for each in (explained / "pictures", folder))
+    assert found.names == expected.names
+    assert torch.equal(found.images, expected.images)
 
 
 def test_a_picture_that_cannot_be_read_is_told(explained: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,11 +271,35 @@ def test_which_kind_a_folder_is(colour: Path, tmp_path: Path, reduced: Path) -> 
     for settings in ({"split": "train.txt"}, {"channels": 3}):
         with pytest.raises(UserError, match=rf"expected one folder of pictures for {next(iter(settings))}"):
             open_dataset(reduced, **settings)
-    with pytest.raises(UserError, match=r"for selection 'hash3', found no manifest.json in .*colour"):
+    with pytest.raises(UserError, match=r"for selection 'hash3', found none in .*colour"):
         open_dataset(colour, "hash3")
-    (colour / "parts").mkdir()  # an unfinished reduction that wrote pictures is no folder of pictures
+    (colour / "parts").mkdir()
+    (colour / "parts" / "settings.json").touch()  # an unfinished reduction that wrote pictures is no folder of pictures
     with pytest.raises(ManifestError, match=r"manifest.json is missing: expected the output folder of a finished"):
         open_dataset(colour)
+
+
+def test_pictures_beside_files_of_any_names_are_no_reduction(colour: Path) -> None:
+    expected = PictureSet(colour).identity()
+    for name in ("manifest.json", "manifest.csv", "run.jsonl"):
+        (colour / name).write_text("of the user's own")
+    for folder in ("parts", "selections", "store"):
+        (colour / folder).mkdir()
+    (colour / "a" / "0.png").rename(colour / "parts" / "0.png")
+    dataset = open_dataset(colour)
+    assert isinstance(dataset, PictureSet)
+    assert "parts/0.png" in dataset.slice_ids
+    (colour / "parts" / "0.png").rename(colour / "a" / "0.png")
+    assert open_dataset(colour).identity() == expected
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "manifest.csv"])
+def test_a_reduction_that_lost_a_file_is_no_folder_of_pictures(reduced: Path, tmp_path: Path, lost: str) -> None:
+    output = shutil.copytree(reduced, tmp_path / "out")
+    (output / lost).unlink()
+    save(output / "0.png", picture(1))
+    with pytest.raises(ManifestError, match=f"{lost} is missing"):
+        open_dataset(output)
 
 
 # What a run leaves, and who reads it.

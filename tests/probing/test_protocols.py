@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lessismore_transforms.classification.metrics import auc
-from lessismore_transforms.probing.draws import draw_folds
+from lessismore_transforms.probing.draws import draw_folds, draw_official
 from lessismore_transforms.probing.protocols import outcomes
 from lessismore_transforms.probing.settings import ProbeSettings
 
@@ -44,3 +44,15 @@ def test_pictures_of_the_test_part_change_nothing_that_is_chosen() -> None:
     one, other = (outcomes(x, labels, groups, 2, draw, settings) for x in (features, changed))
     assert [each.about for each in one] == [each.about for each in other]
     assert [each.trained_on for each in one] == [48, 10, 48]
+
+
+def test_repeats_of_one_seed_are_not_those_of_the_next() -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(60, 20)), np.arange(60) % 2
+    draws = draw_official(["train"] * 40 + ["test"] * 20, repeats=2)
+    few = [
+        outcomes(features, labels, [f"{n}" for n in range(60)], 2, draw, settings)[1].probabilities
+        for settings in (dataclasses.replace(SETTINGS, fractions=(0.2, 1.0), repeats=2, seed=seed) for seed in (0, 1))
+        for draw in draws
+    ]
+    assert len({each.tobytes() for each in few}) == 4

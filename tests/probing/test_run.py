@@ -263,6 +263,17 @@ def test_leaks_are_looked_for_in_all_folds_also_when_the_numbers_are_there(
     (tmp_path / "seen").mkdir()
     last = next(name for name, number in folds.items() if number == 2)
     shutil.copy(tmp_path / "pictures" / last, tmp_path / "seen")
+    for path in (tmp_path / "seen", None):  # looked for now; and not, so that what was found before stays
+        before = out / "logistic" / "own" / "run_01" / "predictions.csv"
+        predictions = before.read_bytes()
+        assert probe(tmp_path, out, *few, *(() if path is None else ("--pretraining", path))) == 0
+        again = json.loads((out / "knn" / "own" / "run_00" / "metrics.json").read_text())
+        assert again == {**run, "leakage": again["leakage"]}
+        assert again["leakage"].items() > run["leakage"].items()
+        assert again["leakage"]["pretraining_exact"] == 1
+        assert before.read_bytes() == predictions
+    assert probe(tmp_path, out, *few, "--leakage", "ignore", "--pretraining", tmp_path / "seen") == 0
+    assert json.loads((out / "knn" / "own" / "run_00" / "metrics.json").read_text()) == again
     capsys.readouterr()
     assert probe(tmp_path, out, *few, "--leakage", "fail", "--pretraining", tmp_path / "seen") == 2
     assert "expected nothing in two places, found pairs (" in capsys.readouterr().err

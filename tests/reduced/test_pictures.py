@@ -42,6 +42,12 @@ def test_images_of_a_folder_and_of_an_output(small_data, pictures, tmp_path_fact
     assert all(image.dtype == np.uint8 and image.shape == (48, 48) for image in kept.values())
 
 
+def test_a_manifest_of_the_user_s_own_makes_no_output_of_a_folder(pictures, tmp_path):
+    Image.fromarray(pictures[0][1]).save(tmp_path / "a.png")
+    (tmp_path / "manifest.json").write_text("{}")
+    assert list(dict(images_in(tmp_path))) == ["a.png"]
+
+
 def test_folders_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(ValueError, match="expected PNG or JPEG files or an output of `reduce`"):
         list(images_in(tmp_path))

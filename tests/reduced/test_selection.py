@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
+from helpers import tree
 
 from lessismore_transforms.errors import ManifestError
 from lessismore_transforms.reduced.manifest import Manifest
@@ -28,7 +30,50 @@ def test_a_selection_reads_as_it_was_written(finished: Path, tmp_path: Path) -> 
         "fraction": None,
         "kept": len(again.kept_ids),
         "slices": 96,
+        "crc32": f"0x{zlib.crc32((tmp_path / 'selections' / 'nine.csv').read_bytes()):08x}",
     }
+    before = tree(tmp_path)
+    selection.write(tmp_path, "nine")
+    assert tree(tmp_path) == before
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_table_that_is_not_the_one_of_the_record_is_refused(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    select(output, Target.of(threshold=12), "mine")
+    with monkeypatch.context() as stopped:
+        stopped.setattr("lessismore_transforms.reduced.selection.write_json", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            select(output, Target.of(threshold=3), "mine")
+    with pytest.raises(ManifestError, match=r"expected mine.csv to be the table that .*mine.json tells of, with kept"):
+        Selection.read(output, "mine")
+    select(output, Target.of(threshold=3), "mine")
+    assert Selection.read(output, "mine").target.threshold == 3
+
+
+def test_as_many_other_slices_are_not_those_of_the_record(output: Path) -> None:
+    for seed in (0, 1):
+        select(output, Target.of(method="random", fraction=0.5, seed=seed), f"random{seed}")
+    table, other = (output / "selections" / f"random{seed}.csv" for seed in (0, 1))
+    assert other.read_bytes() != table.read_bytes()
+    table.write_bytes(other.read_bytes())
+    with pytest.raises(ManifestError, match=r"random0.json tells of, with crc32 0x[0-9a-f]{8}, found crc32 0x"):
+        Selection.read(output, "random0")
+
+
+def test_a_record_without_a_checksum_is_read_and_its_counts_are_checked(output: Path) -> None:
+    select(output, Target.of(threshold=12), "older")
+    record = output / "selections" / "older.json"
+    told = json.loads(record.read_text())
+    del told["crc32"]
+    record.write_text(json.dumps(told))
+    assert len(Selection.read(output, "older").kept_ids) == told["kept"]
+    for name in ("kept", "slices"):
+        record.write_text(json.dumps({**told, name: told[name] + 1}))
+        with pytest.raises(ManifestError, match=rf"{name} {told[name] + 1}, found {name} {told[name]}, "):
+            Selection.read(output, "older")
 
 
 def test_a_selection_that_is_not_there_names_those_that_are(output: Path) -> None:

@@ -49,17 +49,36 @@ def test_a_lost_file_of_the_store_is_made_again(small_data: Path, tmp_path: Path
     assert lost.read_bytes() == before
 
 
-def test_changed_files_are_not_taken_into_a_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [32, 40])
+def test_changed_files_are_not_taken_into_a_store(tmp_path: Path, size: int) -> None:
     path = write_nifti(phantom_scan(0, slices=8, size=32), tmp_path / "data" / "ct.nii.gz")
     reduce_dataset(tmp_path / "data", tmp_path / "out", Settings(Target.of(threshold=12)), workers=0)
     selection, lacking = select(tmp_path / "out", Target.of(method="all"), "all")
     assert lacking
     path.unlink()
-    write_nifti(phantom_scan(1, slices=8, size=32), path)
+    write_nifti(phantom_scan(1, slices=8, size=size), path)
     before = tree(tmp_path / "out")
     with pytest.raises(ManifestError, match=r"ct\.nii\.gz changed since it was reduced: reduce again"):
         fill_store(tmp_path / "out", selection)
     assert tree(tmp_path / "out") == before
+
+
+def test_slices_for_which_the_memory_limit_was_raised_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nifti(phantom_scan(0, slices=8, size=72), tmp_path / "data" / "ct.nii.gz")
+    monkeypatch.setattr("lessismore_transforms.volumes.discovery.most_pixels", lambda memory_mb: memory_mb)  # 5184 here
+    settings = Settings(Target.of(threshold=12), memory_mb=5184)
+    assert reduce_dataset(tmp_path / "data", tmp_path / "out", settings, workers=0).failures == []
+    selection, lacking = select(tmp_path / "out", Target.of(method="all"), "all")
+    assert lacking
+    with pytest.warns(UserWarning, match="not in the store"):
+        direct = list(SliceSelectionDataset(tmp_path / "out", "all"))
+    assert fill_store(tmp_path / "out", selection) == lacking
+    stored = list(SliceSelectionDataset(tmp_path / "out", "all"))
+    assert len(stored) == 8
+    for one, other in zip(direct, stored, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
 
 
 @pytest.mark.parametrize(

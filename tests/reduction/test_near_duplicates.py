@@ -11,7 +11,15 @@ from PIL import Image
 from lessismore_transforms.phantom import phantom_scan
 from lessismore_transforms.reduced.pictures import images_in
 from lessismore_transforms.reduction.intensity import Window, min_max_uint8, window_uint8
-from lessismore_transforms.reduction.near_duplicates import CORRELATION, RADIUS, TRANSFORMS, near_duplicates
+from lessismore_transforms.reduction.near_duplicates import (
+    CORRELATION,
+    RADIUS,
+    TRANSFORMS,
+    _directions,
+    _multiply_fields,
+    _multiply_whole,
+    near_duplicates,
+)
 from lessismore_transforms.volumes import find_volumes, read_slices
 
 
@@ -197,6 +205,37 @@ def test_correlations_equal_a_slow_implementation(pictures):
             assert row["correlation"] == pytest.approx(max(scores), abs=0.01)  # directions have 8 bits
             assert row["transform"] == scores[max(scores)]
     assert 4 <= len(found) < 16
+
+
+def plain_products(one, other, field, shift):
+    """The same sum in whole numbers, each field at its best place in the other image, around which all is 0."""
+    padded, total = np.pad(other.astype(np.int64), ((0, 0), (shift, shift), (shift, shift))), 0
+    for top, left in itertools.product(range(0, one.shape[1], field), repeat=2):
+        part = one[:, top : top + field, left : left + field].astype(np.int64)
+        places = itertools.product(range(top, top + 2 * shift + 1), range(left, left + 2 * shift + 1))
+        total += max(0, *((part * padded[:, y : y + field, x : x + field]).sum() for y, x in places))
+    return total
+
+
+@pytest.mark.parametrize(
+    ("multiply", "side", "field", "shift"), [(_multiply_whole, 32, 32, 1), (_multiply_fields, 64, 16, 3)]
+)
+def test_what_a_shift_brings_beyond_the_border_counts_nothing(multiply, side, field, shift):
+    rng = np.random.default_rng(7)
+    stripes = np.zeros((4, side, side), np.uint8)
+    for number, edge in enumerate((2, side - 2)):  # gradients beside the left or the right border, the upper or lower
+        stripes[number, :, edge:], stripes[2 + number, edge:] = 255, 255
+    images = _directions(np.concatenate([rng.integers(0, 256, (4, side, side), np.uint8), stripes]))
+    assert all(images[:, :, y, 1:-1].any() and images[:, :, 1:-1, y].any() for y in (1, -2))
+    assert not any(images[:, :, y].any() or images[..., y].any() for y in (0, -1))
+    first, second = (each.ravel() for each in np.mgrid[: len(images), : len(images)])
+    products = np.empty(len(first), np.int64)
+    multiply(images, images, first, second, products)
+    expected = [plain_products(images[i], images[j], field, shift) for i, j in zip(first, second, strict=True)]
+    assert products.tolist() == expected
+    left, right = products.reshape(8, 8)[4, [4, 5]]
+    assert left == 2 * 127**2 * (side - 2)  # two columns of the whole height, but for its ends
+    assert right == 0
 
 
 def test_images_without_features_match_nothing(pictures):

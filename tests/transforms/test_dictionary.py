@@ -203,6 +203,18 @@ def test_other_keys_keep_the_slices_of_the_source(keys):
         SelectSlicesd(keys, threshold=0, source_key="image")({"image": image, "label": label[..., :11]})
 
 
+@pytest.mark.parametrize("allow", [False, True])
+def test_a_source_that_is_missing_is_told(allow):
+    select = SelectSlicesd(["image", "label"], source_key="x", allow_missing_keys=allow)
+    volume = torch.rand(1, 8, 8, 10)
+    with pytest.raises(UserError, match=r"expected the source_key 'x', .* found only 'image', 'label': load it before"):
+        select({"image": volume, "label": volume})
+
+
+def test_without_any_of_the_keys_no_source_is_needed():
+    assert SelectSlicesd("image", source_key="x", allow_missing_keys=True)({"label": 1}) == {"label": 1}
+
+
 def test_an_inverse_puts_the_slices_back_and_fills_the_others(nifti):
     chain = Compose(
         [

@@ -158,6 +158,28 @@ def test_dicom_that_is_no_slice_of_a_volume(small_data, tmp_path):
     np.testing.assert_array_equal(np.sort(read_image(no_hu, window="brain"), axis=None), np.sort(stretched, axis=None))
 
 
+@pytest.mark.parametrize(
+    ("directions", "turned"),
+    [
+        ([1, 0, 0, 0, 1, 0], False),
+        ([0, 1, 0, 1, 0, 0], True),
+        ([0, -1, 0, 0, 0, -1], False),
+        ([0, 0, -1, 0, 1, 0], True),
+    ],
+)
+def test_the_size_of_dicom_is_that_of_the_picture_that_is_read(small_data, tmp_path, directions, turned):
+    source = slice_file(small_data)
+    stored = pydicom.dcmread(source).pixel_array[:30, :40]
+    cut = {"Rows": 30, "Columns": 40, "PixelData": stored.tobytes(), "PatientID": "someone"}
+    path = changed(source, tmp_path / "a.dcm", ImageOrientationPatient=directions, **cut)
+    expected = (40, 30) if turned else (30, 40)
+    assert read_image(path).shape == expected
+    assert read_header(path) == PictureHeader(*expected, channels=1, patient="someone")
+    as_stored = changed(path, tmp_path / "b.dcm", ImagePositionPatient=None)  # no slice: it is not turned
+    assert read_image(as_stored).shape == (30, 40)
+    assert read_header(as_stored) == PictureHeader(30, 40, channels=1, patient="someone")
+
+
 def test_dicom_in_colour_and_with_frames(small_data, tmp_path):
     elements = {"Modality": "OT", "SOPClassUID": SecondaryCaptureImageStorage, "Rows": 2, "Columns": 3}
     elements |= {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}

@@ -15,8 +15,7 @@ PATIENT_COLUMNS = ("patient", "patient_id")
 GROUP_COLUMNS = ("group", "source")
 SPLIT_COLUMN = "split"
 _END = "end"  # a line behind the last one, which is a row unless a quotation mark is open
-_SLICE_COLUMNS = ("index", "volume")  # what tells where a slice is, beside its slice_id
-_NO_LABELS = (*FILE_COLUMNS, "slice_id", *_SLICE_COLUMNS, *PATIENT_COLUMNS, *GROUP_COLUMNS, SPLIT_COLUMN)
+_NO_LABELS = (*FILE_COLUMNS, "slice_id", "index", "volume", *PATIENT_COLUMNS, *GROUP_COLUMNS, SPLIT_COLUMN)
 
 
 class Row(dict[str, str]):
@@ -103,8 +102,6 @@ def find_label_column(table: Path, columns: Sequence[str], named: str | None, *,
     others = [name for name in columns if name not in (*_NO_LABELS, groups)]
     if "label" in others:
         return "label"
-    if not others and "slice_id" not in columns:  # these names are the user's own
-        others = [name for name in _SLICE_COLUMNS if name in columns and name != groups]
     if len(others) != 1:
         raise UserError(
             f"{table}: expected one column of labels, found {', '.join(others) or 'none'}: name it with --{setting}"

@@ -12,26 +12,8 @@ source scripts/environment.sh
 
 folder="${given:-demo}"
 marker="$folder/.lessismore-demo"
-results=(analysis out probe_out run covid finetuned scratch)
 
-is_empty() {
-  [[ ! -e "$folder" ]] || [[ -d "$folder" && -z "$(ls -A "$folder")" ]]
-}
-
-# Whether the default folder is of a demo from before there was a marker: only what it writes, beside the data it draws.
-is_old_demo() {
-  local path names first=""
-  [[ -z "$given" && -f "$folder/data/labels.csv" ]] || return 1
-  IFS= read -r first <"$folder/data/labels.csv" || true
-  [[ "${first%$'\r'}" == "slice_id,path,index,region,lesion" ]] || return 1
-  names="$(printf '%s/' "" data probe_data "${results[@]}")"
-  shopt -s dotglob
-  for path in "$folder"/*; do
-    [[ "$names" == *"/${path##*/}/"* ]] || return 1
-  done
-}
-
-if ! is_empty && [[ ! -f "$marker" ]] && ! is_old_demo; then
+if [[ -e "$folder" && ! -f "$marker" ]] && { [[ ! -d "$folder" ]] || [[ -n "$(ls -A "$folder")" ]]; }; then
   echo "error: expected a new or empty folder, or that of an earlier demo, found others' files in $folder: name another" >&2
   exit 2
 fi
@@ -40,7 +22,9 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # threads of tiny networks wait f
 
 mkdir -p "$folder"
 touch "$marker"
-rm -rf "${results[@]/#/$folder/}"
+for name in analysis out probe_out run covid finetuned scratch; do
+  rm -rf "${folder:?}/$name"
+done
 
 echo "== reduce"
 python -m lessismore_transforms demo-data "$folder/data"

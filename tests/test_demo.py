@@ -37,13 +37,6 @@ def write(folder: Path, *names: str) -> list[Path]:
     return paths
 
 
-def write_old_demo(folder: Path, header: str = "slice_id,path,index,region,lesion") -> list[Path]:
-    """Write what the demo left before it had a marker; return the results."""
-    (folder / "data").mkdir(parents=True)
-    (folder / "data" / "labels.csv").write_text(f"{header}\n")
-    return write(folder, "probe_data", *RESULTS)[1:]
-
-
 @pytest.mark.parametrize("name", [*RESULTS, "thesis"])
 def test_a_folder_with_files_of_the_user_is_refused_and_left_as_it_is(
     checkout: Path, tmp_path: Path, name: str
@@ -84,32 +77,9 @@ def test_a_demo_replaces_the_results_of_the_one_before(checkout: Path, tmp_path:
     assert not any(path.parent.exists() for path in old)
 
 
-def test_the_default_folder_may_be_of_a_demo_without_a_marker(checkout: Path, tmp_path: Path) -> None:
-    old = write_old_demo(checkout / "demo")
-    assert call(checkout, cwd=tmp_path).returncode == 0
-    assert not any(path.exists() for path in old)
-    assert (checkout / "demo" / "probe_data" / "mine.txt").is_file()
-
-
-@pytest.mark.parametrize("more", ["notes", ".hidden", "run covid"])
-def test_other_files_in_the_default_folder_are_not_of_a_demo(checkout: Path, tmp_path: Path, more: str) -> None:
-    old = [*write_old_demo(checkout / "demo"), *write(checkout / "demo", more)]
-    assert call(checkout, cwd=tmp_path).returncode == 2
-    assert all(path.is_file() for path in old)
-
-
-def test_only_the_default_folder_with_the_demos_own_data_is_known_without_a_marker(
-    checkout: Path, tmp_path: Path
-) -> None:
-    old = [*write_old_demo(tmp_path / "study"), *write_old_demo(checkout / "demo", "slice_id,label")]
-    assert call(checkout, "study", cwd=tmp_path).returncode == 2
-    assert call(checkout, cwd=tmp_path).returncode == 2
-    assert all(path.is_file() for path in old)
-
-
-def test_the_demos_data_are_known_by_what_demo_data_writes(tmp_path: Path) -> None:
-    from lessismore_transforms.phantom import write_demo_data
-
-    write_demo_data(tmp_path / "data", patients=1, slices=2, size=16)
-    first = (tmp_path / "data" / "labels.csv").read_text().splitlines()[0]
-    assert f'== "{first}" ]]' in (ROOT / "scripts" / "demo.sh").read_text()
+def test_a_name_with_letters_of_the_shell_is_that_very_folder(checkout: Path, tmp_path: Path) -> None:
+    (other,) = write(tmp_path / "ab", "out")
+    assert call(checkout, "a&b", cwd=tmp_path).returncode == 0
+    (old,) = write(tmp_path / "a&b", "out")
+    assert call(checkout, "a&b", cwd=tmp_path).returncode == 0
+    assert (old.exists(), other.read_text()) == (False, "results of months")

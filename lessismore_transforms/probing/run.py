@@ -24,7 +24,7 @@ from lessismore_transforms.atomic import finite, write_json, writing
 from lessismore_transforms.classification.comparison import LEVEL, Table, make_table
 from lessismore_transforms.classification.evaluation import check_positive, experiment
 from lessismore_transforms.classification.examples import digest
-from lessismore_transforms.classification.finished_runs import METRICS_FILE
+from lessismore_transforms.classification.finished_runs import LEAKS, METRICS_FILE
 from lessismore_transforms.classification.leakage import check_leakage
 from lessismore_transforms.classification.metrics import confusion, score
 from lessismore_transforms.classification.predictions import PREDICTIONS, Predictions
@@ -202,7 +202,7 @@ class _Work:
             )
 
     def tell_leaks(self, names: Sequence[str], leaks: Mapping[str, Any]) -> None:
-        """Tell in the runs of networks that were there what leaks were found now; what was not looked for stays."""
+        """Tell in the runs that were there what leaks were found now, too; of each kind the larger number counts."""
         known = {kind: found for kind, found in leaks.items() if found is not None}
         if not leaks["checked"]:
             return
@@ -210,8 +210,10 @@ class _Work:
             for number in self._numbers(protocol):
                 path = self._run(protocol, name, number) / METRICS_FILE
                 record = json.loads(path.read_text(encoding="utf-8"))
-                told = {**record["leakage"], **known}
-                if told != record["leakage"]:
+                before = record["leakage"]
+                counts = {kind: max(known[kind], before.get(kind) or 0) for kind in LEAKS if kind in known}
+                told = {**before, **known, **counts}
+                if told != before:
                     write_json(path, {**record, "leakage": told}, durable=False)
 
     def write(

@@ -161,7 +161,7 @@ MISTAKES = [
     ({"dataset_dir": "{place}/empty"}, "expected PNG, JPEG, TIFF or DICOM files or an output of `reduce` in {place}/"),
     ({"batchsize": 2}, "the bundle has no setting 'batchsize': the closest one is 'batch_size'"),
     ({"device": "gpu"}, "expected a device that this machine has, found 'gpu'"),
-    ({"mean": "dark"}, "expected 1 or 3 means, and as many standard deviations above 0, found 'dark' and [0.3]"),
+    ({"mean": "dark"}, "expected mean to be a list of one number or three, such as [0.18], found 'dark': take"),
     ({"image_size": 0}, "expected an image size of 1 or more pixels, found 0"),
     ({"format": "xlsx"}, "expected a format out of csv, npy, found 'xlsx'"),
 ]

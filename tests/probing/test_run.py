@@ -263,7 +263,13 @@ def test_leaks_are_looked_for_in_all_folds_also_when_the_numbers_are_there(
     (tmp_path / "seen").mkdir()
     last = next(name for name, number in folds.items() if number == 2)
     shutil.copy(tmp_path / "pictures" / last, tmp_path / "seen")
-    for path in (tmp_path / "seen", None):  # looked for now; and not, so that what was found before stays
+    (tmp_path / "other").mkdir()
+    Image.fromarray(np.eye(40, dtype=np.uint8)).save(tmp_path / "other" / "0.png")
+    for path in (
+        tmp_path / "seen",
+        tmp_path / "other",
+        None,
+    ):  # there; not there, and not looked for: what was found stays
         before = out / "logistic" / "own" / "run_01" / "predictions.csv"
         predictions = before.read_bytes()
         assert probe(tmp_path, out, *few, *(() if path is None else ("--pretraining", path))) == 0

@@ -36,7 +36,11 @@ PICTURES = "pictures.csv"
 COLUMNS = ("path", "height", "width", "sha256", "patient")
 UNKNOWN = "not known"  # of patients
 
-_OF_A_REDUCTION = ("selections/default.csv", "parts/settings.json")  # finished, and while it runs
+_OF_A_REDUCTION = (  # all of one line: while it runs; finished; damaged
+    ("parts/settings.json",),
+    ("selections/default.csv",),
+    ("manifest.json", "manifest.csv", "store/index.csv"),
+)
 _MOST_MEASURED = 1000  # pictures, for mean and standard deviation
 _WHITE = 255
 _DIGITS = 6
@@ -241,7 +245,7 @@ def _refuse_volumes(folder: Path) -> None:
 
 def is_reduction(folder: str | Path) -> bool:
     """Whether a folder is an output of `reduce`, finished or not; the pictures in one are none to train on."""
-    return any((Path(folder) / name).is_file() for name in _OF_A_REDUCTION)
+    return any(all((Path(folder) / name).exists() for name in names) for names in _OF_A_REDUCTION)
 
 
 def _channels(folder: Path, paths: Sequence[str], headers: Sequence[PictureHeader], wanted: int | str | None) -> int:

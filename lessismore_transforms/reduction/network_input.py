@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch.nn import functional as F
@@ -58,7 +59,7 @@ def check_mean_std(mean: object, std: object, advice: str) -> None:
         if not (
             isinstance(values, (list, tuple))
             and len(values) in (1, 3)
-            and all(is_number(value, int, float) and least < value < math.inf for value in values)
+            and all(is_number(value, Real) and least < value < math.inf for value in values)
         ):
             raise UserError(
                 f"expected {name} to be a list of one number{above} or three, such as [0.18], found {values!r}: "

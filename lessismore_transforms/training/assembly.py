@@ -21,26 +21,22 @@ from lessismore_transforms.training.processes import process_count, process_rank
 from lessismore_transforms.training.run_log import RunLog
 
 
-def check_batch_norms(network: nn.Module, batch_size: int, *, last: int | None = None) -> None:
+def check_batch_norms(network: nn.Module, batch_size: int) -> None:
     """Refuse a batch of which a batch norm sees one picture alone: it has no deviation, or that of one picture.
 
     Args:
         network: what trains, as it is on the device: batch norms of all processes together see the whole batch.
         batch_size: of all processes together.
-        last: pictures of the last batch of an epoch, where that may be smaller.
 
     Raises:
         UserError: a batch is too small for the batch norms.
     """
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
     shares = 1 if all(isinstance(norm, nn.SyncBatchNorm) for norm in norms) else process_count()
-    full = batch_size // shares >= 2
-    if norms and not (full and (last is None or last // shares >= 2)):
-        where = " in the last step of an epoch" if full else ""
-        other = "another batch_size" if full else f"a batch_size of {2 * shares} or more"
+    if norms and batch_size // shares < 2:
         raise UserError(
-            f"expected 2 pictures or more for each process and step, found 1{where}: batch norms need the statistics "
-            f"of several; give {other}"
+            "expected 2 pictures or more for each process and step, found 1: batch norms need the statistics of "
+            f"several; give a batch_size of {2 * shares} or more"
         )
 
 

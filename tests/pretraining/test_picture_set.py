@@ -293,12 +293,13 @@ def test_pictures_beside_files_of_any_names_are_no_reduction(colour: Path) -> No
     assert open_dataset(colour).identity() == expected
 
 
-@pytest.mark.parametrize("lost", ["manifest.json", "manifest.csv"])
+@pytest.mark.parametrize("lost", ["manifest.json", "manifest.csv", "selections/default.csv"])
 def test_a_reduction_that_lost_a_file_is_no_folder_of_pictures(reduced: Path, tmp_path: Path, lost: str) -> None:
     output = shutil.copytree(reduced, tmp_path / "out")
     (output / lost).unlink()
     save(output / "0.png", picture(1))
-    with pytest.raises(ManifestError, match=f"{lost} is missing"):
+    sentence = f"{lost} is missing" if lost.startswith("manifest") else "no selection 'default'"
+    with pytest.raises(ManifestError, match=sentence):
         open_dataset(output)
 
 

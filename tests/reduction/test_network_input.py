@@ -42,7 +42,7 @@ def test_normalised_by_one_number_or_one_per_channel() -> None:
 @pytest.mark.parametrize("wrong", [["a"], "abc", 0.5, None, [], [0.1, 0.2], [math.nan], [math.inf], [True], [None]])
 def test_a_mean_or_std_that_is_no_list_of_numbers_is_refused(wrong: object) -> None:
     check_mean_std([0.5], (1, 0.5, 2.0), "")
-    check_mean_std((-0.5, 0, 1), [0.25], "")
+    check_mean_std((-0.5, 0, 1), [np.float32(0.25)], "")
     for name, given in (("mean", (wrong, [1.0])), ("std", ([0.5], wrong))):
         with pytest.raises(UserError, match=rf"^expected {name} to be .*, found {re.escape(repr(wrong))}: drop it$"):
             check_mean_std(*given, "drop it")

@@ -33,26 +33,3 @@ def test_the_least_batch_of_a_network(
         words = f"^expected 2 pictures or more for each process and step, found 1: .* a batch_size of {least} or more$"
         with pytest.raises(UserError, match=words):
             check_batch_norms(network, least - 1)
-
-
-@pytest.mark.parametrize(
-    ("network", "processes", "last", "fine"),
-    [
-        (PLAIN, 2, 3, False),
-        (PLAIN, 2, 4, True),
-        (SHARED, 2, 3, True),
-        (nn.Linear(3, 4), 2, 3, True),
-        (PLAIN, 1, 2, True),
-    ],
-)
-def test_the_last_batch_of_an_epoch(
-    network: nn.Module, processes: int, last: int, fine: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of 3 pictures one of two processes has 1."""
-    monkeypatch.setattr(assembly, "process_count", lambda: processes)
-    if fine:
-        check_batch_norms(network, 8, last=last)
-    else:
-        words = "found 1 in the last step of an epoch: batch norms need .* of several; give another batch_size$"
-        with pytest.raises(UserError, match=words):
-            check_batch_norms(network, 8, last=last)

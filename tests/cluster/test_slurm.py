@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
+from lessismore_transforms.reduced.picture_set import is_reduction
+
 CLUSTER = ROOT / "scripts" / "cluster"
 OPTIONS = {
     "job-name", "array", "nodes", "ntasks", "gres", "cpus-per-task", "mem", "time", "signal", "requeue", "open-mode",
@@ -144,6 +146,12 @@ def test_scans_beside_the_folders_are_refused(name: str, tmp_path: Path, command
     assert not (tmp_path / "out").exists()
 
 
+def finish(output: Path) -> None:
+    for name in ("manifest.json", "selections/default.csv"):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).touch()
+
+
 def test_unfinished_outputs_are_not_trained_on(tmp_path: Path, commands: dict[str, str]) -> None:
     def refused(out: str) -> str:
         done = call("pretrain.sbatch", "b", out, "run", cwd=tmp_path, env=commands)
@@ -155,13 +163,14 @@ def test_unfinished_outputs_are_not_trained_on(tmp_path: Path, commands: dict[st
     assert "expected an output of reduce, or a folder of those of an array, found none in none: fix OUT" in refused(
         "none"
     )
-    for path in ("out/links/0/a", "out/links/1/b", "out/0/manifest.json"):
+    for path in ("out/links/0/a", "out/links/1/b"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).touch()
+    finish(tmp_path / "out" / "0")
     assert "found that out/1 is not: let it end" in refused("out")  # not begun
     (tmp_path / "out" / "1" / "parts").mkdir(parents=True)
     (tmp_path / "out" / "1" / "parts" / "settings.json").touch()
-    (tmp_path / "out" / "1" / "manifest.json").touch()  # of an earlier run: it is reduced again
+    finish(tmp_path / "out" / "1")  # of an earlier run: it is reduced again
     assert "found that out/1 is not: let it end" in refused("out")
     assert "found that out/1 is not: let it end" in refused("out/1")
     shutil.rmtree(tmp_path / "out" / "1" / "parts")
@@ -170,9 +179,10 @@ def test_unfinished_outputs_are_not_trained_on(tmp_path: Path, commands: dict[st
 
 
 def test_a_training_takes_all_outputs_and_goes_on(tmp_path: Path, commands: dict[str, str]) -> None:
-    for path in ("out/0/manifest.json", "out/1/manifest.json", "run/checkpoints/last.pt"):
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
+    for name in ("0", "1"):
+        finish(tmp_path / "out" / name)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.pt").touch()
     for out, environment in (("out", commands), ("out/0", {**commands, "LESSISMORE_IMAGE": "l.sif"})):
         assert call("pretrain.sbatch", "b", out, "run", "--seed", 1, cwd=tmp_path, env=environment).returncode == 0
     first, container, second = (tmp_path / "calls").read_text().splitlines()
@@ -185,9 +195,35 @@ def test_a_training_takes_all_outputs_and_goes_on(tmp_path: Path, commands: dict
     assert "--dataset_dir out/0 --" in second
 
 
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (("selections/default.csv", "manifest.json"), True),
+        (("manifest.csv", "manifest.json", "store/index.csv"), True),  # the training tells of what was lost
+        (("manifest.json",), False),
+        (("manifest.csv", "manifest.json", "store/a.png"), False),
+        (("parts/a.png", "manifest.json"), False),
+    ],
+)
+def test_outputs_are_those_of_is_reduction(
+    names: tuple[str, ...], taken: bool, tmp_path: Path, commands: dict[str, str]
+) -> None:
+    for name in names:
+        (tmp_path / "out" / "0" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / "0" / name).touch()
+    assert is_reduction(tmp_path / "out" / "0") is taken
+    for out, found in (("out", "['out/0']"), ("out/0", "out/0")):
+        done = call("pretrain.sbatch", "b", out, "run", cwd=tmp_path, env=commands)
+        assert done.returncode == (0 if taken else 2)
+        assert taken == (not done.stderr)
+        if taken:
+            assert f"--dataset_dir {found} --" in (tmp_path / "calls").read_text()
+        else:
+            assert f"found none in {out}: fix OUT" in done.stderr
+
+
 def test_a_training_is_queued_again_when_time_is_up(tmp_path: Path, commands: dict[str, str]) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "manifest.json").touch()
+    finish(tmp_path / "out")
     line = ["bash", str(CLUSTER / "pretrain.sbatch"), "b", "out", "run", "--wait"]
     job = subprocess.Popen(line, cwd=tmp_path, env=commands, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 20

@@ -66,6 +66,13 @@ class Selection:
         Raises:
             ManifestError: there is none of that name, or it was damaged, or the table is not the one of the record.
         """
+        try:
+            return cls._read(output_dir, name)
+        except ManifestError:  # a `select` at the same time replaces the table, then the record
+            return cls._read(output_dir, name)
+
+    @classmethod
+    def _read(cls, output_dir: str | Path, name: str) -> Selection:
         folder = Path(output_dir) / "selections"
         check_name(name)
         table, record = folder / f"{name}.csv", folder / f"{name}.json"
@@ -76,7 +83,8 @@ class Selection:
             raise ManifestError(f"no selection {name!r} in {folder} (there: {names}): make it with `select`")
         slices = read_table(table, SELECTION_COLUMNS)
         slices["kept"] = parse_column(slices["kept"].tolist(), _parse_kept, table, "kept")
-        target = cls.read_target(output_dir, name)
+        told = read_record(record)
+        target = _target_in(told, record)
         measure = MEASURES[target.measure]
 
         def parse_distance(text: str) -> float:
@@ -86,7 +94,8 @@ class Selection:
             return value
 
         slices["distance"] = parse_column(slices["distance"].tolist(), parse_distance, table, "distance")
-        _check_record(record, {"slices": len(slices), "kept": int(slices["kept"].sum()), "crc32": file_crc32(table)})
+        found = {"slices": len(slices), "kept": int(slices["kept"].sum()), "crc32": file_crc32(table)}
+        _check_record(record, told, found)
         return cls(slices, target)
 
     @staticmethod
@@ -97,12 +106,7 @@ class Selection:
             ManifestError: its record was damaged.
         """
         record = Path(output_dir) / "selections" / f"{check_name(name)}.json"
-        known = {field.name for field in fields(Target)}
-        content = {key: value for key, value in read_record(record).items() if key in known}
-        try:
-            return Target.of(**content)
-        except (UserError, TypeError, ValueError) as error:
-            raise ManifestError(f"{record} was damaged, it holds no target: make the selection again") from error
+        return _target_in(read_record(record), record)
 
     def write(self, output_dir: str | Path, name: str) -> None:
         """Write the selection as `name`, over an older one of that name."""
@@ -140,14 +144,22 @@ def check_name(name: str) -> str:
     return name
 
 
-def _check_record(record: Path, found: dict[str, Any]) -> None:
+def _target_in(told: dict[str, Any], record: Path) -> Target:
+    known = {field.name for field in fields(Target)}
+    try:
+        return Target.of(**{key: value for key, value in told.items() if key in known})
+    except (UserError, TypeError, ValueError) as error:
+        raise ManifestError(f"{record} was damaged, it holds no target: make the selection again") from error
+
+
+def _check_record(record: Path, told: dict[str, Any], found: dict[str, Any]) -> None:
     """Refuse a record that tells of another table; older ones hold no CRC32."""
-    told = read_record(record)
     for name, value in found.items():
         if told.get(name, value) != value:
             raise ManifestError(
                 f"expected {record.stem}.csv to be the table that {record} tells of, with {name} {told[name]}, found "
-                f"{name} {value}, as an edit or an interrupted `select` leaves it: undo the edit, or "
+                f"{name} {value}, as an edit, a copy with other line ends or an interrupted `select` leaves it: undo "
+                "the edit, copy the file byte by byte, or "
                 f"{'reduce again' if record.stem == 'default' else 'make the selection again'}"
             )
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import tree
 
 from lessismore_transforms.errors import ManifestError
+from lessismore_transforms.reduced import selection
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection, check_name
@@ -51,6 +52,32 @@ def test_a_table_that_is_not_the_one_of_the_record_is_refused(output: Path, monk
         Selection.read(output, "mine")
     select(output, Target.of(threshold=3), "mine")
     assert Selection.read(output, "mine").target.threshold == 3
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_select_at_the_same_time_is_waited_for(seed: int, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between reading table and record, another process replaces both."""
+    select(output, Target.of(method="random", fraction=0.5, seed=0), "mine")
+    read, left = selection.read_record, [seed]
+
+    def replaced_before(path: Path) -> dict[str, object]:
+        if left:
+            select(output, Target.of(method="random", fraction=0.25, seed=left.pop()), "mine")
+        return read(path)
+
+    monkeypatch.setattr(selection, "read_record", replaced_before)
+    found = Selection.read(output, "mine")
+    assert not left
+    assert found.target == Target.of(method="random", fraction=0.25, seed=seed)
+    assert found.kept_ids == Selection.read(output, "mine").kept_ids
+
+
+def test_other_line_ends_are_named(output: Path) -> None:
+    select(output, Target.of(threshold=3), "mine")
+    table = output / "selections" / "mine.csv"
+    table.write_bytes(table.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(ManifestError, match=r"with crc32 .*, as an edit, a copy with other line ends or an"):
+        Selection.read(output, "mine")
 
 
 def test_as_many_other_slices_are_not_those_of_the_record(output: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from helpers import tree
 
 from lessismore_transforms.errors import ManifestError
-from lessismore_transforms.reduced import selection
+from lessismore_transforms.reduced import selection, table_files
 from lessismore_transforms.reduced.manifest import Manifest
 from lessismore_transforms.reduced.select import select
 from lessismore_transforms.reduced.selection import Selection, check_name
@@ -58,7 +58,7 @@ def test_a_table_that_is_not_the_one_of_the_record_is_refused(output: Path, monk
 def test_a_select_at_the_same_time_is_waited_for(seed: int, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between reading table and record, another process replaces both."""
     select(output, Target.of(method="random", fraction=0.5, seed=0), "mine")
-    read, left = selection.read_record, [seed]
+    read, left = table_files.read_record, [seed]
 
     def replaced_before(path: Path) -> dict[str, object]:
         if left:

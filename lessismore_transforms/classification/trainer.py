@@ -225,7 +225,11 @@ def make_trainer(
             train_handlers=train_handlers,
             configuration=configuration,
         )
-    check_batch_norms(bare_network.classifier if settings.mode == "linear" else bare_network, settings.batch_size)
+    check_batch_norms(
+        bare_network.classifier if settings.mode == "linear" else bare_network,
+        settings.batch_size,
+        last=min(settings.batch_size, len(dataset) - (plan.batches_per_epoch - 1) * settings.batch_size),
+    )
     loader = make_loader(
         ExampleBatches(dataset),
         plan,

@@ -21,12 +21,14 @@ from lessismore_transforms.training.processes import process_count, process_rank
 from lessismore_transforms.training.run_log import RunLog
 
 
-def check_batch_norms(network: nn.Module, batch_size: int) -> None:
+def check_batch_norms(network: nn.Module, batch_size: int, *, last: int | None = None) -> None:
     """Refuse a batch of which a batch norm sees one picture alone: it has no deviation, or that of one picture.
 
     Args:
         network: what trains, as it is on the device: batch norms of all processes together see the whole batch.
         batch_size: of all processes together.
+        last: pictures of the last batch of an epoch. One picture has no deviation where it has no places; else it will
+            do for a step.
 
     Raises:
         UserError: a batch is too small for the batch norms.
@@ -37,6 +39,11 @@ def check_batch_norms(network: nn.Module, batch_size: int) -> None:
         raise UserError(
             "expected 2 pictures or more for each process and step, found 1: batch norms need the statistics of "
             f"several; give a batch_size of {2 * shares} or more"
+        )
+    if last is not None and last // process_count() < 2 and any(isinstance(norm, nn.BatchNorm1d) for norm in norms):
+        raise UserError(
+            "expected 2 pictures or more for each process and step, found 1 in the last step of an epoch: batch norms "
+            "need the statistics of several; give another batch_size"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -98,5 +99,6 @@ def test_one_picture_a_step_is_refused_where_a_batch_norm_trains(
     made.run()
     assert made.state.iteration == 2  # the fifth picture would be alone
     monkeypatch.setattr(assembly, "process_count", lambda: 2)  # of 7 pictures the last batch of 3 is 1 and 2
-    with pytest.raises(UserError, match="found 1 in the last step of an epoch: batch norms need the statistics"):
+    last = pytest.raises(UserError, match="found 1 in the last step of an epoch: batch norms need the statistics")
+    with last if head == "mlp" else nullcontext():  # in the encoder a picture has places
         trainer(tmp_path / "two", network, pictures=7, batch_size=4, **changes)
